@@ -1,0 +1,157 @@
+//! The clock seam: wall time to the microsecond, and a clock that tests set by hand.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A moment of wall time: microseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `micros` microseconds after 1970 began.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The moment `millis` milliseconds after 1970 began.
+    #[must_use]
+    pub fn from_millis(millis: u64) -> Self {
+        Self(i64::try_from(millis).map_or(i64::MAX, |m| m.saturating_mul(1000)))
+    }
+
+    /// Microseconds since 1970 began.
+    #[must_use]
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since 1970 began; 0 for moments before.
+    #[must_use]
+    pub fn millis(self) -> u64 {
+        u64::try_from(self.0 / 1000).unwrap_or(0)
+    }
+
+    /// How long after `earlier` this is; nothing if it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC, to the millisecond.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(self.0).unwrap_or(0));
+        fmt::Display::fmt(&humantime::format_rfc3339_millis(time), f)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Tells the time. Cheap to clone; everything that needs wall time is given one.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Option<ManualClock>);
+
+impl Clock {
+    /// The machine's own clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(None)
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Some(manual) => Timestamp(manual.0.load(Ordering::SeqCst)),
+            None => system_now(),
+        }
+    }
+}
+
+/// A clock that stands still until it is set; for tests.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock that stands at `at`.
+    #[must_use]
+    pub fn at(at: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(at.0)))
+    }
+
+    /// What the tested parts are given.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock(Some(self.clone()))
+    }
+
+    /// Moves the clock, forwards or back.
+    pub fn set(&self, at: Timestamp) {
+        self.0.store(at.0, Ordering::SeqCst);
+    }
+
+    /// Moves the clock forwards.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+fn system_now() -> Timestamp {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
+        Err(_) => Timestamp(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let manual = ManualClock::at(Timestamp::from_millis(1000));
+        let clock = manual.clock();
+        assert_eq!(clock.now(), clock.now());
+        manual.advance(Duration::from_secs(1));
+        assert_eq!(clock.now(), Timestamp::from_millis(2000));
+        assert_eq!(clock.now().since(Timestamp::from_millis(500)), Duration::from_millis(1500));
+        assert_eq!(Timestamp::from_millis(500).since(clock.now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_timestamp_reads_as_rfc_3339() {
+        assert_eq!(Timestamp::from_millis(1_795_000_000_123).to_string(), "2026-11-18T11:06:40.123Z");
+    }
+}

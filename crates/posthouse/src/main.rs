@@ -1,0 +1,2 @@
+//! posthouse
+fn main() {}
