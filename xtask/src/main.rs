@@ -1,2 +1,48 @@
 //! The chores of this repository: `cargo xtask test`, `cargo xtask bench`.
-fn main() {}
+
+mod bench;
+mod foreign;
+mod place;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The chores of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Set up what the tests need, then check format, lints, house habits, and run all tests.
+    Test(test::Options),
+    /// Measure this machine, Postfix and Posthouse in one run.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Relay: smtp-source → server → smtp-sink over loopback, `250` after sync, against targets.
+    Relay(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().chore {
+        Chore::Test(options) => test::run(&options),
+        Chore::Bench(Bench::Relay(options)) => bench::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

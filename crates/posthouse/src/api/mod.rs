@@ -1,0 +1,18 @@
+//! What a node answers, in the shapes of the control socket.
+//!
+//! All are JSON objects. Times are texts in RFC 3339, ids are 32 hexadecimal digits, sizes are
+//! bytes. A field that has nothing to say is left out.
+
+mod error;
+mod moment;
+mod queue;
+mod record;
+mod send;
+mod status;
+
+pub use error::{ApiError, ErrorKind};
+pub use moment::Moment;
+pub use queue::{Destination, QueueQuery, QueueReport, QueuedWork};
+pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionFields, RecipientStory};
+pub use send::{SendAnswer, SendRequest};
+pub use status::{Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};

@@ -1,0 +1,73 @@
+//! What waits.
+
+use serde::{Deserialize, Serialize};
+
+use super::Moment;
+
+/// What to show of the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueQuery {
+    /// Only this destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// At most so many works one by one, the oldest first; without it only destinations are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub works: Option<u32>,
+}
+
+/// What waits, by destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// The destinations, the one with the most recipients first.
+    pub destinations: Vec<Destination>,
+    /// The works that were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub works: Vec<QueuedWork>,
+}
+
+/// What waits for one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// The domain.
+    pub domain: String,
+    /// Its works.
+    pub works: u64,
+    /// Their recipients.
+    pub recipients: u64,
+    /// When the oldest was accepted.
+    pub oldest: Moment,
+    /// When the next attempt is due; nothing while one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Moment>,
+    /// The last reply, or what was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reply: Option<String>,
+}
+
+/// One work that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedWork {
+    /// Its id: that of the message, and which of its works.
+    pub id: String,
+    /// The destination's domain.
+    pub domain: String,
+    /// The envelope's sender; empty for the null sender.
+    pub sender: String,
+    /// The recipients that are not done.
+    pub recipients: Vec<String>,
+    /// Bytes of the message.
+    pub size: u64,
+    /// When it was accepted.
+    pub accepted: Moment,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// Why it waits, as a short word.
+    pub reason: String,
+    /// When the next attempt is due; nothing while one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Moment>,
+    /// The last reply, or what was wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reply: Option<String>,
+}

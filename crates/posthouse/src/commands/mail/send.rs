@@ -1,0 +1,94 @@
+//! `posthouse mail send`
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+};
+
+use base::Clock;
+use bytes::Bytes;
+use clap::Args;
+
+use super::compose;
+use crate::{
+    api::{SendAnswer, SendRequest},
+    commands::ask::Ask,
+    config::HostName,
+    failure::Failure,
+    output::{self, Form},
+};
+
+/// Send a message: from a file, from standard input, or a short text
+#[derive(Debug, Args)]
+pub(in crate::commands) struct Send {
+    /// The message's sender in the envelope; empty for none
+    #[arg(long, value_name = "ADDRESS")]
+    from: String,
+    /// A recipient; may be repeated
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    to: Vec<String>,
+    /// The subject of a short text message
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
+    /// The text of a short text message
+    #[arg(long, value_name = "TEXT")]
+    body: Option<String>,
+    /// The file that holds the message (RFC 5322), or `-` for standard input, which is also the default
+    #[arg(value_name = "FILE", conflicts_with_all = ["subject", "body"])]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Send {
+    pub(in crate::commands) fn run(self) -> Result<(), Failure> {
+        let message = Bytes::from(self.message()?);
+        let request = SendRequest { from: self.from, to: self.to };
+        let form = self.ask.form();
+        self.ask.run(async |client| {
+            let answer = client.send(&request, message).await?;
+            Ok(match form {
+                Form::Json => output::json(&answer),
+                Form::Text => text(&answer),
+            })
+        })
+    }
+
+    fn message(&self) -> Result<Vec<u8>, Failure> {
+        if self.subject.is_some() || self.body.is_some() {
+            return compose::text_message(
+                &compose::Text {
+                    from: &self.from,
+                    to: &self.to,
+                    subject: self.subject.as_deref().unwrap_or_default(),
+                    body: self.body.as_deref().unwrap_or_default(),
+                },
+                Clock::system().now(),
+                &HostName::default(),
+            )
+            .map_err(Failure::usage);
+        }
+        let read = match self.file.as_ref().filter(|file| file.as_os_str() != "-") {
+            Some(file) => {
+                fs::read(file).map_err(|e| Failure::world(format!("cannot read {}: {e}", file.display())))?
+            }
+            None => {
+                let mut bytes = Vec::new();
+                io::stdin().read_to_end(&mut bytes)?;
+                bytes
+            }
+        };
+        if read.is_empty() {
+            return Err(Failure::usage("the message is empty")
+                .hint("give a FILE, pipe a message in, or write one with --subject and --body"));
+        }
+        Ok(compose::with_crlf(&read))
+    }
+}
+
+fn text(answer: &SendAnswer) -> String {
+    let SendAnswer { id, recipients } = answer;
+    let noun = if *recipients == 1 { "recipient" } else { "recipients" };
+    format!("{id} is queued for {recipients} {noun}; follow it with `posthouse mail show {id}`\n")
+}

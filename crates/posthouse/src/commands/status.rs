@@ -1,0 +1,72 @@
+//! `posthouse status`
+
+use std::time::Duration;
+
+use base::ByteSize;
+use clap::Args;
+
+use super::ask::Ask;
+use crate::{
+    api::{Readiness, Role, StatusReport},
+    failure::Failure,
+    output::{self, Align, Form, Table},
+};
+
+/// Show how the node is, and what it has done since its start
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        self.ask.run(async |client| {
+            let status = client.status().await?;
+            Ok(match self.ask.form() {
+                Form::Json => output::json(&status),
+                Form::Text => text(&status),
+            })
+        })
+    }
+}
+
+fn text(status: &StatusReport) -> String {
+    let role = match status.role {
+        Role::Standalone => "standalone",
+    };
+    let ready = match &status.readiness {
+        Readiness::Ready => "ready".to_owned(),
+        Readiness::NotReady(reason) => format!("not ready: {reason}"),
+    };
+    let up = output::duration(Duration::from_secs(status.uptime_seconds));
+    let mut table = Table::new([Align::Left, Align::Right, Align::Left]);
+    let rate = |rate: f64| format!("{rate:.1}/s");
+    table.row(["accepted".into(), status.accepted.to_string(), rate(status.rates.accepted)]);
+    table.row(["delivered".into(), status.delivered.to_string(), rate(status.rates.delivered)]);
+    table.row(["deferred".into(), status.deferred.to_string(), rate(status.rates.deferred)]);
+    table.row(["bounced".into(), status.bounced.to_string(), rate(status.rates.bounced)]);
+    table.row(["expired".into(), status.expired.to_string(), String::new()]);
+    table.row(["queued".into(), status.queued.to_string(), format!("in {} works", status.queued_works)]);
+    table.row(["sessions".into(), status.sessions.to_string(), "of clients".into()]);
+    table.row(["connections".into(), status.connections.to_string(), "to next hops".into()]);
+    table.row(["records".into(), status.records.behind.to_string(), "not yet in the log".into()]);
+    format!(
+        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} segments, {} on disk, {} in use\n",
+        status.name,
+        status.version,
+        table.text(),
+        status.spool.segments,
+        size(status.spool.bytes),
+        size(status.spool.live),
+    )
+}
+
+/// A size in whole MiB or KiB, rounded up, so that it reads well.
+fn size(bytes: u64) -> ByteSize {
+    match bytes {
+        0..1024 => ByteSize(bytes),
+        1024..0x10_0000 => ByteSize::kib(bytes.div_ceil(1 << 10)),
+        _ => ByteSize::mib(bytes.div_ceil(1 << 20)),
+    }
+}

@@ -1,0 +1,77 @@
+//! Every key that the file may have.
+
+/// The keys by their path, in the order of the reference file.
+pub const KEYS: [&str; 33] = [
+    "data-dir",
+    "name",
+    "smtp.listen",
+    "smtp.hostname",
+    "console.listen",
+    "relay.from",
+    "relay.to",
+    "delivery.smarthost",
+    "delivery.route.domain",
+    "delivery.route.next-hop",
+    "delivery.connections",
+    "delivery.retry",
+    "delivery.expire",
+    "delivery.timeout.connect",
+    "delivery.timeout.greeting",
+    "delivery.timeout.command",
+    "delivery.timeout.data",
+    "delivery.timeout.dot",
+    "limits.message",
+    "limits.recipients",
+    "limits.hops",
+    "limits.errors",
+    "limits.sessions",
+    "limits.sessions-per-client",
+    "limits.idle",
+    "limits.data-rate",
+    "limits.receive-memory",
+    "limits.header",
+    "limits.text-line",
+    "stop.grace",
+    "log.level",
+    "log.format",
+    "spool.segment",
+];
+
+/// The names that may stand in the table at `path` (empty for the top), each once.
+pub(super) fn names_in(path: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = KEYS
+        .iter()
+        .filter_map(|key| match path {
+            "" => Some(*key),
+            _ => key.strip_prefix(path)?.strip_prefix('.'),
+        })
+        .map(|rest| rest.split('.').next().unwrap_or(rest))
+        .collect();
+    names.dedup();
+    names
+}
+
+/// The key that `wrong`, met in the table at `path`, was probably meant to be: one of that table, or
+/// one of this name in another.
+pub(super) fn meant(path: &str, wrong: &str) -> Option<String> {
+    if let Some(near) = base::nearest(wrong, names_in(path)) {
+        return Some(if path.is_empty() { near.to_owned() } else { format!("{path}.{near}") });
+    }
+    let elsewhere = KEYS.iter().filter_map(|key| Some((key.rsplit_once('.')?.1, *key)));
+    elsewhere.filter(|(name, _)| *name == wrong).map(|(_, key)| key.to_owned()).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_know_their_names() {
+        assert_eq!(names_in("smtp"), ["listen", "hostname"]);
+        assert!(names_in("").contains(&"delivery"));
+        assert_eq!(names_in("delivery.route"), ["domain", "next-hop"]);
+        assert_eq!(meant("delivery", "smart-host").as_deref(), Some("delivery.smarthost"));
+        assert_eq!(meant("stop", "smarthost").as_deref(), Some("delivery.smarthost"));
+        assert_eq!(meant("", "qqqqqqqqqqqqq"), None);
+    }
+}

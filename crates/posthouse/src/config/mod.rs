@@ -1,0 +1,60 @@
+//! The configuration: what this node needs to know to start, from `posthouse.toml` and flags.
+//!
+//! Every key has a default, so that a node needs no file; flags go over the file, and the file over
+//! the defaults. A value type has a file of its own with its parser and its message.
+
+mod count;
+mod data_dir;
+mod file;
+mod hostname;
+mod keys;
+mod listen;
+mod log;
+mod network;
+mod next_hop;
+mod pattern;
+mod route;
+mod sections;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use count::Count;
+pub use data_dir::{DataDirError, default_data_dir};
+pub use file::{ConfigError, DEFAULT_FILE};
+pub use hostname::HostName;
+pub use keys::KEYS;
+pub use listen::ListenAddress;
+pub use log::{Log, LogFormat, LogLevel};
+pub use network::Network;
+pub use next_hop::NextHop;
+pub use pattern::DomainPattern;
+pub use route::Route;
+pub use sections::{Console, Delivery, Limits, Relay, Smtp, Spool, Stop, Timeouts};
+
+/// All that a node is told at its start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where the node keeps its spool, its log and its socket; see [`default_data_dir`].
+    pub data_dir: Option<PathBuf>,
+    /// The node's name in records and lists.
+    pub name: HostName,
+    /// Receiving by SMTP.
+    pub smtp: Smtp,
+    /// The address for health checks and metrics.
+    pub console: Console,
+    /// Who may relay, and to where.
+    pub relay: Relay,
+    /// Delivering by SMTP.
+    pub delivery: Delivery,
+    /// Limits on what clients may do.
+    pub limits: Limits,
+    /// How the node stops.
+    pub stop: Stop,
+    /// What the node writes to standard error.
+    pub log: Log,
+    /// The spool's shape on disk.
+    pub spool: Spool,
+}

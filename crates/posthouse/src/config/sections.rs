@@ -1,0 +1,193 @@
+//! The tables of the configuration, with the default of each key.
+
+use std::time::Duration;
+
+use base::{ByteSize, HumanDuration, RetryPlan};
+use serde::{Deserialize, Serialize};
+
+use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route};
+
+/// `[smtp]`: receiving by SMTP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Smtp {
+    /// The addresses to listen on; none: this node receives nothing.
+    pub listen: Vec<ListenAddress>,
+    /// The name in the greeting and in EHLO.
+    pub hostname: HostName,
+}
+
+/// `[console]`: health checks and metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Console {
+    /// The address to listen on.
+    pub listen: ListenAddress,
+}
+
+/// `[relay]`: who may send through this node, and to where anybody may.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Relay {
+    /// Clients in these networks may send to anywhere.
+    pub from: Vec<Network>,
+    /// Any client may send to these domains.
+    pub to: Vec<DomainPattern>,
+}
+
+/// `[delivery]`: delivering by SMTP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Delivery {
+    /// Where everything goes that has no route.
+    pub smarthost: Option<NextHop>,
+    /// Where the mail of some domains goes; the most specific pattern counts.
+    pub route: Vec<Route>,
+    /// The most connections to one next hop.
+    pub connections: Count,
+    /// How long to wait after each attempt that did not end it; the last wait repeats.
+    pub retry: RetryPlan,
+    /// How old a message may grow in the queue.
+    pub expire: HumanDuration,
+    /// How long to wait for a next hop.
+    pub timeout: Timeouts,
+}
+
+/// `[delivery.timeout]`: how long to wait for a next hop (RFC 5321, section 4.5.3.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Timeouts {
+    /// To connect.
+    pub connect: HumanDuration,
+    /// For its greeting.
+    pub greeting: HumanDuration,
+    /// For the reply to a command.
+    pub command: HumanDuration,
+    /// For it to take the next part of a message.
+    pub data: HumanDuration,
+    /// For the reply to the final dot.
+    pub dot: HumanDuration,
+}
+
+/// `[limits]`: what clients may do to this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// The size of a message.
+    pub message: ByteSize,
+    /// The recipients of a message.
+    pub recipients: Count,
+    /// The `Received` fields of a message, before it is taken to run in a circle.
+    pub hops: Count,
+    /// The refused commands of a session, before it is ended.
+    pub errors: Count,
+    /// The SMTP sessions at one time.
+    pub sessions: Count,
+    /// The SMTP sessions of one client address at one time.
+    pub sessions_per_client: Count,
+    /// How long a session may be silent.
+    pub idle: HumanDuration,
+    /// The fewest bytes a second, over a minute, at which a message may come in.
+    pub data_rate: ByteSize,
+    /// The memory of all sessions that are receiving a message.
+    pub receive_memory: ByteSize,
+    /// The size of a message's header.
+    pub header: ByteSize,
+    /// The length of a line of a message.
+    pub text_line: ByteSize,
+}
+
+/// `[stop]`: how the node stops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stop {
+    /// How long deliveries that are under way may take to end.
+    pub grace: HumanDuration,
+}
+
+/// `[spool]`: the spool's shape on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Spool {
+    /// The size of a segment.
+    pub segment: ByteSize,
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self { listen: vec![ListenAddress::loopback(2525)], hostname: HostName::default() }
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { listen: ListenAddress::loopback(8025) }
+    }
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self { from: Network::loopback(), to: Vec::new() }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            smarthost: None,
+            route: Vec::new(),
+            connections: Count::new(20),
+            retry: RetryPlan::default(),
+            expire: HumanDuration(5 * DAY),
+            timeout: Timeouts::default(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: seconds(30),
+            greeting: seconds(60),
+            command: seconds(5 * 60),
+            data: seconds(5 * 60),
+            dot: seconds(10 * 60),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message: ByteSize::mib(50),
+            recipients: Count::new(1000),
+            hops: Count::new(50),
+            errors: Count::new(20),
+            sessions: Count::new(10_000),
+            sessions_per_client: Count::new(1000),
+            idle: seconds(5 * 60),
+            data_rate: ByteSize(256),
+            receive_memory: ByteSize::mib(512),
+            header: ByteSize::kib(256),
+            text_line: ByteSize(8192),
+        }
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { grace: seconds(30) }
+    }
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { segment: ByteSize::mib(64) }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const fn seconds(n: u64) -> HumanDuration {
+    HumanDuration(Duration::from_secs(n))
+}

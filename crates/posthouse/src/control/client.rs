@@ -1,0 +1,198 @@
+//! A command's side of the control socket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base::MessageId;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::socket_path;
+use crate::api::{
+    ApiError, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, SendAnswer, SendRequest,
+    StatusReport,
+};
+
+/// How long a node may take to answer. A large message takes its time to be synced.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The longest answer that is taken.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// Asks the node that owns a data directory; a connection per question.
+#[derive(Clone, Debug)]
+pub struct Client {
+    data_dir: PathBuf,
+}
+
+/// The node did not do what it was asked. Each is one plain line; [`hint`](Self::hint) says more.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// Nobody answers.
+    #[error("no node is running on {}", data_dir.display())]
+    NotRunning {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The node is another user's.
+    #[error("you may not speak to the node on {}: its socket belongs to another user", data_dir.display())]
+    NotAllowed {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The node did not answer in time.
+    #[error("the node on {} has not answered for {} seconds", data_dir.display(), PATIENCE.as_secs())]
+    Silent {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The connection failed.
+    #[error("cannot speak to the node on {}: {source}", data_dir.display())]
+    Connection {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The node said no.
+    #[error("{0}")]
+    Refused(ApiError),
+}
+
+impl ClientError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotRunning { data_dir } => Some(format!(
+                "start one with `posthouse up --data-dir {0}`, or name the data directory of the one that runs \
+                 with --data-dir",
+                data_dir.display()
+            )),
+            Self::NotAllowed { .. } => Some("run the command as the user of the node, or as root".into()),
+            Self::Silent { .. } => Some("its lines on standard error say what it is doing".into()),
+            Self::Connection { .. } => None,
+            Self::Refused(error) => error.hint.clone(),
+        }
+    }
+}
+
+impl Client {
+    /// Asks the node that owns `data_dir`.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned() }
+    }
+
+    /// How the node is.
+    ///
+    /// # Errors
+    /// As for every question: no node answers, or it says no.
+    pub async fn status(&self) -> Result<StatusReport, ClientError> {
+        self.ask(Method::GET, "/v1/status".into(), Bytes::new()).await
+    }
+
+    /// What waits.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn queue(&self, query: &QueueQuery) -> Result<QueueReport, ClientError> {
+        self.ask(Method::GET, with_query("/v1/queue", query), Bytes::new()).await
+    }
+
+    /// All that is known of a message.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn message(&self, id: MessageId) -> Result<MessageStory, ClientError> {
+        self.ask(Method::GET, format!("/v1/messages/{id}"), Bytes::new()).await
+    }
+
+    /// The records that are asked for, the newest first.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn log(&self, query: &LogQuery) -> Result<Vec<LogRecord>, ClientError> {
+        self.ask(Method::GET, with_query("/v1/log", query), Bytes::new()).await
+    }
+
+    /// Gives a message to the node; it is on disk and synced when this returns.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn send(&self, request: &SendRequest, message: Bytes) -> Result<SendAnswer, ClientError> {
+        self.ask(Method::POST, with_query("/v1/messages", &request.to_pairs()), message).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        match tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::Silent { data_dir: self.data_dir.clone() }),
+        }
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: String,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let stream =
+            UnixStream::connect(socket_path(&self.data_dir)).await.map_err(|e| self.unreachable(e))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "posthouse")
+            .body(Full::new(body))
+            .map_err(|e| self.broken(e))?;
+        let answer = sender.send_request(request).await.map_err(|e| self.broken(e))?;
+        let status = answer.status();
+        let body =
+            Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|e| self.broken(e))?;
+        driver.abort();
+        let body = body.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|e| self.broken(e));
+        }
+        match serde_json::from_slice(&body) {
+            Ok(error) => Err(ClientError::Refused(error)),
+            Err(_) => Err(self.broken(format!("it answered {status}"))),
+        }
+    }
+
+    fn unreachable(&self, error: io::Error) -> ClientError {
+        let data_dir = self.data_dir.clone();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning { data_dir }
+            }
+            io::ErrorKind::PermissionDenied => ClientError::NotAllowed { data_dir },
+            _ => self.broken(error),
+        }
+    }
+
+    fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+        ClientError::Connection { data_dir: self.data_dir.clone(), source: source.into() }
+    }
+}
+
+fn with_query(path: &str, query: &impl Serialize) -> String {
+    let query = serde_urlencoded::to_string(query).expect("queries are flat: names and texts or numbers");
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}

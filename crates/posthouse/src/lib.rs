@@ -1,0 +1,15 @@
+//! Posthouse: a mail gateway and job server in one binary.
+//!
+//! This crate puts the parts together: what the operator says ([`config`], [`commands`]), what a
+//! running node answers ([`api`] over [`control`] and [`console`]), and the node itself ([`node`]).
+
+pub mod api;
+pub mod commands;
+pub mod config;
+pub mod console;
+pub mod control;
+pub mod failure;
+pub mod listen;
+pub mod logging;
+pub mod node;
+mod output;

@@ -1,0 +1,323 @@
+//! Bodies: written once as a stream, read many times, in memory or in a file of their own.
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+use base::MessageId;
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    QueueError,
+    files::{Disk, File},
+};
+
+/// A body that was written and is ready to be published.
+#[derive(Clone, Debug, Default)]
+pub enum Body {
+    /// There is none.
+    #[default]
+    Empty,
+    /// In memory; it joins the publication's record.
+    Memory(Bytes),
+    /// In a file of its own, synced.
+    File(Arc<BodyFile>),
+}
+
+impl Body {
+    /// Length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File(file) => file.size,
+        }
+    }
+}
+
+/// A body's file.
+///
+/// It is removed when this is dropped, unless a publication has taken it over.
+pub struct BodyFile {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) crc: u32,
+    file: File,
+    folder: BodyFolder,
+    owner: parking_lot::Mutex<Owner>,
+}
+
+/// Who removes a body's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The writer, because it was never published.
+    Writer,
+    /// The queue, when the message has ended.
+    Queue,
+}
+
+impl BodyFile {
+    /// The queue removes the file from now on, when the message has ended.
+    pub(crate) fn hand_over(&self) {
+        *self.owner.lock() = Owner::Queue;
+    }
+
+    /// The body, to be read back.
+    pub(crate) fn stored(&self) -> StoredBody {
+        StoredBody { file: self.file.clone(), offset: 0, size: self.size, crc: self.crc, _pin: None }
+    }
+}
+
+impl fmt::Debug for BodyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BodyFile({}, {} bytes)", self.name, self.size)
+    }
+}
+
+impl Drop for BodyFile {
+    fn drop(&mut self) {
+        if *self.owner.lock() == Owner::Writer {
+            self.folder.remove(&self.name);
+        }
+    }
+}
+
+/// Where large bodies lie.
+#[derive(Clone, Debug)]
+pub(crate) struct BodyFolder {
+    disk: Disk,
+    dir: PathBuf,
+}
+
+impl BodyFolder {
+    pub(crate) fn open(disk: Disk, dir: PathBuf) -> io::Result<Self> {
+        disk.create_dir(&dir)?;
+        Ok(Self { disk, dir })
+    }
+
+    pub(crate) fn file_name(message: MessageId) -> String {
+        format!("{message}.body")
+    }
+
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.list(&self.dir)
+    }
+
+    pub(crate) fn open_body(&self, name: &str) -> io::Result<File> {
+        self.disk.open(&self.dir.join(name))
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        if let Err(error) = self.disk.remove(&self.dir.join(name)) {
+            tracing::warn!(%error, file = name, "a body file could not be removed; it is removed at the next start");
+        }
+    }
+}
+
+/// Takes a body in as a stream. Beyond a limit it spills into a file, where the queue has files.
+#[derive(Debug)]
+pub struct BodyWriter {
+    message: MessageId,
+    memory: BytesMut,
+    spill: Option<Spill>,
+}
+
+#[derive(Debug)]
+struct Spill {
+    folder: BodyFolder,
+    limit: usize,
+    file: Option<Spilled>,
+}
+
+#[derive(Debug)]
+struct Spilled {
+    file: File,
+    written: u64,
+    crc: crc32fast::Hasher,
+    /// Removes the file again if the body is never finished.
+    guard: BodyFile,
+}
+
+/// How much of a spilling body is gathered in memory before it is written, in bytes.
+const SPILL_CHUNK: usize = 256 << 10;
+
+impl BodyWriter {
+    pub(crate) fn in_memory(message: MessageId, expect: usize) -> Self {
+        Self { message, memory: BytesMut::with_capacity(expect), spill: None }
+    }
+
+    pub(crate) fn spilling(message: MessageId, expect: usize, folder: BodyFolder, limit: usize) -> Self {
+        let memory = BytesMut::with_capacity(expect.min(limit));
+        Self { message, memory, spill: Some(Spill { folder, limit, file: None }) }
+    }
+
+    /// The bytes that it holds in memory now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.memory.capacity()
+    }
+
+    /// Adds to the body.
+    ///
+    /// # Errors
+    /// If the file it spills into cannot be written.
+    pub async fn write(&mut self, chunk: &[u8]) -> Result<(), QueueError> {
+        self.memory.extend_from_slice(chunk);
+        match &self.spill {
+            Some(Spill { file: None, limit, .. }) if self.memory.len() > *limit => self.pour().await,
+            Some(Spill { file: Some(_), .. }) if self.memory.len() >= SPILL_CHUNK => self.pour().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the body. What lies in a file is synced when this returns.
+    ///
+    /// # Errors
+    /// If the file cannot be written or synced.
+    pub async fn finish(mut self) -> Result<Body, QueueError> {
+        if self.spill.as_ref().is_none_or(|spill| spill.file.is_none()) {
+            return Ok(if self.memory.is_empty() { Body::Empty } else { Body::Memory(self.memory.freeze()) });
+        }
+        self.pour().await?;
+        let spill = self.spill.take().expect("it has spilled");
+        blocking(move || {
+            let Spilled { file, written, crc, mut guard } = spill.file.expect("it has spilled");
+            file.sync()?;
+            spill.folder.disk.sync_dir(&spill.folder.dir)?;
+            guard.size = written;
+            guard.crc = crc.finalize();
+            Ok(Body::File(Arc::new(guard)))
+        })
+        .await
+    }
+
+    /// Writes what is in memory to the file.
+    async fn pour(&mut self) -> Result<(), QueueError> {
+        let Some(mut spill) = self.spill.take() else { return Ok(()) };
+        let bytes = self.memory.split().freeze();
+        let message = self.message;
+        let spill = blocking(move || {
+            let spilled = match &mut spill.file {
+                Some(spilled) => spilled,
+                none => none.insert(Spilled::create(&spill.folder, message)?),
+            };
+            spilled.file.write_at(&bytes, spilled.written)?;
+            spilled.written += bytes.len() as u64;
+            spilled.crc.update(&bytes);
+            Ok(spill)
+        })
+        .await?;
+        self.spill = Some(spill);
+        Ok(())
+    }
+}
+
+impl Spilled {
+    fn create(folder: &BodyFolder, message: MessageId) -> io::Result<Self> {
+        let name = BodyFolder::file_name(message);
+        let file = folder.disk.create(&folder.dir.join(&name))?;
+        let owner = parking_lot::Mutex::new(Owner::Writer);
+        let guard = BodyFile { name, size: 0, crc: 0, file: file.clone(), folder: folder.clone(), owner };
+        Ok(Self { file, written: 0, crc: crc32fast::Hasher::new(), guard })
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, QueueError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other);
+    done.and_then(|result| result).map_err(QueueError::from)
+}
+
+/// Where a body is read from.
+#[derive(Clone, Debug)]
+pub enum BodySource {
+    /// In memory.
+    Memory(Bytes),
+    /// In the spool.
+    Stored(Arc<StoredBody>),
+}
+
+/// A body on disk, with what proves it whole.
+pub struct StoredBody {
+    pub(crate) file: File,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
+    pub(crate) crc: u32,
+    /// Keeps the segment from being used again while the body is read.
+    pub(crate) _pin: Option<Arc<()>>,
+}
+
+impl fmt::Debug for StoredBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredBody({} bytes)", self.size)
+    }
+}
+
+impl BodySource {
+    /// Length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Stored(stored) => stored.size,
+        }
+    }
+
+    /// Starts to read it.
+    #[must_use]
+    pub fn read(&self) -> BodyReader {
+        BodyReader { source: self.clone(), at: 0, crc: crc32fast::Hasher::new() }
+    }
+}
+
+/// Reads a body in chunks. The last chunk comes only after the whole was proven undamaged.
+#[derive(Debug)]
+pub struct BodyReader {
+    source: BodySource,
+    at: u64,
+    crc: crc32fast::Hasher,
+}
+
+/// Longest chunk read from disk, in bytes.
+const READ_CHUNK: usize = 256 << 10;
+
+/// What a body has to give next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// Some bytes, and more to come.
+    More(Bytes),
+    /// The last bytes, perhaps none.
+    Last(Bytes),
+}
+
+impl BodyReader {
+    /// The next chunk.
+    ///
+    /// # Errors
+    /// If the disk fails, or the body is not what was written ([`QueueError::Damaged`]).
+    pub async fn next(&mut self) -> Result<Chunk, QueueError> {
+        let stored = match &self.source {
+            BodySource::Memory(bytes) => return Ok(Chunk::Last(bytes.clone())),
+            BodySource::Stored(stored) => stored.clone(),
+        };
+        let left = stored.size - self.at;
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(READ_CHUNK);
+        let offset = stored.offset + self.at;
+        let file = stored.file.clone();
+        let bytes = Bytes::from(blocking(move || file.read_exact_at(len, offset)).await?);
+        self.crc.update(&bytes);
+        self.at += len as u64;
+        if self.at < stored.size {
+            return Ok(Chunk::More(bytes));
+        }
+        if self.crc.clone().finalize() != stored.crc {
+            return Err(QueueError::Damaged("the body is not what was written".into()));
+        }
+        Ok(Chunk::Last(bytes))
+    }
+}
+
+/// The checksum that proves a body whole.
+pub(crate) fn checksum(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}

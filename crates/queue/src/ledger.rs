@@ -1,0 +1,516 @@
+//! Who holds what: the index with leases, arrivals and recent contents, as every provider that keeps its own index
+//! needs them. It decides; its provider writes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::BuildHasherDefault,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base::{MessageId, Timestamp, WorkId};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    Arrival, BodySource, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Patience, Reason, Recipients,
+    Rest, Scope, Status, WorkInfo,
+    index::{Effects, IdHasher, Index, Place},
+    op::{After, BodyRef, Cancel, Conclude, MessageWords, Op, Standing, State},
+    work::Change,
+};
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    state: Mutex<Inner>,
+    arrived: [Notify; 2],
+    incarnation: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    index: Index,
+    leases: HashMap<WorkId, Holding>,
+    holders: HashMap<Holder, Option<Instant>>,
+    counter: u64,
+    recent: Recent,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holding {
+    holder: Holder,
+    epoch: Epoch,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Held,
+    Committed,
+    /// Its conclusion is on its way to the disk.
+    Concluding,
+}
+
+/// What the holder of a fresh lease gets.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) info: WorkInfo,
+    pub(crate) epoch: Epoch,
+    pub(crate) content: Content,
+}
+
+/// Where a work's words and body are.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    Recent(Arc<RecentContent>),
+    Stored { message: Place, body: BodyRef, state: Option<Place> },
+}
+
+/// The contents of a message that was published or read lately.
+#[derive(Debug)]
+pub(crate) struct RecentContent {
+    pub(crate) words: Mutex<MessageWords>,
+    pub(crate) body: BodySource,
+}
+
+impl Ledger {
+    /// A ledger over an index; `recent_bytes` bounds the contents kept in memory.
+    pub(crate) fn new(index: Index, incarnation: u64, recent_bytes: usize) -> Self {
+        let recent = Recent { limit: recent_bytes, ..Recent::default() };
+        let inner = Inner { index, leases: HashMap::new(), holders: HashMap::new(), counter: 0, recent };
+        Self { state: Mutex::new(inner), arrived: [Notify::new(), Notify::new()], incarnation }
+    }
+
+    /// Runs something on the index.
+    pub(crate) fn with_index<T>(&self, run: impl FnOnce(&mut Index) -> T) -> T {
+        run(&mut self.state.lock().index)
+    }
+
+    /// Applies synced operations, and wakes the dispatchers if something has come to wait.
+    pub(crate) fn apply(&self, ops: impl IntoIterator<Item = Applied>) -> Effects {
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        for applied in ops {
+            inner.index.apply(&applied.op, applied.place, applied.size, &mut effects);
+            inner.applied(applied, &mut effects);
+        }
+        for (message, _) in &effects.ended {
+            inner.recent.remove(*message);
+        }
+        drop(inner);
+        if effects.arrived {
+            self.wake();
+        }
+        effects
+    }
+
+    fn wake(&self) {
+        for arrived in &self.arrived {
+            arrived.notify_one();
+        }
+    }
+
+    /// Returns when something of this kind may have come to wait.
+    pub(crate) async fn arrived(&self, kind: Kind) {
+        self.arrived[kind as usize].notified().await;
+    }
+
+    pub(crate) fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>) {
+        self.state.lock().index.take_arrivals(kind, max, into);
+    }
+
+    /// Leases those works that may go and that nobody holds.
+    pub(crate) fn lease(
+        &self,
+        holder: Holder,
+        patience: Patience,
+        wanted: &[(WorkId, u32)],
+    ) -> Vec<Option<Given>> {
+        let mut inner = self.state.lock();
+        let deadline = match patience {
+            Patience::Unlimited => None,
+            Patience::For(time) => Some(Instant::now() + time),
+        };
+        inner.holders.entry(holder).or_insert(deadline);
+        wanted.iter().map(|(work, ticket)| inner.lease(self.incarnation, holder, *work, *ticket)).collect()
+    }
+
+    pub(crate) fn extend(&self, holder: Holder, patience: Duration) {
+        if let Some(Some(deadline)) = self.state.lock().holders.get_mut(&holder) {
+            *deadline = (*deadline).max(Instant::now() + patience);
+        }
+    }
+
+    /// Takes back all that holders have whose deadline has passed.
+    pub(crate) fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
+        let mut inner = self.state.lock();
+        let over =
+            |(_, deadline): &(&Holder, &Option<Instant>)| deadline.is_some_and(|deadline| deadline <= now);
+        let gone: Vec<Holder> = inner.holders.iter().filter(over).map(|(holder, _)| *holder).collect();
+        let mut effects = Effects::default();
+        for holder in &gone {
+            inner.holders.remove(holder);
+            let held =
+                inner.leases.iter().filter(|(_, h)| h.holder == *holder && h.stage != Stage::Concluding);
+            let held: Vec<(WorkId, Stage)> = held.map(|(work, h)| (*work, h.stage)).collect();
+            for (work, stage) in held {
+                match stage {
+                    Stage::Committed => inner.unknown(work, wall + after_loss, &mut effects),
+                    _ => inner.back(work, Reason::HolderGone, &mut effects),
+                }
+            }
+        }
+        drop(inner);
+        self.wake();
+        gone
+    }
+
+    pub(crate) fn commit(&self, work: WorkId, epoch: Epoch) -> Result<Recipients, LeaseOver> {
+        let mut inner = self.state.lock();
+        let remaining = inner.index.work(work).ok_or(LeaseOver)?.standing.remaining;
+        match inner.leases.get_mut(&work) {
+            Some(holding) if holding.epoch == epoch && holding.stage == Stage::Held => {
+                holding.stage = Stage::Committed;
+                Ok(remaining)
+            }
+            _ => Err(LeaseOver),
+        }
+    }
+
+    /// What must be written for a conclusion, with its words' lengths filled in; nothing if it changes nothing.
+    pub(crate) fn conclude(
+        &self,
+        work: WorkId,
+        epoch: Epoch,
+        conclusion: &Conclusion,
+    ) -> (Concluded, Option<Conclude>) {
+        let mut inner = self.state.lock();
+        let Some(standing) = inner.index.work(work).map(|work| work.standing) else {
+            return (Concluded::Ignored, None);
+        };
+        let current = match inner.leases.get_mut(&work) {
+            Some(holding) if holding.epoch == epoch && holding.stage != Stage::Concluding => {
+                holding.stage = Stage::Concluding;
+                true
+            }
+            _ => false,
+        };
+        let op = |ends, after, state_len: usize, record_len: usize| Conclude {
+            work,
+            epoch,
+            at: conclusion.at,
+            ends,
+            after,
+            state_len: u32::try_from(state_len).expect("it was checked against MAX_HEADER"),
+            record_len: u32::try_from(record_len).expect("it was checked against MAX_HEADER"),
+        };
+        let remaining = standing.remaining.without(conclusion.ended());
+        if current {
+            let after = match conclusion.rest {
+                _ if remaining.is_empty() => After::Ended,
+                rest => After::Stands(standing.after(rest, remaining)),
+            };
+            let state_len = if after == After::Ended { 0 } else { conclusion.state.len() };
+            let op = op(conclusion.ends.clone(), after, state_len, conclusion.record.len());
+            return (Concluded::Applied, Some(op));
+        }
+        let done = conclusion.done().among(standing.remaining);
+        if done.is_empty() {
+            return (Concluded::Ignored, None);
+        }
+        // Until it is synced nobody may have or copy the work.
+        inner.leases.entry(work).or_insert(Holding { holder: OPERATOR, epoch, stage: Stage::Concluding });
+        let op = op(vec![(crate::End::Done, done)], After::Unchanged, 0, conclusion.record.len());
+        (Concluded::Late, Some(op))
+    }
+
+    /// The work's conclusion could not be written: its holder has it again.
+    pub(crate) fn unconcluded(&self, work: WorkId, epoch: Epoch) {
+        if let Some(holding) = self.state.lock().leases.get_mut(&work)
+            && holding.epoch == epoch
+        {
+            holding.stage = Stage::Committed;
+        }
+    }
+
+    pub(crate) fn give_back(&self, work: WorkId, epoch: Epoch) {
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        if inner
+            .leases
+            .get(&work)
+            .is_some_and(|holding| holding.epoch == epoch && holding.stage == Stage::Held)
+        {
+            inner.back(work, Reason::GivenBack, &mut effects);
+        }
+        drop(inner);
+        if effects.arrived {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn unknown(&self, work: WorkId, epoch: Epoch, until: Timestamp) {
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        if inner
+            .leases
+            .get(&work)
+            .is_some_and(|holding| holding.epoch == epoch && holding.stage == Stage::Committed)
+        {
+            inner.unknown(work, until, &mut effects);
+        }
+        drop(inner);
+        if effects.arrived {
+            self.wake();
+        }
+    }
+
+    /// What must be written to cancel these works, all but those past the point of no return; their leases are over.
+    pub(crate) fn cancel(&self, works: &[WorkId], at: Timestamp) -> Option<Op> {
+        let mut inner = self.state.lock();
+        let mut cancelled = Vec::with_capacity(works.len());
+        for work in works {
+            let Some(remaining) = inner.index.work(*work).map(|work| work.standing.remaining) else {
+                continue;
+            };
+            if inner.leases.get(work).is_some_and(|holding| holding.stage != Stage::Held) {
+                continue;
+            }
+            let epoch = inner.next_epoch(self.incarnation);
+            inner.leases.insert(*work, Holding { holder: OPERATOR, epoch, stage: Stage::Concluding });
+            cancelled.push((*work, remaining));
+        }
+        (!cancelled.is_empty()).then_some(Op::Cancel(Cancel { at, works: cancelled }))
+    }
+
+    /// Takes waiting works out of the dispatcher's hands, so that their state can be changed; those that somebody holds are left.
+    pub(crate) fn take_for_change(&self, works: &[WorkId], change: Change) -> Vec<(State, Content)> {
+        let mut inner = self.state.lock();
+        let mut taken = Vec::new();
+        for work in works {
+            if inner.leases.contains_key(work) {
+                continue;
+            }
+            let Some(standing) = inner.index.work(*work).map(|work| work.standing) else { continue };
+            let epoch = inner.next_epoch(self.incarnation);
+            let Some(content) = inner.content(*work) else { continue };
+            inner.leases.insert(*work, Holding { holder: OPERATOR, epoch, stage: Stage::Concluding });
+            taken.push((State { work: *work, standing: standing.changed(change), state_len: 0 }, content));
+        }
+        taken
+    }
+
+    /// Gives up a change that could not be written.
+    pub(crate) fn unchanged(&self, work: WorkId) {
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        if inner.leases.get(&work).is_some_and(|holding| holding.holder == OPERATOR) {
+            inner.leases.remove(&work);
+            inner.index.arrive(work, &mut effects);
+        }
+        drop(inner);
+        self.wake();
+    }
+
+    /// Whether nobody holds any work of this message, so that it may be copied forward.
+    pub(crate) fn is_at_rest(&self, message: MessageId, works: &[u16]) -> bool {
+        let inner = self.state.lock();
+        works.iter().all(|index| !inner.leases.contains_key(&WorkId { message, index: *index }))
+    }
+
+    pub(crate) fn content(&self, work: WorkId) -> Option<Content> {
+        self.state.lock().content(work)
+    }
+
+    pub(crate) fn info(&self, work: WorkId) -> Option<WorkInfo> {
+        let inner = self.state.lock();
+        let lease = inner.leases.get(&work).map(|holding| holding.epoch);
+        inner.index.info(work).map(|info| WorkInfo { lease, ..info })
+    }
+
+    pub(crate) fn in_scope(&self, scope: &Scope) -> Vec<WorkId> {
+        self.state.lock().index.in_scope(scope)
+    }
+
+    pub(crate) fn keep(&self, message: MessageId, content: RecentContent) {
+        self.state.lock().recent.insert(message, Arc::new(content));
+    }
+
+    /// Drops what was kept of a message that was not published after all.
+    pub(crate) fn forget(&self, message: MessageId) {
+        self.state.lock().recent.remove(message);
+    }
+
+    /// A work's stored form is damaged: it waits, visibly, for somebody to look at it.
+    pub(crate) fn set_aside(&self, work: WorkId) {
+        let mut inner = self.state.lock();
+        inner.leases.remove(&work);
+        inner.index.set_aside(work);
+    }
+
+    /// Works, recipients, leases.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let inner = self.state.lock();
+        let (works, recipients) = inner.index.counts();
+        (works, recipients, inner.leases.len())
+    }
+}
+
+/// Holds what an operator is changing.
+const OPERATOR: Holder = Holder(0);
+
+/// An operation that was synced, where it stands, and what its message takes.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) op: Op,
+    pub(crate) place: Place,
+    pub(crate) size: u32,
+    pub(crate) head: Bytes,
+}
+
+impl Inner {
+    fn next_epoch(&mut self, incarnation: u64) -> Epoch {
+        self.counter += 1;
+        Epoch { incarnation, counter: self.counter }
+    }
+
+    fn lease(&mut self, incarnation: u64, holder: Holder, work: WorkId, ticket: u32) -> Option<Given> {
+        if self.leases.contains_key(&work) || !self.index.is_current(work, ticket) {
+            return None;
+        }
+        let epoch = self.next_epoch(incarnation);
+        let info = WorkInfo { lease: Some(epoch), ..self.index.info(work)? };
+        let content = self.content(work)?;
+        self.leases.insert(work, Holding { holder, epoch, stage: Stage::Held });
+        Some(Given { info, epoch, content })
+    }
+
+    fn content(&self, work: WorkId) -> Option<Content> {
+        if let Some(recent) = self.recent.find(work.message) {
+            return Some(Content::Recent(recent));
+        }
+        let message = self.index.message(work.message)?;
+        let state = self.index.work(work)?.state_at;
+        Some(Content::Stored { message: message.place, body: message.body, state })
+    }
+
+    fn back(&mut self, work: WorkId, reason: Reason, effects: &mut Effects) {
+        self.leases.remove(&work);
+        self.index.wait_again(work, None, reason, effects);
+    }
+
+    fn unknown(&mut self, work: WorkId, until: Timestamp, effects: &mut Effects) {
+        self.leases.remove(&work);
+        self.index.wait_again(work, Some(until), Reason::PossiblyDone, effects);
+    }
+
+    /// Ends the leases that an operation has made an end of, and keeps recent contents true.
+    fn applied(&mut self, applied: Applied, effects: &mut Effects) {
+        match &applied.op {
+            Op::Conclude(conclude) => {
+                if self.leases.get(&conclude.work).is_some_and(|holding| holding.epoch == conclude.epoch) {
+                    self.leases.remove(&conclude.work);
+                    if conclude.after == After::Unchanged {
+                        self.index.arrive(conclude.work, effects);
+                    }
+                }
+                if matches!(conclude.after, After::Stands(_)) {
+                    let state = applied.head.slice(..conclude.state_len as usize);
+                    self.recent.set_state(conclude.work, &state);
+                }
+            }
+            Op::State(state) => {
+                self.leases.remove(&state.work);
+            }
+            Op::Cancel(cancel) => {
+                for (work, _) in &cancel.works {
+                    self.leases.remove(work);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Standing {
+    /// Where the rest stands after a conclusion.
+    fn after(self, rest: Rest, remaining: Recipients) -> Self {
+        let attempts = self.attempts + 1;
+        match rest {
+            Rest::Retry { not_before, reason } => {
+                Self { remaining, attempts, not_before, status: Status::Waiting, reason, ..self }
+            }
+            Rest::Hold { reason } => Self { remaining, attempts, status: Status::Held, reason, ..self },
+        }
+    }
+
+    fn changed(self, change: Change) -> Self {
+        let by_hand = Self { reason: Reason::ByHand, ..self };
+        match change {
+            Change::Hold => Self { status: Status::Held, ..by_hand },
+            Change::Release => Self { status: Status::Waiting, ..by_hand },
+            Change::Reschedule(not_before) => Self { not_before, status: Status::Waiting, ..by_hand },
+        }
+    }
+}
+
+/// Contents of recent messages, oldest dropped first.
+#[derive(Debug, Default)]
+struct Recent {
+    contents: HashMap<MessageId, Arc<RecentContent>, BuildHasherDefault<IdHasher>>,
+    order: VecDeque<(MessageId, usize)>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Recent {
+    fn insert(&mut self, message: MessageId, content: Arc<RecentContent>) {
+        let size = content.size();
+        self.bytes += size;
+        self.order.push_back((message, size));
+        self.contents.insert(message, content);
+        while self.bytes > self.limit {
+            let Some((oldest, size)) = self.order.pop_front() else { break };
+            self.bytes -= size;
+            self.contents.remove(&oldest);
+        }
+    }
+
+    fn find(&self, message: MessageId) -> Option<Arc<RecentContent>> {
+        self.contents.get(&message).cloned()
+    }
+
+    /// Drops an ended message. What ends does so about in the order in which it came, so its place in the order is
+    /// near the front, and the front is cleared of all that is gone.
+    fn remove(&mut self, message: MessageId) {
+        self.contents.remove(&message);
+        while let Some((oldest, size)) = self.order.front()
+            && !self.contents.contains_key(oldest)
+        {
+            self.bytes -= size;
+            self.order.pop_front();
+        }
+    }
+
+    fn set_state(&mut self, work: WorkId, state: &Bytes) {
+        if let Some(content) = self.contents.get(&work.message) {
+            let mut words = content.words.lock();
+            if let Some((_, _, old)) = words.works.iter_mut().find(|(index, ..)| *index == work.index) {
+                *old = state.clone();
+            }
+        }
+    }
+}
+
+impl RecentContent {
+    fn size(&self) -> usize {
+        let words = self.words.lock();
+        let body = match &self.body {
+            BodySource::Memory(bytes) => bytes.len(),
+            BodySource::Stored(_) => 0,
+        };
+        let works: usize = words.works.iter().map(|(_, detail, state)| detail.len() + state.len() + 64).sum();
+        words.header.len() + works + body + 128
+    }
+}

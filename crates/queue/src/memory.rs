@@ -1,0 +1,248 @@
+//! The queue in memory: for tests, and for nothing that anybody was promised.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use base::{Clock, MessageId, Timestamp, WorkId};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::{
+    Arrival, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver, Patience,
+    Provider, Publication, Published, QueueError, Recipients, Scope, Stats, Words, WorkInfo,
+    feed::{Archive, RecentTales, Tale, tell},
+    index::{Index, Place},
+    ledger::{Applied, Content, Ledger, RecentContent},
+    op::Op,
+    provider::{Pending, check_conclusion},
+    transaction::Transaction,
+    work::{Change, Repeat},
+};
+
+/// A queue that forgets everything when it is dropped.
+#[derive(Debug)]
+pub struct Memory {
+    ledger: Ledger,
+    clock: Clock,
+    after_loss: Duration,
+    write: Mutex<u64>,
+    tales: Arc<RecentTales>,
+    closed: AtomicBool,
+}
+
+/// No more than this is kept in memory.
+const MEMORY_BYTES: usize = 1 << 30;
+
+impl Memory {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(clock: Clock, after_loss: Duration) -> Self {
+        Self {
+            ledger: Ledger::new(Index::default(), fastrand::u64(..), MEMORY_BYTES),
+            clock,
+            after_loss,
+            write: Mutex::new(0),
+            tales: Arc::new(RecentTales::starting_after(0)),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    fn write(&self, transaction: Transaction) -> Result<(), QueueError> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(QueueError::Closed);
+        }
+        let mut sequence = self.write.lock();
+        *sequence += 1;
+        let head = Bytes::from(transaction.head);
+        let mut tales = Vec::new();
+        let mut at = 0;
+        let applied: Vec<_> = transaction
+            .ops
+            .into_iter()
+            .map(|op| {
+                let len = usize::try_from(op.words_len()).expect("it is in memory");
+                let words = head.slice(at..at + len);
+                at += len;
+                tell(*sequence, &op, &words, &mut tales);
+                Applied { op, place: Place::default(), size: 0, head: words }
+            })
+            .collect();
+        self.ledger.apply(applied);
+        self.tales.add(tales, *sequence);
+        Ok(())
+    }
+
+    fn publish_now(&self, batch: Vec<Publication>) -> Result<Vec<Published>, QueueError> {
+        let mut transaction = Transaction::default();
+        let mut answers = Vec::with_capacity(batch.len());
+        for publication in batch {
+            if publication.repeat == Repeat::Possible
+                && self.ledger.with_index(|index| index.knows(publication.message))
+            {
+                answers.push(Published::AlreadyHave);
+                continue;
+            }
+            let content = transaction.publish(&publication);
+            self.ledger.keep(publication.message, content);
+            answers.push(Published::Stored);
+        }
+        self.write(transaction)?;
+        Ok(answers)
+    }
+}
+
+/// The words and the body of contents in memory.
+pub(crate) fn recent(content: &RecentContent, work: WorkId) -> Option<(Words, BodySource)> {
+    let words: Option<Words> = content.words.lock().of(work.index);
+    Some((words?, content.body.clone()))
+}
+
+impl Provider for Memory {
+    fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>> {
+        let result = self.publish_now(batch);
+        Box::pin(async move { result })
+    }
+
+    fn body(&self, message: MessageId, expect: usize) -> BodyWriter {
+        BodyWriter::in_memory(message, expect)
+    }
+
+    fn arrived(&self, kind: Kind) -> Pending<'_, ()> {
+        Box::pin(self.ledger.arrived(kind))
+    }
+
+    fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>) {
+        self.ledger.take_arrivals(kind, max, into);
+    }
+
+    fn lease(
+        &self,
+        holder: Holder,
+        patience: Patience,
+        works: Vec<(WorkId, u32)>,
+    ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
+        let given = self.ledger.lease(holder, patience, &works);
+        let contents = given.into_iter().flatten().filter_map(|given| {
+            let Content::Recent(content) = given.content else { return None };
+            let (words, body) = recent(&content, given.info.work)?;
+            Some((given.epoch, given.info, words, body))
+        });
+        let contents = contents.collect();
+        Box::pin(async move { contents })
+    }
+
+    fn extend(&self, holder: Holder, patience: Duration) {
+        self.ledger.extend(holder, patience);
+    }
+
+    fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
+        self.ledger.lapse(now, wall, after_loss)
+    }
+
+    fn commit(&self, work: WorkId, epoch: Epoch) -> Pending<'_, Result<Recipients, LeaseOver>> {
+        let result = self.ledger.commit(work, epoch);
+        Box::pin(async move { result })
+    }
+
+    fn conclude(&self, work: WorkId, epoch: Epoch, conclusion: Conclusion) -> Result<Concluded, QueueError> {
+        check_conclusion(&conclusion)?;
+        let (concluded, op) = self.ledger.conclude(work, epoch, &conclusion);
+        let Some(op) = op else { return Ok(concluded) };
+        let mut transaction = Transaction::default();
+        transaction.conclude(op, &conclusion);
+        for publication in &conclusion.follow_ups {
+            let content = transaction.publish(publication);
+            self.ledger.keep(publication.message, content);
+        }
+        self.write(transaction)?;
+        Ok(concluded)
+    }
+
+    fn give_back(&self, work: WorkId, epoch: Epoch) {
+        self.ledger.give_back(work, epoch);
+    }
+
+    fn unknown(&self, work: WorkId, epoch: Epoch) {
+        self.ledger.unknown(work, epoch, self.clock.now() + self.after_loss);
+    }
+
+    fn settled(&self) -> Pending<'_, Result<(), QueueError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn find(&self, scope: &Scope) -> Vec<WorkId> {
+        self.ledger.in_scope(scope)
+    }
+
+    fn info(&self, work: WorkId) -> Option<WorkInfo> {
+        self.ledger.info(work)
+    }
+
+    fn words(&self, work: WorkId) -> Pending<'_, Result<Option<Words>, QueueError>> {
+        let words = match self.ledger.content(work) {
+            Some(Content::Recent(content)) => recent(&content, work).map(|(words, _)| words),
+            _ => None,
+        };
+        Box::pin(async move { Ok(words) })
+    }
+
+    fn change(&self, works: Vec<WorkId>, change: Change) -> Pending<'_, Result<usize, QueueError>> {
+        let mut transaction = Transaction::default();
+        for (mut state, content) in self.ledger.take_for_change(&works, change) {
+            if let Content::Recent(content) = content
+                && let Some((words, _)) = recent(&content, state.work)
+            {
+                state.state_len =
+                    u32::try_from(words.state.len()).expect("it was checked against MAX_HEADER");
+                transaction.head.extend_from_slice(&words.state);
+            }
+            transaction.ops.push(Op::State(state));
+        }
+        let count = transaction.ops.len();
+        let result = self.write(transaction).map(|()| count);
+        Box::pin(async move { result })
+    }
+
+    fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>> {
+        let mut count = 0;
+        let mut result = Ok(());
+        if let Some(op) = self.ledger.cancel(&works, at) {
+            if let Op::Cancel(cancel) = &op {
+                count = cancel.works.len();
+            }
+            result = self.write(Transaction { ops: vec![op], ..Transaction::default() });
+        }
+        Box::pin(async move { result.map(|()| count) })
+    }
+
+    fn stats(&self) -> Stats {
+        let (works, recipients, leased) = self.ledger.counts();
+        Stats { works, recipients, leased, ..Stats::default() }
+    }
+
+    fn feed(&self, after: crate::Position) -> Result<Feed, QueueError> {
+        Ok(Feed::new(self.tales.clone(), Arc::new(Forgotten), after.spool, after.sequence))
+    }
+
+    fn close(&self) -> Pending<'_, Result<(), QueueError>> {
+        self.closed.store(true, Ordering::SeqCst);
+        self.tales.close();
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What memory has dropped is gone.
+struct Forgotten;
+
+impl Archive for Forgotten {
+    fn read(&self, _after: u64, until: u64, _max: usize) -> Result<(Vec<Tale>, u64), QueueError> {
+        Ok((Vec::new(), until))
+    }
+
+    fn confirmed(&self, _sequence: u64) {}
+}

@@ -1,0 +1,228 @@
+//! What is written: operations on works, as they stand in the spool for ever.
+//!
+//! The order of variants and fields is the format (postcard, a compact serde encoding); a change of it is a new
+//! [`FORMAT`](crate::spool::FORMAT). One frame of the spool carries a list of operations and is applied whole or not at
+//! all. The opaque words of an operation lie apart, in the frame's head section, in the order in
+//! which the operations name their lengths: for a publication its header, then for each work detail and
+//! state; for a conclusion state, then record.
+
+use std::time::Duration;
+
+use base::{MessageId, Timestamp, WorkId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Epoch, Holder, Kind,
+    work::{End, Reason, Recipients, Repeat, Status, Words},
+};
+
+/// How long the id of a publication that may be repeated is remembered after its end.
+pub const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+/// How many such ids are remembered at most; beyond it the oldest are forgotten.
+pub const MAX_REMEMBERED: usize = 200_000;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Op {
+    /// A message with its works comes to be, or is copied forward.
+    Publish(Publish),
+    /// A holder says what became of a work.
+    Conclude(Conclude),
+    /// Where a work stands, after a change by hand.
+    State(State),
+    /// A range of works is cancelled, in one record.
+    Cancel(Cancel),
+    /// A work was given to another node.
+    Grant { work: WorkId, holder: Holder, epoch: Epoch },
+    /// A work's attempt passes the point of no return.
+    Commit { work: WorkId, epoch: Epoch },
+    /// All that a holder had is taken back.
+    Gone { holder: Holder },
+    /// Ids of ended messages that may be published again, and until when to remember them.
+    Remember(Vec<(MessageId, Timestamp)>),
+    /// Records that the message log has not taken yet, copied forward.
+    Untold(Vec<Untold>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Publish {
+    pub(crate) message: MessageId,
+    pub(crate) kind: Kind,
+    pub(crate) at: Timestamp,
+    pub(crate) repeat: Repeat,
+    pub(crate) origin: Origin,
+    pub(crate) header_len: u32,
+    pub(crate) body: BodyRef,
+    pub(crate) works: Vec<PublishedWork>,
+}
+
+/// How a publication came into this segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Origin {
+    New,
+    /// Copied from an older segment, with the state of its works at that time.
+    CopiedForward,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BodyRef {
+    Empty,
+    /// In the frame's body section.
+    Inline {
+        len: u32,
+        crc: u32,
+    },
+    /// In a file named after the message.
+    File {
+        len: u64,
+        crc: u32,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PublishedWork {
+    pub(crate) index: u16,
+    pub(crate) lane: String,
+    pub(crate) account: String,
+    pub(crate) needs: Vec<String>,
+    pub(crate) expires: Timestamp,
+    pub(crate) recipients: u8,
+    pub(crate) standing: Standing,
+    pub(crate) detail_len: u32,
+    pub(crate) state_len: u32,
+}
+
+/// Where a work stands: complete in itself, so that the latest one is all that recovery needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) remaining: Recipients,
+    pub(crate) attempts: u32,
+    pub(crate) not_before: Timestamp,
+    pub(crate) priority: u8,
+    pub(crate) status: Status,
+    pub(crate) reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Conclude {
+    pub(crate) work: WorkId,
+    pub(crate) epoch: Epoch,
+    pub(crate) at: Timestamp,
+    pub(crate) ends: Vec<(End, Recipients)>,
+    pub(crate) after: After,
+    pub(crate) state_len: u32,
+    pub(crate) record_len: u32,
+}
+
+/// What becomes of the recipients that a conclusion did not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum After {
+    /// None is left.
+    Ended,
+    /// They stand here from now on.
+    Stands(Standing),
+    /// The conclusion came late: they stay as they are, under whoever holds them now.
+    Unchanged,
+}
+
+/// At most [`CANCELLED_AT_ONCE`] works, each with the recipients that had not ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cancel {
+    pub(crate) at: Timestamp,
+    pub(crate) works: Vec<(WorkId, Recipients)>,
+}
+
+/// How many works one record cancels at most, so that a purge neither holds the queue up nor
+/// needs much memory.
+pub(crate) const CANCELLED_AT_ONCE: usize = 4096;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) work: WorkId,
+    pub(crate) standing: Standing,
+    pub(crate) state_len: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Untold {
+    pub(crate) sequence: u64,
+    pub(crate) work: WorkId,
+    pub(crate) epoch: Epoch,
+    pub(crate) at: Timestamp,
+    pub(crate) record_len: u32,
+}
+
+impl Op {
+    /// The lengths of its words in the head section, in order.
+    pub(crate) fn word_lens(&self) -> Vec<u32> {
+        match self {
+            Self::Publish(publish) => std::iter::once(publish.header_len)
+                .chain(publish.works.iter().flat_map(|work| [work.detail_len, work.state_len]))
+                .collect(),
+            Self::Conclude(conclude) => vec![conclude.state_len, conclude.record_len],
+            Self::State(state) => vec![state.state_len],
+            Self::Untold(untold) => untold.iter().map(|one| one.record_len).collect(),
+            Self::Cancel(_)
+            | Self::Grant { .. }
+            | Self::Commit { .. }
+            | Self::Gone { .. }
+            | Self::Remember(_) => Vec::new(),
+        }
+    }
+
+    /// The length of its words in the head section.
+    pub(crate) fn words_len(&self) -> u64 {
+        match self {
+            Self::Publish(publish) => {
+                u64::from(publish.header_len)
+                    + publish
+                        .works
+                        .iter()
+                        .map(|w| u64::from(w.detail_len) + u64::from(w.state_len))
+                        .sum::<u64>()
+            }
+            Self::Conclude(conclude) => u64::from(conclude.state_len) + u64::from(conclude.record_len),
+            Self::State(state) => u64::from(state.state_len),
+            _ => self.word_lens().into_iter().map(u64::from).sum(),
+        }
+    }
+
+    /// The length of its bodies in the body section.
+    pub(crate) fn body_len(&self) -> u64 {
+        match self {
+            Self::Publish(Publish { body: BodyRef::Inline { len, .. }, .. }) => u64::from(*len),
+            _ => 0,
+        }
+    }
+}
+
+impl Publish {
+    /// Takes this publication's words out of its part of the head section.
+    pub(crate) fn words(&self, head: &Bytes) -> MessageWords {
+        let mut at = 0;
+        let mut take = |len: u32| {
+            let start = at;
+            at += len as usize;
+            head.slice(start..at)
+        };
+        let header = take(self.header_len);
+        let works =
+            self.works.iter().map(|work| (work.index, take(work.detail_len), take(work.state_len))).collect();
+        MessageWords { header, works }
+    }
+}
+
+/// The opaque words of a publication.
+#[derive(Clone, Debug)]
+pub(crate) struct MessageWords {
+    pub(crate) header: Bytes,
+    /// Index, detail, state.
+    pub(crate) works: Vec<(u16, Bytes, Bytes)>,
+}
+
+impl MessageWords {
+    pub(crate) fn of(&self, index: u16) -> Option<Words> {
+        let (_, detail, state) = self.works.iter().find(|(at, ..)| *at == index)?;
+        Some(Words { header: self.header.clone(), detail: detail.clone(), state: state.clone() })
+    }
+}

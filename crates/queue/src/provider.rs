@@ -1,0 +1,261 @@
+//! The seam: what a provider of the queue must do, and the wrapper that everyone uses.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base::{MessageId, Timestamp, WorkId};
+
+use crate::{
+    Arrival, BodySource, BodyWriter, Concluded, Conclusion, End, Epoch, Feed, Holder, Kind, Lease, LeaseOver,
+    Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication, Published, QueueError,
+    Recipients, Scope, Words, WorkInfo, work::Change,
+};
+
+/// A future of a provider.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a provider of the queue does; the contract stands in the crate's documentation. Callers use [`Queue`].
+pub trait Provider: fmt::Debug + Send + Sync + 'static {
+    /// See [`Queue::publish`]; limits have been checked.
+    fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>>;
+    /// See [`Queue::body`].
+    fn body(&self, message: MessageId, expect: usize) -> BodyWriter;
+    /// See [`Queue::arrived`].
+    fn arrived(&self, kind: Kind) -> Pending<'_, ()>;
+    /// See [`Queue::take_arrivals`].
+    fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>);
+    /// See [`Queue::lease`]; a work that cannot be leased is left out, one that is damaged is set aside.
+    fn lease(
+        &self,
+        holder: Holder,
+        patience: Patience,
+        works: Vec<(WorkId, u32)>,
+    ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>>;
+    /// See [`Queue::extend`].
+    fn extend(&self, holder: Holder, patience: Duration);
+    /// See [`Queue::lapse`].
+    fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder>;
+    /// See [`Lease::commit`].
+    fn commit(&self, work: WorkId, epoch: Epoch) -> Pending<'_, Result<Recipients, LeaseOver>>;
+    /// See [`Lease::conclude`]; limits have been checked.
+    fn conclude(&self, work: WorkId, epoch: Epoch, conclusion: Conclusion) -> Result<Concluded, QueueError>;
+    /// A lease was dropped.
+    fn give_back(&self, work: WorkId, epoch: Epoch);
+    /// A committing lease was dropped.
+    fn unknown(&self, work: WorkId, epoch: Epoch);
+    /// See [`Queue::settled`].
+    fn settled(&self) -> Pending<'_, Result<(), QueueError>>;
+    /// See [`Queue::find`].
+    fn find(&self, scope: &Scope) -> Vec<WorkId>;
+    /// See [`Queue::info`].
+    fn info(&self, work: WorkId) -> Option<WorkInfo>;
+    /// See [`Queue::words`].
+    fn words(&self, work: WorkId) -> Pending<'_, Result<Option<Words>, QueueError>>;
+    /// See [`Queue::change`].
+    fn change(&self, works: Vec<WorkId>, change: Change) -> Pending<'_, Result<usize, QueueError>>;
+    /// See [`Queue::cancel`].
+    fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>>;
+    /// See [`Queue::stats`].
+    fn stats(&self) -> Stats;
+    /// See [`Queue::feed`].
+    fn feed(&self, after: crate::Position) -> Result<Feed, QueueError>;
+    /// See [`Queue::close`].
+    fn close(&self) -> Pending<'_, Result<(), QueueError>>;
+}
+
+/// How the queue stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Works that have not ended.
+    pub works: usize,
+    /// Recipients that have not ended.
+    pub recipients: usize,
+    /// Works that somebody holds.
+    pub leased: usize,
+    /// Segments in use.
+    pub segments: usize,
+    /// Segments ready to be used again.
+    pub free_segments: usize,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// What was found damaged at the start and since.
+    pub damaged: usize,
+}
+
+/// The work queue. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queue(Arc<dyn Provider>);
+
+impl Queue {
+    /// A queue of this provider.
+    #[must_use]
+    pub fn new(provider: Arc<dyn Provider>) -> Self {
+        Self(provider)
+    }
+
+    /// Publishes a batch: all or nothing, durable when this returns.
+    ///
+    /// # Errors
+    /// If a limit is broken, the disk is full or has failed, or the queue is closed; then nothing was published.
+    pub fn publish(
+        &self,
+        batch: Vec<Publication>,
+    ) -> impl Future<Output = Result<Vec<Published>, QueueError>> + Send + use<> {
+        let checked = batch.iter().try_for_each(check_publication);
+        let pending = checked.map(|()| self.0.publish(batch));
+        async move { pending?.await }
+    }
+
+    /// Takes a body in as a stream; `expect` is about how many bytes will come.
+    #[must_use]
+    pub fn body(&self, message: MessageId, expect: usize) -> BodyWriter {
+        self.0.body(message, expect)
+    }
+
+    /// Returns when something of this kind may have come to wait. One dispatcher per kind listens.
+    pub async fn arrived(&self, kind: Kind) {
+        self.0.arrived(kind).await;
+    }
+
+    /// Adds the next works that have come to wait to `into`, at most `max`.
+    pub fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>) {
+        self.0.take_arrivals(kind, max, into);
+    }
+
+    /// Leases works to a holder, each named with the ticket of its arrival. Left out are those that have
+    /// ended, are held by somebody, or have arrived anew.
+    pub async fn lease(&self, holder: Holder, patience: Patience, works: Vec<(WorkId, u32)>) -> Vec<Leased> {
+        let given = self.0.lease(holder, patience, works).await;
+        let leased = given.into_iter().map(|(epoch, info, words, body)| Leased {
+            lease: Lease::new(self.0.clone(), info.work, epoch),
+            info,
+            words,
+            body,
+        });
+        leased.collect()
+    }
+
+    /// Moves the deadline of all that a holder has to `patience` from now, never to an earlier time.
+    pub fn extend(&self, holder: Holder, patience: Duration) {
+        self.0.extend(holder, patience);
+    }
+
+    /// Takes back all that is held past its deadline and returns who held it. What was committed waits
+    /// `after_loss` longer.
+    #[must_use]
+    pub fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
+        self.0.lapse(now, wall, after_loss)
+    }
+
+    /// Returns once all that was concluded before is synced.
+    ///
+    /// # Errors
+    /// If the disk has failed.
+    pub async fn settled(&self) -> Result<(), QueueError> {
+        self.0.settled().await
+    }
+
+    /// The works in a scope, in no order.
+    #[must_use]
+    pub fn find(&self, scope: &Scope) -> Vec<WorkId> {
+        self.0.find(scope)
+    }
+
+    /// What is known of a work, unless it has ended.
+    #[must_use]
+    pub fn info(&self, work: WorkId) -> Option<WorkInfo> {
+        self.0.info(work)
+    }
+
+    /// What its trade said of a work, unless it has ended.
+    ///
+    /// # Errors
+    /// If the disk fails or what it holds is damaged.
+    pub async fn words(&self, work: WorkId) -> Result<Option<Words>, QueueError> {
+        self.0.words(work).await
+    }
+
+    /// Holds, releases or reschedules works that nobody holds a lease of; returns how many were changed, synced.
+    ///
+    /// # Errors
+    /// If the disk is full or has failed, or the queue is closed.
+    pub async fn change(&self, works: Vec<WorkId>, change: Change) -> Result<usize, QueueError> {
+        self.0.change(works, change).await
+    }
+
+    /// Cancels works, also such as are being attempted, but none past the point of no return;
+    /// returns how many were cancelled, synced.
+    ///
+    /// # Errors
+    /// If the disk is full or has failed, or the queue is closed.
+    pub async fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Result<usize, QueueError> {
+        self.0.cancel(works, at).await
+    }
+
+    /// How the queue stands.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    /// Everything that happened after a position; one reader at a time.
+    ///
+    /// # Errors
+    /// If the position is of another spool.
+    pub fn feed(&self, after: crate::Position) -> Result<Feed, QueueError> {
+        self.0.feed(after)
+    }
+
+    /// Writes and syncs what waits, and takes nothing more.
+    ///
+    /// # Errors
+    /// If the disk has failed.
+    pub async fn close(&self) -> Result<(), QueueError> {
+        self.0.close().await
+    }
+}
+
+fn check_publication(publication: &Publication) -> Result<(), QueueError> {
+    let too_large = |what: String| Err(QueueError::TooLarge(what));
+    if publication.works.is_empty() || publication.works.len() > MAX_WORKS {
+        return too_large(format!("a message has 1 to {MAX_WORKS} works, not {}", publication.works.len()));
+    }
+    if publication.header.len() > MAX_HEADER {
+        return too_large(format!(
+            "a header has at most {MAX_HEADER} bytes, not {}",
+            publication.header.len()
+        ));
+    }
+    publication.works.iter().try_for_each(check_work)
+}
+
+fn check_work(work: &NewWork) -> Result<(), QueueError> {
+    if work.recipients == 0 || work.recipients > MAX_RECIPIENTS {
+        return Err(QueueError::TooLarge(format!(
+            "a work has 1 to {MAX_RECIPIENTS} recipients, not {}",
+            work.recipients
+        )));
+    }
+    if work.detail.len() > MAX_HEADER {
+        return Err(QueueError::TooLarge(format!(
+            "a detail has at most {MAX_HEADER} bytes, not {}",
+            work.detail.len()
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_conclusion(conclusion: &Conclusion) -> Result<(), QueueError> {
+    if conclusion.state.len() > MAX_HEADER || conclusion.record.len() > MAX_HEADER {
+        return Err(QueueError::TooLarge(format!("a state or record has at most {MAX_HEADER} bytes")));
+    }
+    if conclusion.ends.iter().any(|(end, _)| *end == End::Cancelled) {
+        return Err(QueueError::Refused("cancelling is an operator's word, not a conclusion".into()));
+    }
+    conclusion.follow_ups.iter().try_for_each(check_publication)
+}

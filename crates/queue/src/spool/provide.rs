@@ -1,0 +1,334 @@
+//! The spool as a provider of the queue.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base::{MessageId, Timestamp, WorkId};
+use tokio::sync::oneshot;
+
+use super::{
+    Spool,
+    inbox::{Haste, Queued, Waiter},
+    writer::fits,
+};
+use crate::{
+    Arrival, Body, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver,
+    Patience, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Scope, Stats,
+    Words, WorkInfo,
+    feed::Archive,
+    ledger::{Content, Given},
+    op::{CANCELLED_AT_ONCE, Op},
+    provider::{Pending, check_conclusion},
+    transaction::Transaction,
+    work::Change,
+};
+
+type Synced = oneshot::Receiver<Result<(), QueueError>>;
+
+impl Spool {
+    /// Puts a transaction into the inbox, for somebody who waits until it is synced.
+    fn write(&self, transaction: Transaction) -> Result<Synced, QueueError> {
+        let (waiter, synced) = oneshot::channel();
+        self.put(transaction, Haste::Awaited, Some(waiter))?;
+        Ok(synced)
+    }
+
+    fn put(&self, transaction: Transaction, haste: Haste, waiter: Option<Waiter>) -> Result<(), QueueError> {
+        let queued = Queued::new(transaction, haste, waiter);
+        fits(&queued, self.shared.options.segment_size)?;
+        self.shared.inbox.put(queued)
+    }
+
+    /// Adds publications to a transaction and keeps their contents for the first attempt; if the transaction cannot
+    /// be put into the inbox, nothing of it stays.
+    fn put_with(
+        &self,
+        mut transaction: Transaction,
+        publications: &[&Publication],
+        haste: Haste,
+        waiter: Option<Waiter>,
+    ) -> Result<(), QueueError> {
+        for publication in publications {
+            let content = transaction.publish(publication);
+            self.shared.ledger.keep(publication.message, content);
+        }
+        self.put(transaction, haste, waiter).inspect_err(|_| {
+            for publication in publications {
+                self.shared.ledger.forget(publication.message);
+                self.shared.inbox.lock().published(publication.message);
+            }
+        })?;
+        for publication in publications {
+            if let Body::File(file) = &publication.body {
+                file.hand_over();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this publication is to be written; if somebody else publishes it already, his answer is ours.
+    fn is_new(&self, publication: &Publication, joined: &mut Vec<Synced>) -> bool {
+        if publication.repeat == Repeat::Never {
+            return true;
+        }
+        let (waiter, synced) = oneshot::channel();
+        let mut inbox = self.shared.inbox.lock();
+        if self.shared.ledger.with_index(|index| index.knows(publication.message)) {
+            return false;
+        }
+        let new = inbox.join_publishing(publication.message, waiter).is_some();
+        if !new {
+            joined.push(synced);
+        }
+        new
+    }
+}
+
+/// Waits for the syncer's answer; one that never comes means that the spool has ended.
+async fn answer(synced: Synced) -> Result<(), QueueError> {
+    synced.await.unwrap_or(Err(QueueError::Closed))
+}
+
+impl Provider for Spool {
+    fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>> {
+        let mut joined = Vec::new();
+        let mut new = Vec::with_capacity(batch.len());
+        let answers = batch.iter().map(|publication| {
+            if self.is_new(publication, &mut joined) {
+                new.push(publication);
+                Published::Stored
+            } else {
+                Published::AlreadyHave
+            }
+        });
+        let answers: Vec<Published> = answers.collect();
+        let mut written = Ok(());
+        if !new.is_empty() {
+            let (waiter, synced) = oneshot::channel();
+            written = self.put_with(Transaction::default(), &new, Haste::Awaited, Some(waiter));
+            joined.push(synced);
+        }
+        Box::pin(async move {
+            written?;
+            for synced in joined {
+                answer(synced).await?;
+            }
+            Ok(answers)
+        })
+    }
+
+    fn body(&self, message: MessageId, expect: usize) -> BodyWriter {
+        BodyWriter::spilling(message, expect, self.shared.bodies.clone(), self.shared.options.inline_body)
+    }
+
+    fn arrived(&self, kind: Kind) -> Pending<'_, ()> {
+        Box::pin(self.shared.ledger.arrived(kind))
+    }
+
+    fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>) {
+        self.shared.ledger.take_arrivals(kind, max, into);
+    }
+
+    fn lease(
+        &self,
+        holder: Holder,
+        patience: Patience,
+        works: Vec<(WorkId, u32)>,
+    ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
+        let given: Vec<Given> =
+            self.shared.ledger.lease(holder, patience, &works).into_iter().flatten().collect();
+        let in_memory = given.iter().all(|given| matches!(given.content, Content::Recent(_)));
+        let shared = self.shared.clone();
+        let load = move || given.into_iter().filter_map(|given| shared.load_given(given)).collect::<Vec<_>>();
+        if in_memory {
+            return Box::pin(std::future::ready(load()));
+        }
+        // If the runtime stops, so do all leases.
+        Box::pin(async move { tokio::task::spawn_blocking(load).await.unwrap_or_default() })
+    }
+
+    fn extend(&self, holder: Holder, patience: Duration) {
+        self.shared.ledger.extend(holder, patience);
+    }
+
+    fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
+        self.shared.ledger.lapse(now, wall, after_loss)
+    }
+
+    fn commit(&self, work: WorkId, epoch: Epoch) -> Pending<'_, Result<Recipients, LeaseOver>> {
+        let result = self.shared.ledger.commit(work, epoch).and_then(|remaining| {
+            let mark = Transaction { ops: vec![Op::Commit { work, epoch }], ..Transaction::default() };
+            self.put(mark, Haste::Unawaited, None).map_err(|_| LeaseOver)?;
+            Ok(remaining)
+        });
+        Box::pin(std::future::ready(result))
+    }
+
+    fn conclude(&self, work: WorkId, epoch: Epoch, conclusion: Conclusion) -> Result<Concluded, QueueError> {
+        check_conclusion(&conclusion)?;
+        let (concluded, op) = self.shared.ledger.conclude(work, epoch, &conclusion);
+        let Some(op) = op else { return Ok(concluded) };
+        let mut transaction = Transaction::default();
+        transaction.conclude(op, &conclusion);
+        let follow_ups: Vec<&Publication> = match concluded {
+            Concluded::Applied => conclusion.follow_ups.iter().collect(),
+            Concluded::Late | Concluded::Ignored => Vec::new(),
+        };
+        self.put_with(transaction, &follow_ups, Haste::Unawaited, None)
+            .inspect_err(|_| self.shared.ledger.unconcluded(work, epoch))?;
+        Ok(concluded)
+    }
+
+    fn give_back(&self, work: WorkId, epoch: Epoch) {
+        self.shared.ledger.give_back(work, epoch);
+    }
+
+    fn unknown(&self, work: WorkId, epoch: Epoch) {
+        let until = self.shared.clock.now() + self.shared.options.after_loss;
+        self.shared.ledger.unknown(work, epoch, until);
+    }
+
+    fn settled(&self) -> Pending<'_, Result<(), QueueError>> {
+        let synced = self.write(Transaction::default());
+        Box::pin(async move { answer(synced?).await })
+    }
+
+    fn find(&self, scope: &Scope) -> Vec<WorkId> {
+        self.shared.ledger.in_scope(scope)
+    }
+
+    fn info(&self, work: WorkId) -> Option<WorkInfo> {
+        self.shared.ledger.info(work)
+    }
+
+    fn words(&self, work: WorkId) -> Pending<'_, Result<Option<Words>, QueueError>> {
+        let Some(content) = self.shared.ledger.content(work) else {
+            return Box::pin(std::future::ready(Ok(None)));
+        };
+        let shared = self.shared.clone();
+        let load = tokio::task::spawn_blocking(move || shared.load(work, &content).map(|(words, _)| words));
+        Box::pin(async move {
+            match load.await.map_err(|_| QueueError::Closed)? {
+                Ok(words) => Ok(Some(words)),
+                // It may have ended and its segment been used again while it was read.
+                Err(_) if self.shared.ledger.info(work).is_none() => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn change(&self, works: Vec<WorkId>, change: Change) -> Pending<'_, Result<usize, QueueError>> {
+        Box::pin(async move {
+            let mut changed = 0;
+            for some in works.chunks(CANCELLED_AT_ONCE) {
+                changed += self.change_some(some, change).await?;
+            }
+            Ok(changed)
+        })
+    }
+
+    fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>> {
+        Box::pin(async move {
+            let mut cancelled = 0;
+            for some in works.chunks(CANCELLED_AT_ONCE) {
+                let Some(op) = self.shared.ledger.cancel(some, at) else { continue };
+                if let Op::Cancel(cancel) = &op {
+                    cancelled += cancel.works.len();
+                }
+                answer(self.write(Transaction { ops: vec![op], ..Transaction::default() })?).await?;
+            }
+            Ok(cancelled)
+        })
+    }
+
+    fn stats(&self) -> Stats {
+        let (works, recipients, leased) = self.shared.ledger.counts();
+        let segments = self.shared.segments.lock().len();
+        let free_segments = self.shared.collector.free_count();
+        Stats {
+            works,
+            recipients,
+            leased,
+            segments,
+            free_segments,
+            disk_bytes: (segments + free_segments) as u64 * self.shared.options.segment_size as u64,
+            damaged: self.shared.damage.lock().len(),
+        }
+    }
+
+    fn feed(&self, after: Position) -> Result<Feed, QueueError> {
+        let fresh = after == Position::default();
+        if after.spool != self.shared.spool && !fresh {
+            return Err(QueueError::Refused(
+                "the message log belongs to another spool; move it away, and a new one is made".into(),
+            ));
+        }
+        self.shared.confirmed(after.sequence);
+        let archive: Arc<dyn Archive> = self.shared.clone();
+        Ok(Feed::new(self.shared.tales.clone(), archive, self.shared.spool, after.sequence))
+    }
+
+    fn close(&self) -> Pending<'_, Result<(), QueueError>> {
+        Box::pin(async move {
+            let settled = self.settled().await;
+            self.shared.inbox.end(QueueError::Closed);
+            let threads = std::mem::take(&mut *self.threads.lock());
+            let joined = tokio::task::spawn_blocking(move || {
+                for thread in threads {
+                    if thread.join().is_err() {
+                        tracing::error!("a thread of the spool panicked");
+                    }
+                }
+            });
+            joined.await.map_err(|_| QueueError::Closed)?;
+            settled
+        })
+    }
+}
+
+impl Spool {
+    async fn change_some(&self, works: &[WorkId], change: Change) -> Result<usize, QueueError> {
+        let taken = self.shared.ledger.take_for_change(works, change);
+        let shared = self.shared.clone();
+        let (transaction, unreadable) = tokio::task::spawn_blocking(move || {
+            let mut transaction = Transaction::default();
+            let mut unreadable = Vec::new();
+            for (mut state, content) in taken {
+                match shared.load(state.work, &content) {
+                    Ok((words, _)) => {
+                        state.state_len =
+                            u32::try_from(words.state.len()).expect("it was checked against MAX_HEADER");
+                        transaction.head.extend_from_slice(&words.state);
+                        transaction.ops.push(Op::State(state));
+                    }
+                    Err(_) => unreadable.push(state.work),
+                }
+            }
+            (transaction, unreadable)
+        })
+        .await
+        .map_err(|_| QueueError::Closed)?;
+        for work in unreadable {
+            self.shared.ledger.set_aside(work);
+        }
+        let works: Vec<WorkId> = transaction.ops.iter().filter_map(state_of).collect();
+        let synced = self.write(transaction).inspect_err(|_| self.unchanged(&works))?;
+        answer(synced).await.inspect_err(|_| self.unchanged(&works))?;
+        Ok(works.len())
+    }
+
+    fn unchanged(&self, works: &[WorkId]) {
+        for work in works {
+            self.shared.ledger.unchanged(*work);
+        }
+    }
+}
+
+fn state_of(op: &Op) -> Option<WorkId> {
+    match op {
+        Op::State(state) => Some(state.work),
+        _ => None,
+    }
+}

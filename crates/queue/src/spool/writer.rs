@@ -1,0 +1,268 @@
+//! The writer: gives frames their sequence and place, writes them, and hands them to the syncer.
+
+use std::{
+    io::IoSlice,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Shared,
+    frame::{ALIGN, HEADER, Header},
+    inbox::{Haste, Queued, Waiter},
+    recovery::fresh_nonce,
+    scan::footer_entry,
+    segment::{DATA_START, Sealed, Segment, SegmentHeader, SegmentState, TRAILER, Trailer},
+};
+use crate::{QueueError, feed::Tale, feed::tell, index::Place, ledger::Applied};
+
+/// Frames that were written, for the syncer.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) applied: Vec<Applied>,
+    pub(super) tales: Vec<Tale>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) last: u64,
+    pub(super) haste: Option<Haste>,
+    pub(super) since: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    segment: Arc<Segment>,
+    /// Where the next frame goes.
+    at: usize,
+    footer: Vec<u8>,
+    sequence: u64,
+    /// Frames that have their place but are not written yet: they follow each other up to `at`.
+    frames: Vec<Frame>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    header: [u8; HEADER],
+    queued: Queued,
+    len: usize,
+    padding: usize,
+}
+
+/// How long conclusions wait for room on a full disk before they are tried again.
+const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// A writer that goes on after `sequence`, in a fresh segment.
+    pub(super) fn start(shared: Arc<Shared>, sequence: u64) -> Result<Self, QueueError> {
+        let segment = fresh_segment(&shared, sequence)?;
+        segment.file.sync()?;
+        Ok(Self { shared, segment, at: DATA_START, footer: Vec::new(), sequence, frames: Vec::new() })
+    }
+
+    /// Writes until the spool ends.
+    pub(super) fn run(mut self) {
+        while let Some(batch) = self.shared.inbox.take() {
+            let mut written = Written::default();
+            let added = batch.into_iter().try_for_each(|queued| self.add(queued, &mut written));
+            if let Err(error) = added.and_then(|()| self.flush(&mut written)) {
+                let unwritten = self.frames.drain(..).flat_map(|frame| frame.queued.waiters);
+                written.waiters.extend(unwritten);
+                self.shared.fail(&error, written.waiters);
+                break;
+            }
+            self.shared.syncer.hand(written);
+        }
+        let mut written = Written::default();
+        match self.seal(&mut written) {
+            Ok(()) => self.shared.syncer.hand(written),
+            Err(error) => {
+                tracing::warn!(%error, "the last segment could not be closed; the next start reads it in full")
+            }
+        }
+        self.shared.syncer.end();
+    }
+
+    /// Gives a transaction its sequence and its place.
+    fn add(&mut self, mut queued: Queued, written: &mut Written) -> Result<(), QueueError> {
+        if self.at + self.footer.len() + queued.size() + TRAILER > self.shared.options.segment_size {
+            match self.roll(written) {
+                Ok(()) => {}
+                Err(QueueError::NoSpace) => {
+                    self.refuse(queued);
+                    return Ok(());
+                }
+                Err(error) => {
+                    written.waiters.append(&mut queued.waiters);
+                    return Err(error);
+                }
+            }
+        }
+        let body_len: usize = queued.bodies.iter().map(bytes::Bytes::len).sum();
+        let header = Header {
+            sequence: self.sequence + 1,
+            synced: self.shared.synced.load(Ordering::SeqCst),
+            ops_len: short(queued.encoded.len()),
+            head_len: short(queued.head.len()),
+            body_len: short(body_len),
+            head_crc: self.segment.nonce.crc(&queued.head),
+        };
+        let encoded = header.encode(self.segment.nonce, &queued.encoded);
+        footer_entry(&mut self.footer, short(self.at), &encoded, &queued.encoded);
+        let len = header.frame_len();
+        self.sequence += 1;
+        self.at += len;
+        self.frames.push(Frame {
+            header: encoded,
+            queued,
+            len,
+            padding: len - header.front_len() - body_len,
+        });
+        Ok(())
+    }
+
+    /// There is no room for it: whoever waits is told, and what nobody waits for is tried again.
+    fn refuse(&self, queued: Queued) {
+        if queued.haste == Haste::Awaited {
+            let joined = queued.ops.iter().flat_map(|op| self.shared.joined(op));
+            for waiter in queued.waiters.into_iter().chain(joined) {
+                // Whoever gave up waiting does not need the answer.
+                let _ = waiter.send(Err(QueueError::NoSpace));
+            }
+        } else {
+            let retried = Queued { since: Instant::now() + NO_SPACE_PAUSE, ..queued };
+            // A spool that is ending has nobody left to try again.
+            let _ = self.shared.inbox.put(retried);
+        }
+    }
+
+    /// Writes the frames that have their place.
+    fn flush(&mut self, written: &mut Written) -> Result<(), QueueError> {
+        let padding = [0; ALIGN];
+        let mut slices = Vec::with_capacity(self.frames.len() * 5);
+        for Frame { header, queued, padding: pad, .. } in &self.frames {
+            slices.extend([IoSlice::new(header), IoSlice::new(&queued.encoded), IoSlice::new(&queued.head)]);
+            slices.extend(queued.bodies.iter().map(|body| IoSlice::new(body)));
+            slices.push(IoSlice::new(&padding[..*pad]));
+        }
+        let len: usize = self.frames.iter().map(|frame| frame.len).sum();
+        let mut at = self.at - len;
+        self.segment.file.write_slices_at(&slices, at as u64)?;
+        drop(slices);
+        let mut sequence = self.sequence - self.frames.len() as u64;
+        for frame in self.frames.drain(..) {
+            sequence += 1;
+            let front = HEADER + frame.queued.encoded.len() + frame.queued.head.len();
+            let place = Place { segment: self.segment.number, offset: short(at), len: short(front) };
+            at += frame.len;
+            written.note(frame.queued, sequence, place, short(frame.len));
+        }
+        written.touch(&self.segment);
+        Ok(())
+    }
+
+    /// Leaves this segment for a fresh one.
+    fn roll(&mut self, written: &mut Written) -> Result<(), QueueError> {
+        self.flush(written)?;
+        let next = fresh_segment(&self.shared, self.sequence)?;
+        self.seal(written)?;
+        self.segment = next;
+        self.at = DATA_START;
+        Ok(())
+    }
+
+    /// Writes the footer, behind which the segment takes no more.
+    fn seal(&mut self, written: &mut Written) -> Result<(), QueueError> {
+        let nonce = self.segment.nonce;
+        let trailer = Trailer {
+            footer_at: self.at as u64,
+            footer_len: self.footer.len() as u64,
+            last: self.sequence,
+            footer_crc: nonce.crc(&self.footer),
+        };
+        self.segment.file.write_at(&self.footer, self.at as u64)?;
+        self.segment
+            .file
+            .write_at(&trailer.encode(nonce), (self.shared.options.segment_size - TRAILER) as u64)?;
+        self.footer.clear();
+        *self.segment.sealed.lock() = Some(Sealed { last: self.sequence });
+        written.touch(&self.segment);
+        Ok(())
+    }
+}
+
+impl Written {
+    fn note(&mut self, queued: Queued, sequence: u64, place: Place, size: u32) {
+        self.last = sequence;
+        if queued.haste == Haste::Awaited {
+            self.haste = Some(Haste::Awaited);
+        }
+        self.since = self.since.or(Some(queued.since));
+        self.waiters.extend(queued.waiters);
+        let mut at = 0;
+        for op in queued.ops {
+            let len = usize::try_from(op.words_len()).expect("it is in memory");
+            let words = queued.head.slice(at..at + len);
+            at += len;
+            tell(sequence, &op, &words, &mut self.tales);
+            self.applied.push(Applied { op, place, size, head: words });
+        }
+    }
+
+    fn touch(&mut self, segment: &Arc<Segment>) {
+        if self.segments.last().is_none_or(|last| last.number != segment.number) {
+            self.segments.push(segment.clone());
+        }
+    }
+
+    /// Adds what was written later.
+    pub(super) fn join(&mut self, later: Self) {
+        for segment in &later.segments {
+            self.touch(segment);
+        }
+        self.applied.extend(later.applied);
+        self.tales.extend(later.tales);
+        self.waiters.extend(later.waiters);
+        self.last = self.last.max(later.last);
+        self.haste = self.haste.or(later.haste);
+        self.since = self.since.or(later.since);
+    }
+}
+
+/// A segment ready to be written to, with its header written but not synced: its first frames' sync does that.
+fn fresh_segment(shared: &Shared, after: u64) -> Result<Arc<Segment>, QueueError> {
+    let free = shared.collector.take_free(shared)?;
+    let number = shared.last_number.fetch_add(1, Ordering::SeqCst) + 1;
+    let nonce = fresh_nonce()?;
+    let header = SegmentHeader { spool: shared.spool, number, nonce, after, state: SegmentState::Used };
+    free.file.write_at(&header.encode(), 0)?;
+    let segment = Arc::new(Segment {
+        number,
+        nonce,
+        after,
+        file: free.file,
+        name: free.name,
+        sealed: Mutex::new(None),
+        pin: Arc::new(()),
+    });
+    shared.segments.lock().insert(number, segment.clone());
+    Ok(segment)
+}
+
+/// The most that one transaction may take.
+pub(super) fn fits(queued: &Queued, segment_size: usize) -> Result<(), QueueError> {
+    let room = segment_size - DATA_START - TRAILER;
+    if queued.size() > room {
+        return Err(QueueError::TooLarge(format!(
+            "{} bytes in one batch; a segment takes {room}",
+            queued.size()
+        )));
+    }
+    Ok(())
+}
+
+/// A length or place within a segment.
+fn short(n: usize) -> u32 {
+    u32::try_from(n).expect("a segment is shorter than 4 GiB")
+}

@@ -1,0 +1,143 @@
+//! From MAIL to the start of the text: order, parameters, recipients.
+
+use super::{
+    Config, Event, MailFrom, Phase, Question, Server, Source, State,
+    command::{self, Chunk, Recipient},
+};
+use crate::{Address, BodyType, Extension, Reply, ReversePath, SmtpUtf8};
+
+const UTF8_NOT_DECLARED: &[u8] = b"553 5.6.7 this address needs SMTPUTF8\r\n";
+
+impl Server {
+    pub(super) fn mail(&mut self, sender: ReversePath, parameters: &str) -> Option<Event<'static>> {
+        if self.hello.is_none() {
+            return self.error(b"503 5.5.1 say EHLO first\r\n");
+        }
+        if !matches!(self.phase, Phase::Idle) {
+            return self.error(b"503 5.5.1 a message is under way: RSET takes it back\r\n");
+        }
+        let mail = match mail_from(&self.config, sender, parameters) {
+            Ok(mail) => mail,
+            Err(reply) => return self.error_reply(&reply),
+        };
+        if mail.utf8 == SmtpUtf8::No && !mail.sender.is_ascii() {
+            return self.error(UTF8_NOT_DECLARED);
+        }
+        if mail.declared_size.is_some_and(|size| size > self.config.limits.message.0) {
+            self.say_fixed(b"552 5.3.4 message is larger than this host takes\r\n");
+            return None;
+        }
+        self.state = State::Asked(Question::Mail(mail.utf8));
+        Some(Event::Mail(mail))
+    }
+
+    pub(super) fn rcpt(&mut self, recipient: Recipient, parameters: &str) -> Option<Event<'static>> {
+        let Phase::Envelope { utf8, recipients } = self.phase else {
+            return self.error(b"503 5.5.1 RCPT has its place after MAIL and before the text\r\n");
+        };
+        if !parameters.trim_ascii().is_empty() {
+            return self.error(b"555 5.5.4 RCPT parameters are not known here\r\n");
+        }
+        let address = match recipient {
+            Recipient::Address(address) => address,
+            Recipient::Postmaster => match Address::new("postmaster", &self.config.hostname) {
+                Ok(address) => address,
+                Err(error) => return self.error_reply(&Reply::new(501, (5, 1, 3), error.to_string())),
+            },
+        };
+        if utf8 == SmtpUtf8::No && !address.is_ascii() {
+            return self.error(UTF8_NOT_DECLARED);
+        }
+        if recipients >= self.config.limits.recipients {
+            self.say_fixed(b"452 4.5.3 too many recipients: send the rest in another message\r\n");
+            return None;
+        }
+        self.state = State::Asked(Question::Rcpt);
+        Some(Event::Rcpt(address))
+    }
+
+    pub(super) fn data_command(&mut self) -> Option<Event<'static>> {
+        match self.phase {
+            Phase::Idle => self.error(b"503 5.5.1 MAIL comes first\r\n"),
+            Phase::Envelope { recipients: 0, .. } => self.error(b"554 5.5.1 no valid recipients\r\n"),
+            Phase::Body(_) => self.error(b"503 5.5.1 DATA cannot follow BDAT\r\n"),
+            Phase::Envelope { .. } => self.ask_for_body(Source::Data),
+        }
+    }
+
+    /// Whatever is wrong with a BDAT, its chunk is on the way and must be swallowed.
+    pub(super) fn bdat_command(&mut self, chunk: Chunk) -> Option<Event<'static>> {
+        if !self.config.extensions.contains(Extension::Chunking) {
+            return self.swallow(chunk, Reply::new(502, (5, 5, 1), "this command is not offered"));
+        }
+        match self.phase {
+            Phase::Idle => self.swallow(chunk, Reply::new(503, (5, 5, 1), "MAIL comes first")),
+            Phase::Envelope { recipients: 0, .. } => {
+                self.swallow(chunk, Reply::new(554, (5, 5, 1), "no valid recipients"))
+            }
+            Phase::Envelope { .. } => self.ask_for_body(Source::Chunk(chunk)),
+            Phase::Body(_) => {
+                self.state = State::Body(Source::Chunk(chunk));
+                None
+            }
+        }
+    }
+
+    fn ask_for_body(&mut self, source: Source) -> Option<Event<'static>> {
+        self.state = State::Asked(Question::Body(source));
+        Some(Event::BodyStart)
+    }
+
+    fn swallow(&mut self, chunk: Chunk, reply: Reply) -> Option<Event<'static>> {
+        self.errors += 1;
+        self.verdict = Some(Box::new(reply));
+        self.state = State::Body(Source::Chunk(chunk));
+        None
+    }
+}
+
+/// Reads the parameters of MAIL (RFC 1870, RFC 6152, RFC 6531).
+fn mail_from(config: &Config, sender: ReversePath, parameters: &str) -> Result<MailFrom, Reply> {
+    let mut mail = MailFrom { sender, declared_size: None, body: BodyType::SevenBit, utf8: SmtpUtf8::No };
+    let mut seen = crate::Extensions::NONE;
+    for parameter in parameters.split_ascii_whitespace() {
+        let (keyword, value) = match parameter.split_once('=') {
+            Some((keyword, value)) => (keyword, Some(value)),
+            None => (parameter, None),
+        };
+        let extension = extension_of(keyword).filter(|extension| config.extensions.contains(*extension));
+        let Some(extension) = extension else {
+            return Err(Reply::new(555, (5, 5, 4), format!("MAIL parameter {keyword} is not known here")));
+        };
+        let bad = || Reply::new(501, (5, 5, 4), format!("MAIL parameter {keyword} has no such value"));
+        if seen.contains(extension) {
+            return Err(Reply::new(501, (5, 5, 4), format!("MAIL parameter {keyword} comes twice")));
+        }
+        seen = seen.with(extension);
+        match (extension, value) {
+            (Extension::Size, Some(size)) => {
+                mail.declared_size = Some(command::number(size).ok_or_else(bad)?);
+            }
+            (Extension::EightBitMime, Some(body)) => {
+                mail.body = if body.eq_ignore_ascii_case("7BIT") {
+                    BodyType::SevenBit
+                } else if body.eq_ignore_ascii_case("8BITMIME") {
+                    BodyType::EightBitMime
+                } else {
+                    return Err(bad());
+                };
+            }
+            (Extension::SmtpUtf8, None) => mail.utf8 = SmtpUtf8::Yes,
+            _ => return Err(bad()),
+        }
+    }
+    Ok(mail)
+}
+
+/// The extension that brought a parameter of MAIL.
+fn extension_of(keyword: &str) -> Option<Extension> {
+    [("SIZE", Extension::Size), ("BODY", Extension::EightBitMime), ("SMTPUTF8", Extension::SmtpUtf8)]
+        .into_iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(keyword))
+        .map(|(_, extension)| extension)
+}

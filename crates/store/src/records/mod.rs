@@ -1,0 +1,28 @@
+//! The message log: one record per thing that happened to one recipient.
+//!
+//! Records are a projection of the spool: a projector reads what was synced there, in order, and
+//! writes it here in batches together with how far it has read ([`Position`]), in one transaction.
+//! After a crash it reads again from that position; what is already here is ignored, because a
+//! record is unique on work, recipient number, kind and, for attempts and ends, epoch.
+//!
+//! * takes: batches of borrowed [`Record`]s from one thread ([`Records`], the only writer)
+//! * does: keeps them in one table, in the order in which they were written
+//! * gives: the story of a message, a search, and counts ([`Reader`], any number of them)
+
+mod error;
+mod names;
+mod reader;
+mod record;
+mod schema;
+mod writer;
+
+pub use error::Error;
+pub use reader::{Counts, Entry, Filter, Reader};
+pub use record::{
+    Conclusion, Duplicate, Happened, Kind, Outcome, OwnedRecord, Reception, Record, Source, What,
+};
+pub use schema::SCHEMA_VERSION;
+pub use writer::{Position, Records};
+
+/// What the operations of this module return.
+pub type Result<T> = std::result::Result<T, Error>;

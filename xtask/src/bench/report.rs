@@ -1,0 +1,68 @@
+//! The tables, as Markdown for docs/PERFORMANCE.md.
+
+use anyhow::Result;
+
+use super::{
+    machine,
+    measure::{Figures, Median},
+    targets::{Outcome, Verdict},
+};
+
+/// Both tables under a line that says when, where and how they were measured.
+///
+/// # Errors
+/// The date cannot be told.
+pub(crate) fn markdown(figures: &[Figures], verdicts: &[Verdict], runs: u32) -> Result<String> {
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let mut lines = vec![format!("`cargo xtask {command}`; {}.", machine::describe()?)];
+    if !figures.is_empty() {
+        let method = figures.iter().find_map(|each| each.cost.as_ref()).map_or("", |cost| cost.method);
+        lines.push(format!(
+            "Load tools on the same cores, loopback, kept sessions; `250` after sync in both servers; medians of \
+             {runs} runs after a warm-up, least and most in brackets. Delivered: by the sink's counter, from first \
+             connect to last message. CPU: {method}, until queue and CPU are quiet. Written: to the device, by all."
+        ));
+        lines.push(String::new());
+        lines.push("| size, sessions | server | messages a run | delivered/s | CPU µs a message | written KiB a message | memory MiB |".into());
+        lines.push("|---|---|--:|--:|--:|--:|--:|".into());
+        lines.extend(figures.iter().map(figure_line));
+    }
+    if !verdicts.is_empty() {
+        lines.push(String::new());
+        lines.push("| Posthouse | target | measured | |".into());
+        lines.push("|---|---|--:|---|".into());
+        lines.extend(verdicts.iter().map(verdict_line));
+    }
+    Ok(lines.join("\n"))
+}
+
+fn figure_line(figures: &Figures) -> String {
+    let nothing = || "–".to_owned();
+    let cost = figures.cost.as_ref();
+    let cpu = cost.map_or_else(nothing, |cost| spread(cost.cpu));
+    let written = cost
+        .and_then(|cost| cost.written)
+        .map_or_else(nothing, |written| format!("{:.1}", written.value / 1024.0));
+    let memory = cost.map_or_else(nothing, |cost| (cost.memory >> 20).to_string());
+    format!(
+        "| {} KiB, {} | {} | {} | {} | {cpu} | {written} | {memory} |",
+        figures.row.kib,
+        figures.row.sessions,
+        figures.contender.name(),
+        figures.messages,
+        spread(figures.rate),
+    )
+}
+
+fn verdict_line(verdict: &Verdict) -> String {
+    let outcome = match verdict.outcome {
+        Outcome::Ok => "ok",
+        Outcome::Miss => "MISS",
+        Outcome::Void => "void: Postfix is too slow here to compare with",
+    };
+    format!("| {} | {} | {} | {outcome} |", verdict.place, verdict.target, verdict.measured)
+}
+
+fn spread(median: Median) -> String {
+    format!("{:.0} ({:.0}–{:.0})", median.value, median.min, median.max)
+}

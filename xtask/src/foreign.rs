@@ -1,0 +1,186 @@
+//! Sets up the programs of others that tests and benches run, once.
+//!
+//! Postfix is only ever unpacked: installing it would replace the mail transport agent of the
+//! machine. swaks, curl and python3 are installed where we may, else swaks is unpacked too.
+
+mod apt;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use self::apt::Apt;
+use crate::{place, step::Note};
+
+/// Makes sure that all foreign programs are there; quick where they are.
+///
+/// # Errors
+/// Says what to install by hand.
+pub(crate) fn set_up() -> Result<Note> {
+    let done: Vec<Note> =
+        [install_packages()?, unpack_postfix()?, link_swaks()?].into_iter().flatten().collect();
+    Ok(if done.is_empty() { "all there".into() } else { done.join(", ") })
+}
+
+/// Makes sure that Postfix, smtp-source and smtp-sink are unpacked: all that a bench needs.
+///
+/// # Errors
+/// Says what to install by hand.
+pub(crate) fn set_up_postfix() -> Result<Note> {
+    Ok(unpack_postfix()?.unwrap_or_else(|| "all there".into()))
+}
+
+/// Installs the packages of commands that are missing, where this user may.
+fn install_packages() -> Result<Option<Note>> {
+    let swaks_is_unpacked = place::foreign().join(SWAKS_UNPACKED).exists();
+    let missing: Vec<&str> = PACKAGES_WITH_A_COMMAND
+        .into_iter()
+        .filter(|name| which(name).is_none() && !(*name == "swaks" && swaks_is_unpacked))
+        .collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let apt = Apt::find(&missing.join(" "))?;
+    if apt.may_install() {
+        apt.install(&missing)?;
+        return Ok(Some(format!("installed {}", missing.join(" "))));
+    }
+    match missing.iter().filter(|name| **name != "swaks").copied().collect::<Vec<_>>() {
+        others if others.is_empty() => Ok(None),
+        others => bail!("cannot install here; run: sudo apt-get install {}", others.join(" ")),
+    }
+}
+
+/// Puts swaks beside the other tools: the installed one, else one unpacked for us alone.
+fn link_swaks() -> Result<Option<Note>> {
+    let link = place::foreign().join("bin/swaks");
+    if link.exists() {
+        return Ok(None);
+    }
+    let (target, note) = match which("swaks") {
+        Some(installed) => (installed, None),
+        None => {
+            let apt = Apt::find("swaks")?;
+            unpack(&apt, "swaks", &place::foreign().join("swaks"))?;
+            (place::foreign().join(SWAKS_UNPACKED), Some("unpacked swaks".to_owned()))
+        }
+    };
+    // A link to a swaks that was since removed is in the way.
+    fs::remove_file(&link).or_else(not_found_is_fine)?;
+    symlink(target, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    Ok(note)
+}
+
+fn unpack_postfix() -> Result<Option<Note>> {
+    let foreign = place::foreign();
+    if POSTFIX_TOOLS.iter().all(|tool| foreign.join("bin").join(tool).exists()) {
+        return Ok(None);
+    }
+    let apt = Apt::find("postfix (unpacked, not installed)")?;
+    let root = foreign.join("postfix");
+    unpack(&apt, "postfix", &root)?;
+    let libraries = unpack_libraries(&apt, &root)?;
+    fs::create_dir_all(foreign.join("bin"))?;
+    for tool in POSTFIX_TOOLS {
+        write_wrapper(&foreign.join("bin").join(tool), tool)?;
+    }
+    let with = if libraries.is_empty() { String::new() } else { format!(" with {}", libraries.join(" ")) };
+    Ok(Some(format!("unpacked postfix{with}")))
+}
+
+/// Unpacks the shared libraries that Postfix needs and the machine lacks, from the packages that it depends on.
+fn unpack_libraries(apt: &Apt, root: &Path) -> Result<Vec<String>> {
+    let mut unpacked: Vec<String> = Vec::new();
+    let mut wanted = apt.libraries_of("postfix")?;
+    while let Some(library) = missing_library(root)? {
+        let round: BTreeSet<String> =
+            wanted.into_iter().filter(|package| !unpacked.contains(package)).collect();
+        if round.is_empty() {
+            bail!("Postfix needs {library}, and no package that it depends on brings it");
+        }
+        wanted = Vec::new();
+        for package in round {
+            apt.unpack_into(&package, root)?;
+            wanted.extend(apt.libraries_of(&package)?);
+            unpacked.push(package);
+        }
+    }
+    Ok(unpacked)
+}
+
+/// A library that some part of Postfix does not find, if any.
+fn missing_library(root: &Path) -> Result<Option<String>> {
+    for program in POSTFIX_PROGRAMS {
+        let output = Command::new("ldd")
+            .arg(root.join(program))
+            .env("LD_LIBRARY_PATH", library_path(&root.display().to_string()))
+            .output()
+            .context("cannot run ldd (package libc-bin)")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let missing = text.lines().find(|line| line.contains("not found"));
+        if let Some(name) = missing.and_then(|line| line.split_whitespace().next()) {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Unpacks a package into a root of its own, all or nothing.
+fn unpack(apt: &Apt, package: &str, root: &Path) -> Result<()> {
+    let part = root.with_extension("part");
+    for stale in [&part, root] {
+        fs::remove_dir_all(stale).or_else(not_found_is_fine)?;
+    }
+    apt.unpack_into(package, &part)?;
+    fs::create_dir_all(place::foreign().join("bin"))?;
+    fs::rename(&part, root).with_context(|| format!("cannot make {}", root.display()))
+}
+
+fn write_wrapper(path: &Path, tool: &str) -> Result<()> {
+    let libraries = library_path("$root");
+    let script = format!(
+        "#!/bin/sh\n# Debian's {tool} with the libraries unpacked beside it; written by cargo xtask.\n\
+         root=${{0%/*}}/../postfix\nLD_LIBRARY_PATH={libraries} exec \"$root/usr/sbin/{tool}\" \"$@\"\n"
+    );
+    let write = || -> std::io::Result<()> {
+        fs::write(path, script)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn library_path(root: &str) -> String {
+    format!("{root}/usr/lib/postfix:{root}/usr/lib/{}-linux-gnu", std::env::consts::ARCH)
+}
+
+fn which(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+fn not_found_is_fine(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Packages that hold a command of the same name.
+const PACKAGES_WITH_A_COMMAND: [&str; 3] = ["swaks", "curl", "python3"];
+
+const POSTFIX_TOOLS: [&str; 2] = ["smtp-source", "smtp-sink"];
+
+/// What must find its libraries.
+const POSTFIX_PROGRAMS: [&str; 5] = [
+    "usr/sbin/smtp-source",
+    "usr/lib/postfix/sbin/master",
+    "usr/lib/postfix/sbin/smtpd",
+    "usr/lib/postfix/sbin/smtp",
+    "usr/lib/postfix/libpostfix-util.so",
+];
+
+/// Where swaks lies under the foreign tools if it had to be unpacked.
+const SWAKS_UNPACKED: &str = "swaks/usr/bin/swaks";
