@@ -22,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use self::{
+    idle::Idle,
     load::{Load, Sink},
     measure::{Figures, Row},
     process::Interrupt,
@@ -50,6 +51,12 @@ pub(crate) struct Options {
     /// More options for `posthouse up`.
     #[arg(last = true)]
     up: Vec<String>,
+}
+
+impl Options {
+    fn measures_posthouse(&self) -> bool {
+        self.idle || self.only.contains(&Contender::Posthouse)
+    }
 }
 
 /// What is measured.
@@ -82,25 +89,40 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::raise_open_files()?;
     fs::create_dir_all(place::bench()).context("cannot make target/bench")?;
     step("tools", foreign::set_up_postfix)?;
-    let ours = options.idle || options.only.contains(&Contender::Posthouse);
-    if ours {
+    if options.measures_posthouse() {
         step("build", posthouse::build)?;
     }
-    let mut figures = Vec::new();
-    if !options.idle {
-        for row in ROWS.iter().filter(|row| options.sizes.contains(&row.kib)) {
-            for contender in &options.only {
-                figures.push(measure_one(*contender, *row, options, &interrupt)?);
-            }
-        }
-    }
-    let idle = if ours { Some(idle::measure(&options.up, &interrupt)?) } else { None };
-    let verdicts = targets::judge(&figures, idle.as_ref());
-    println!("{}", report::markdown(&figures, &verdicts, options.runs)?);
+    machine::warn_if_busy();
+    let mut taken = Taken::default();
+    let outcome = take(options, &mut taken, &interrupt);
+    let verdicts = targets::judge(&taken.figures, taken.idle.as_ref());
+    println!("{}", report::markdown(&taken.figures, &verdicts, options.runs)?);
+    outcome?;
     match verdicts.iter().filter(|verdict| verdict.outcome == targets::Outcome::Miss).count() {
         0 => Ok(()),
         missed => bail!("{missed} of {} targets missed", verdicts.len()),
     }
+}
+
+/// What was measured so far: printed also where a later measurement fails.
+#[derive(Default)]
+struct Taken {
+    figures: Vec<Figures>,
+    idle: Option<Idle>,
+}
+
+fn take(options: &Options, taken: &mut Taken, interrupt: &Interrupt) -> Result<()> {
+    if !options.idle {
+        for row in ROWS.iter().filter(|row| options.sizes.contains(&row.kib)) {
+            for contender in &options.only {
+                taken.figures.push(measure_one(*contender, *row, options, interrupt)?);
+            }
+        }
+    }
+    if options.measures_posthouse() {
+        taken.idle = Some(idle::measure(&options.up, interrupt)?);
+    }
+    Ok(())
 }
 
 fn measure_one(contender: Contender, row: Row, options: &Options, interrupt: &Interrupt) -> Result<Figures> {

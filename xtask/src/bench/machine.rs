@@ -30,6 +30,14 @@ pub(crate) fn describe() -> Result<String> {
     ))
 }
 
+/// Warns where others keep the machine busy: figures taken then say little.
+pub(crate) fn warn_if_busy() {
+    let load = read("/proc/loadavg").split(' ').next().and_then(|load| load.parse::<f64>().ok());
+    if let Some(load) = load.filter(|load| *load > BUSY_LOAD) {
+        eprintln!("xtask: the machine is busy (load {load}): figures taken now say little");
+    }
+}
+
 /// The kind of file system that holds `folder`: that of the longest mount point above it.
 fn file_system(folder: &Path) -> String {
     let mounts = read("/proc/self/mounts");
@@ -42,3 +50,6 @@ fn file_system(folder: &Path) -> String {
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
+
+/// A machine with more runnable processes than this over the last minute is not quiet.
+const BUSY_LOAD: f64 = 1.0;

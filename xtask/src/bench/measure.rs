@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{
     Contender, LOOK_EVERY,
     load::{Load, Sink},
-    meter::{self},
+    meter,
     process::Interrupt,
     server::{self, Server},
 };
@@ -102,12 +102,12 @@ pub(crate) fn measure(
     for run in 1..=runs {
         let sample = one_run(load, server, sink, interrupt)?;
         eprintln!(
-            "xtask {:<9} {:>3} KiB, {:>3} sessions, run {run}: {:>6.0}/s {:>7.0} µs/message",
+            "xtask {:<9} {:>3} KiB, {:>3} sessions, run {run}: {:>6.0}/s{}",
             contender.name(),
             row.kib,
             row.sessions,
             sample.rate,
-            sample.cpu.unwrap_or_default(),
+            sample.cpu.map_or_else(String::new, |cpu| format!(", {cpu:.0} µs a message")),
         );
         samples.push(sample);
     }

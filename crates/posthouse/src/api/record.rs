@@ -2,9 +2,9 @@
 
 use base::MessageId;
 use serde::{Deserialize, Serialize};
-use store::records::{Conclusion, Duplicate, Entry, Happened, Outcome, Reception, What};
+use store::records::{Conclusion, Duplicate, Entry, Filter, Happened, Outcome, Reception, What};
 
-use super::{Moment, QueuedWork};
+use super::{ApiError, ErrorKind, Moment, QueuedWork};
 
 /// Which records to show. Everything that is given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,28 @@ pub struct LogQuery {
     /// At most so many, the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+}
+
+/// The most records in one answer.
+const MAX_RECORDS: u32 = 100_000;
+
+impl LogQuery {
+    /// The query as the message log takes it.
+    ///
+    /// # Errors
+    /// `what` is no word for what happens.
+    pub fn filter(&self) -> Result<Filter, ApiError> {
+        let invalid = |error| ApiError::new(ErrorKind::Invalid, error);
+        let default = Filter::default();
+        Ok(Filter {
+            recipient: self.recipient.clone(),
+            sender: self.sender.clone(),
+            since: self.since.map(|since| since.0),
+            until: self.until.map(|until| until.0),
+            happened: self.what.as_deref().map(str::parse).transpose().map_err(invalid)?,
+            limit: self.limit.unwrap_or(default.limit).min(MAX_RECORDS),
+        })
+    }
 }
 
 /// One thing that happened to one recipient.

@@ -116,10 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_command_line_is_a_usage_error_and_help_is_not() {
+    fn a_wrong_command_line_is_a_usage_error() {
         let run = |line: &str| main(line.split(' ').map(OsString::from));
         assert_eq!(run("posthouse upp"), Exit::Usage);
         assert_eq!(run("posthouse up --smtp 127.0.0.1"), Exit::Usage);
-        assert_eq!(run("posthouse up --help"), Exit::Done);
     }
 }

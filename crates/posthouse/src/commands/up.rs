@@ -131,3 +131,57 @@ fn set_all<T>(values: &mut Vec<T>, flags: Vec<T>) {
         *values = flags;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::failure::Exit;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        up: Up,
+    }
+
+    fn config(file: &str, flags: &[&str]) -> Result<Config, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("posthouse.toml");
+        std::fs::write(&path, file).unwrap();
+        let named = ["up", "--config", path.to_str().unwrap()];
+        Line::try_parse_from(named.iter().chain(flags)).unwrap().up.config()
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_the_file_over_the_defaults() {
+        let file = "
+            name = 'from-file'
+            smtp.listen = ['127.0.0.1:1', '127.0.0.1:2']
+            delivery.expire = '2d'
+            delivery.connections = 7
+            relay.from = ['10.0.0.0/8']";
+        let flags =
+            ["--name", "from-flag", "--smtp", "127.0.0.1:3", "--retry", "1m,5m", "--route", "a.example=b:25"];
+        let config = config(file, &flags).unwrap();
+        assert_eq!(config.name.as_str(), "from-flag");
+        assert_eq!(config.smtp.listen, ["127.0.0.1:3".parse().unwrap()]);
+        assert_eq!(config.delivery.expire.to_string(), "2days");
+        assert_eq!(config.delivery.connections.number(), 7);
+        assert_eq!(config.relay.from, ["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(config.delivery.route, ["a.example=b:25".parse().unwrap()]);
+        assert_eq!(Vec::from(config.delivery.retry).len(), 2);
+        assert_eq!(config.limits, Config::default().limits);
+    }
+
+    #[test]
+    fn a_missing_file_and_a_hopeless_plan_are_refused() {
+        let up = Up { config: Some("/nowhere/posthouse.toml".into()), ..Up::default() };
+        let failure = up.config().unwrap_err();
+        assert_eq!(failure.exit(), Exit::Configuration);
+        assert!(failure.to_string().starts_with("error: cannot read /nowhere/posthouse.toml"), "{failure}");
+        let failure = config("", &["--retry", "1us"]).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("the shortest is 100ms"), "{failure}");
+    }
+}

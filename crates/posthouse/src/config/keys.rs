@@ -1,6 +1,6 @@
 //! Every key that the file may have.
 
-/// The keys by their path, in the order of the reference file.
+/// The keys by their path, those of a table together.
 pub const KEYS: [&str; 33] = [
     "data-dir",
     "name",

@@ -32,7 +32,7 @@ impl FromStr for ListenAddress {
         if let Ok(ip) = bare.parse::<IpAddr>() {
             return Err(format!("\"{text}\" has no port; write {}", SocketAddr::new(ip, 2525)));
         }
-        if let Some(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>().ok() {
+        if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
             return Err(format!(
                 "\"{text}\" has no IP address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for all addresses"
             ));

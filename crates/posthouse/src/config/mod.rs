@@ -58,3 +58,13 @@ pub struct Config {
     /// The spool's shape on disk.
     pub spool: Spool,
 }
+
+impl Config {
+    /// Where the node keeps its data: as configured, or where a node does by default.
+    ///
+    /// # Errors
+    /// It is not configured, and there is no default.
+    pub fn data_dir(&self) -> Result<PathBuf, DataDirError> {
+        self.data_dir.clone().map_or_else(default_data_dir, Ok)
+    }
+}

@@ -26,7 +26,7 @@ pub(super) fn text_message(text: &Text<'_>, now: Timestamp, host: &HostName) -> 
         return Err("addresses and the subject are one line each, without control characters".into());
     }
     let body = with_crlf(text.body.as_bytes());
-    if body.split(|byte| *byte == b'\n').any(|line| line.len() > MAX_LINE + 1) {
+    if text.body.lines().any(|line| line.len() > MAX_LINE) {
         return Err(format!("a line of the text is longer than {MAX_LINE} bytes: send it as a file"));
     }
     let encoding = if text.body.is_ascii() { "7bit" } else { "8bit" };

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_destination_shows_its_age_and_its_next_try() {
-        let at = |second| Moment(Timestamp::from_millis(second * 1000));
+        let at = |second: u64| Moment(Timestamp::from_millis(second * 1000));
         let report = QueueReport {
             destinations: vec![Destination {
                 domain: "example.net".into(),

@@ -1,0 +1,106 @@
+//! What the operator decides about mail.
+
+use std::{net::SocketAddr, time::Duration};
+
+use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
+
+/// Everything the mail trade is set up with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name, for records.
+    pub node: String,
+    /// How the node calls itself in greetings, EHLO and trace fields.
+    pub hostname: HostName,
+    /// Where sessions come in.
+    pub doors: Doors,
+    /// Who may send where.
+    pub relay: Relay,
+    /// What is too much.
+    pub limits: Limits,
+    /// How mail goes out.
+    pub delivery: Delivery,
+}
+
+/// Where sessions come in.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// Addresses to listen on.
+    pub smtp: Vec<SocketAddr>,
+}
+
+/// Who may send where. What neither allows is refused: there is no open relay.
+#[derive(Clone, Debug, Default)]
+pub struct Relay {
+    /// Clients that may send anywhere.
+    pub from: Vec<Network>,
+    /// Domains that anybody may send to.
+    pub to: Vec<DomainPattern>,
+}
+
+/// What is too much.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Limits of one session and its messages.
+    pub session: smtp::server::Limits,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Sessions at once from one address.
+    pub sessions_per_client: usize,
+    /// How long a session may be silent.
+    pub idle: Duration,
+    /// Bytes a second that a message's text must arrive at, on average from its second minute on.
+    pub data_rate: ByteSize,
+    /// Bytes of messages that all receiving sessions together may hold in memory.
+    pub receive_memory: ByteSize,
+}
+
+/// How mail goes out.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Where mail goes that no route names.
+    pub smarthost: Option<NextHop>,
+    /// Where the mail of some domains goes.
+    pub routes: Vec<Route>,
+    /// Connections to one next hop at once.
+    pub connections: usize,
+    /// How long to wait between attempts.
+    pub retry: RetryPlan,
+    /// How long to try at all.
+    pub expire: Duration,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+/// The mail of some domains goes to one next hop.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The domains.
+    pub domain: DomainPattern,
+    /// Where their mail goes.
+    pub next_hop: NextHop,
+}
+
+/// How long to wait for a next hop (RFC 5321, section 4.5.3.2).
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the connection.
+    pub connect: Duration,
+    /// For its greeting.
+    pub greeting: Duration,
+    /// For the reply to a command.
+    pub command: Duration,
+    /// For progress while a message's text is sent.
+    pub data: Duration,
+    /// For the reply to the end of the text.
+    pub dot: Duration,
+}
+
+impl Delivery {
+    /// Where the mail of a domain goes: the most specific route, else the smarthost.
+    #[must_use]
+    pub fn next_hop(&self, domain: &str) -> Option<&NextHop> {
+        let routes = self.routes.iter().filter(|route| route.domain.matches(domain));
+        let route = routes.max_by_key(|route| route.domain.specificity());
+        route.map(|route| &route.next_hop).or(self.smarthost.as_ref())
+    }
+}

@@ -1,0 +1,77 @@
+//! The listeners: sockets on which sessions come in.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use base::Shutdown;
+use smtp::Reply;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use crate::{
+    registry::{Registry, TurnedAway},
+    session::{Session, Shared},
+};
+
+/// How many connections the kernel keeps for us until they are taken.
+const BACKLOG: u32 = 4096;
+/// How long to wait when no connection can be taken, because descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens the socket of one address.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Takes sessions in until the node stops.
+pub(crate) async fn listen(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    shutdown: Shutdown,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.stopping() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => open(stream, peer, &shared, &registry, &shutdown),
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be taken; raise the limit of open files if this goes on");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn open(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, registry: &Arc<Registry>, shutdown: &Shutdown) {
+    // Without it replies would wait for company; a socket that refuses is broken anyhow.
+    let _ = stream.set_nodelay(true);
+    let counters = &shared.intake.counters;
+    match registry.admit(stream, peer.ip()) {
+        Ok(place) => {
+            counters.sessions.add(1);
+            let session = Session::new(shared.clone(), place, peer);
+            let activity = shutdown.activity("session");
+            tokio::spawn(async move {
+                session.run().await;
+                drop(activity);
+            });
+        }
+        Err((stream, why)) => {
+            counters.turned_away.add(1);
+            tracing::info!(%peer, ?why, "session turned away");
+            let text = match why {
+                TurnedAway::Full => "too many sessions; try again later",
+                TurnedAway::ClientFull => "too many sessions from your address; try again later",
+                TurnedAway::Stopping => "the service is stopping; try again soon",
+            };
+            let mut bytes = Vec::new();
+            Reply::new(421, (4, 7, 0), text).write(&mut bytes);
+            // It fits into an empty socket buffer, or the client is gone.
+            let _ = stream.try_write(&bytes);
+        }
+    }
+}

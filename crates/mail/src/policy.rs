@@ -1,0 +1,74 @@
+//! May this client send there? The one place that decides it.
+
+use std::net::IpAddr;
+
+use base::NextHop;
+use smtp::{Address, Reply};
+
+use crate::{Config, Relay};
+
+/// What a client's address allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It may send anywhere.
+    Trusted,
+    /// It may send to the domains that anybody may send to.
+    Stranger,
+}
+
+impl Standing {
+    pub(crate) fn of(client: IpAddr, relay: &Relay) -> Self {
+        if relay.from.iter().any(|network| network.contains(client)) { Self::Trusted } else { Self::Stranger }
+    }
+}
+
+/// Whether a client may send to a recipient; else our answer.
+pub(crate) fn recipient(standing: Standing, to: &Address, config: &Config) -> Result<(), Reply> {
+    let domain = to.domain();
+    let allowed =
+        standing == Standing::Trusted || config.relay.to.iter().any(|pattern| pattern.matches(domain));
+    if !allowed {
+        return Err(Reply::new(550, (5, 7, 1), "relaying to this domain is not allowed from your address"));
+    }
+    match config.delivery.next_hop(domain) {
+        Some(_) => Ok(()),
+        // Our operator's mistake, not the sender's: his mail shall not be lost by it.
+        None => Err(Reply::new(451, (4, 4, 4), "no route to this domain is set up here; try again later")),
+    }
+}
+
+/// Where a domain's mail goes.
+pub(crate) fn route<'c>(domain: &str, config: &'c Config) -> Option<&'c NextHop> {
+    config.delivery.next_hop(domain)
+}
+
+/// Who caused a message, for fairness between senders: the client's network.
+pub(crate) fn account(client: IpAddr) -> String {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_relay_nowhere() {
+        let relay = Relay { from: vec!["192.0.2.0/24".parse().unwrap()], to: Vec::new() };
+        assert_eq!(Standing::of("192.0.2.9".parse().unwrap(), &relay), Standing::Trusted);
+        assert_eq!(Standing::of("::ffff:192.0.2.9".parse().unwrap(), &relay), Standing::Trusted);
+        assert_eq!(Standing::of("198.51.100.1".parse().unwrap(), &relay), Standing::Stranger);
+        assert_eq!(Standing::of("127.0.0.1".parse().unwrap(), &Relay::default()), Standing::Stranger);
+    }
+
+    #[test]
+    fn an_account_is_a_client_or_its_network() {
+        assert_eq!(account("192.0.2.9".parse().unwrap()), "192.0.2.9");
+        assert_eq!(account("2001:db8:1:2:3:4:5:6".parse().unwrap()), "2001:db8:1:2::/64");
+    }
+}

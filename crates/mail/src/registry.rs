@@ -1,0 +1,257 @@
+//! The sessions that are open: who may come in, and who has to go.
+//!
+//! A session waits for its client without a timer of its own. Once a second the registry looks for
+//! those that have been silent too long and ends their reading side; the session sees the end of its
+//! input, asks why, and says goodbye. A stop of the node ends them the same way.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Shutdown},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+/// All open sessions.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    inner: Mutex<Inner>,
+    started: Instant,
+    sessions: usize,
+    per_client: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    open: HashMap<u64, Arc<Entry>>,
+    clients: HashMap<IpAddr, usize>,
+    next: u64,
+    /// Newcomers are turned away.
+    closed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    stream: TcpStream,
+    /// Second since the registry's start in which the client was heard last; [`BUSY`] while it waits for us.
+    heard: AtomicU32,
+    goodbye: AtomicU8,
+}
+
+/// The client waits for us, not we for it.
+const BUSY: u32 = u32::MAX;
+
+/// Why a session has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goodbye {
+    /// The client was silent too long.
+    Idle,
+    /// The node stops.
+    Stopping,
+}
+
+/// Why a newcomer is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// There are too many sessions.
+    Full,
+    /// There are too many from this address.
+    ClientFull,
+    /// The node stops.
+    Stopping,
+}
+
+/// A session's place in the registry, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    registry: Arc<Registry>,
+    entry: Arc<Entry>,
+    number: u64,
+    client: IpAddr,
+}
+
+impl Registry {
+    pub(crate) fn new(sessions: usize, per_client: usize) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), started: Instant::now(), sessions, per_client })
+    }
+
+    /// Lets a newcomer in, or gives its socket back.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        client: IpAddr,
+    ) -> Result<Place, (TcpStream, TurnedAway)> {
+        let client = client.to_canonical();
+        let mut inner = self.inner.lock();
+        let refusal = if inner.closed {
+            Some(TurnedAway::Stopping)
+        } else if inner.open.len() >= self.sessions {
+            Some(TurnedAway::Full)
+        } else if inner.clients.get(&client).is_some_and(|count| *count >= self.per_client) {
+            Some(TurnedAway::ClientFull)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            return Err((stream, refusal));
+        }
+        let number = inner.next;
+        inner.next += 1;
+        let entry =
+            Arc::new(Entry { stream, heard: AtomicU32::new(self.second()), goodbye: AtomicU8::new(0) });
+        inner.open.insert(number, entry.clone());
+        *inner.clients.entry(client).or_default() += 1;
+        Ok(Place { registry: self.clone(), entry, number, client })
+    }
+
+    /// Ends the sessions that have been silent for `idle`.
+    pub(crate) fn sweep(&self, idle: Duration) {
+        let limit = u32::try_from(idle.as_secs()).unwrap_or(u32::MAX);
+        let now = self.second();
+        for entry in self.inner.lock().open.values() {
+            let heard = entry.heard.load(Ordering::Relaxed);
+            if heard != BUSY && now.saturating_sub(heard) >= limit {
+                // One that does not even take our last word loses its socket the second time.
+                let way = if entry.goodbye() == Some(Goodbye::Idle) { Shutdown::Both } else { Shutdown::Read };
+                entry.end(Goodbye::Idle, way);
+                entry.heard.store(now, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Turns newcomers away, and asks all sessions to end where they stand.
+    pub(crate) fn stop(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        for entry in inner.open.values() {
+            entry.end(Goodbye::Stopping, Shutdown::Read);
+        }
+    }
+
+    /// Takes their sockets from the sessions that are still open.
+    pub(crate) fn cut(&self) {
+        for entry in self.inner.lock().open.values() {
+            entry.end(Goodbye::Stopping, Shutdown::Both);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.inner.lock().open.len()
+    }
+
+    fn second(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(BUSY - 1)
+    }
+}
+
+impl Entry {
+    fn end(&self, why: Goodbye, way: Shutdown) {
+        self.goodbye.store(why as u8 + 1, Ordering::Release);
+        // A socket that is gone already needs no more of it.
+        let _ = SockRef::from(&self.stream).shutdown(way);
+    }
+
+    fn goodbye(&self) -> Option<Goodbye> {
+        match self.goodbye.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some(Goodbye::Idle),
+            _ => Some(Goodbye::Stopping),
+        }
+    }
+}
+
+impl Place {
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.entry.stream
+    }
+
+    /// The client has just been heard.
+    pub(crate) fn heard(&self) {
+        self.entry.heard.store(self.registry.second(), Ordering::Relaxed);
+    }
+
+    /// The client waits for us: its silence does not count.
+    pub(crate) fn busy(&self) {
+        self.entry.heard.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Why the session has to end, if it has to.
+    pub(crate) fn goodbye(&self) -> Option<Goodbye> {
+        self.entry.goodbye()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.registry.inner.lock();
+        inner.open.remove(&self.number);
+        if let Some(count) = inner.clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                inner.clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn too_many_are_turned_away_until_somebody_leaves() {
+        let registry = Registry::new(2, 1);
+        let (_a, a) = pair().await;
+        let (_b, b) = pair().await;
+        let one: IpAddr = "192.0.2.1".parse().unwrap();
+        let place = registry.admit(a, one).unwrap();
+        let (b, why) = registry.admit(b, one).unwrap_err();
+        assert_eq!(why, TurnedAway::ClientFull);
+        let other = registry.admit(b, "192.0.2.2".parse().unwrap()).unwrap();
+        let (_c, c) = pair().await;
+        let (c, why) = registry.admit(c, "192.0.2.3".parse().unwrap()).unwrap_err();
+        assert_eq!(why, TurnedAway::Full);
+        drop(place);
+        assert!(registry.admit(c, one).is_ok());
+        drop(other);
+        assert_eq!(registry.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_silent_are_ended_and_the_busy_are_not() {
+        let registry = Registry::new(9, 9);
+        let (_a, a) = pair().await;
+        let silent = registry.admit(a, "192.0.2.1".parse().unwrap()).unwrap();
+        let (_b, b) = pair().await;
+        let busy = registry.admit(b, "192.0.2.1".parse().unwrap()).unwrap();
+        busy.busy();
+        registry.sweep(Duration::ZERO);
+        silent.stream().readable().await.unwrap();
+        let mut stream = silent.stream();
+        let mut byte = [0];
+        assert_eq!(stream.try_read(&mut byte).unwrap(), 0);
+        assert_eq!(silent.goodbye(), Some(Goodbye::Idle));
+        assert_eq!(busy.goodbye(), None);
+        registry.stop();
+        assert_eq!(busy.goodbye(), Some(Goodbye::Stopping));
+        let (mut c, d) = pair().await;
+        assert!(registry.admit(d, "192.0.2.1".parse().unwrap()).is_err());
+        assert_eq!(c.read(&mut byte).await.unwrap(), 0);
+        stream = busy.stream();
+        let _ = stream;
+    }
+}

@@ -1,0 +1,264 @@
+//! One session of a client: drives the protocol over its socket, and asks policy and intake.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use queue::QueueError;
+use smtp::{
+    Address, Reply,
+    server::{BodyFacts, Config as ServerConfig, Event, Hello, MailFrom, Server},
+};
+
+use crate::{
+    Source,
+    budget::{Budget, Share},
+    intake::{Bringer, Draft, Intake},
+    policy::{self, Standing},
+    registry::{Goodbye, Place},
+};
+
+/// What all sessions of a listener share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) server: Arc<ServerConfig>,
+    pub(crate) budget: Arc<Budget>,
+}
+
+/// Most bytes read at once.
+const READ: usize = 32 << 10;
+/// From when on the average rate of a text must be kept.
+const RATE_AFTER: Duration = Duration::from_secs(60);
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    place: Place,
+    peer: SocketAddr,
+    server: Server,
+    standing: Standing,
+    account: Arc<str>,
+    message: Option<Box<Message>>,
+}
+
+/// The message that is being taken in.
+#[derive(Debug)]
+struct Message {
+    mail: MailFrom,
+    recipients: Vec<Address>,
+    text: Option<Text>,
+}
+
+#[derive(Debug)]
+struct Text {
+    draft: Draft,
+    share: Share,
+    began: Instant,
+    received: u64,
+}
+
+/// Whether a session goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    Close,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, place: Place, peer: SocketAddr) -> Self {
+        let standing = Standing::of(peer.ip(), &shared.intake.config.relay);
+        let account = policy::account(peer.ip()).into();
+        let server = Server::new(shared.server.clone());
+        Self { shared, place, peer, server, standing, account, message: None }
+    }
+
+    /// Serves the client until either side ends it.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.serve().await {
+            tracing::debug!(peer = %self.peer, %error, "session broke off");
+        }
+    }
+
+    async fn serve(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        loop {
+            self.place.stream().readable().await?;
+            // The buffer lives only while there is something in it: most sessions wait.
+            let mut buffer = Vec::with_capacity(READ);
+            match self.place.stream().try_read_buf(&mut buffer) {
+                Ok(0) => return self.end_of_input().await,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            self.place.heard();
+            let then = self.take(&buffer).await?;
+            drop(buffer);
+            self.flush().await?;
+            if then == Then::Close {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The client closed its side, or the registry did.
+    async fn end_of_input(&mut self) -> io::Result<()> {
+        let reply = match self.place.goodbye() {
+            None => return Ok(()),
+            Some(Goodbye::Idle) => Reply::new(421, (4, 4, 2), "silent for too long, closing"),
+            Some(Goodbye::Stopping) => Reply::closing("the service is stopping; try again soon"),
+        };
+        self.server.close(&reply);
+        self.flush().await
+    }
+
+    /// Takes all that was read.
+    async fn take(&mut self, mut input: &[u8]) -> io::Result<Then> {
+        loop {
+            match self.server.advance(&mut input) {
+                Event::NeedInput => return Ok(Then::GoOn),
+                Event::Mail(mail) => self.mail(mail),
+                Event::Rcpt(recipient) => self.recipient(recipient),
+                Event::BodyStart => self.text_begins().await,
+                Event::Body(piece) => self.text(piece).await,
+                Event::BodyEnd(facts) => {
+                    // What came before is answered while this is being synced.
+                    self.flush().await?;
+                    self.text_ends(&facts).await;
+                }
+                Event::BodyRefused(reply) => {
+                    tracing::info!(peer = %self.peer, %reply, "message refused");
+                    self.reject_all();
+                }
+                Event::Aborted => self.message = None,
+                Event::Quit | Event::Close => return Ok(Then::Close),
+            }
+        }
+    }
+
+    fn mail(&mut self, mail: MailFrom) {
+        if self.shared.budget.is_spent() {
+            return self.server.reject(&out_of_memory());
+        }
+        self.message = Some(Box::new(Message { mail, recipients: Vec::new(), text: None }));
+        self.server.accept();
+    }
+
+    fn recipient(&mut self, recipient: Address) {
+        let Some(message) = &mut self.message else { return self.server.reject(&Reply::closing("out of step")) };
+        match policy::recipient(self.standing, &recipient, &self.shared.intake.config) {
+            Ok(()) => {
+                message.recipients.push(recipient);
+                self.server.accept();
+            }
+            Err(reply) => {
+                tracing::info!(peer = %self.peer, %recipient, %reply, "recipient refused");
+                self.shared.intake.counters.rejected.add(1);
+                self.server.reject(&reply);
+            }
+        }
+    }
+
+    async fn text_begins(&mut self) {
+        let Some(mut message) = self.message.take() else { return self.server.reject(&Reply::closing("out of step")) };
+        let hello = self.server.hello().cloned();
+        let Some(hello) = hello else { return self.server.reject(&Reply::closing("out of step")) };
+        let recipients = std::mem::take(&mut message.recipients);
+        match self.shared.intake.begin(&self.bringer(&hello), &message.mail, recipients).await {
+            Ok(draft) => {
+                let share = self.shared.budget.share();
+                message.text = Some(Text { draft, share, began: Instant::now(), received: 0 });
+                self.message = Some(message);
+                self.server.accept();
+            }
+            Err(error) => self.server.reject(&self.failed(&error)),
+        }
+    }
+
+    async fn text(&mut self, piece: &[u8]) {
+        let Some(text) = self.message.as_mut().and_then(|message| message.text.as_mut()) else { return };
+        text.received += piece.len() as u64;
+        if text.is_too_slow(self.shared.intake.config.limits.data_rate.0) {
+            self.message = None;
+            return self.server.discard(Reply::new(421, (4, 4, 2), "the text comes too slowly"));
+        }
+        let written = text.draft.body.write(piece).await;
+        let held = text.share.hold(text.draft.body.held());
+        let refusal = match (written, held) {
+            (Ok(()), Ok(())) => return,
+            (Ok(()), Err(_)) => out_of_memory(),
+            (Err(error), _) => self.failed(&error),
+        };
+        self.message = None;
+        self.server.discard(refusal);
+    }
+
+    async fn text_ends(&mut self, facts: &BodyFacts) {
+        let text = self.message.take().and_then(|message| message.text);
+        let (Some(text), Some(hello)) = (text, self.server.hello().cloned()) else {
+            return self.server.finish(&Reply::closing("out of step"));
+        };
+        self.place.busy();
+        let published = self.shared.intake.publish(&self.bringer(&hello), text.draft, facts).await;
+        self.place.heard();
+        let reply = match published {
+            Ok(id) => Reply::new(250, (2, 0, 0), format!("queued as {id}")),
+            Err(error) => self.failed(&error),
+        };
+        self.server.finish(&reply);
+    }
+
+    fn reject_all(&mut self) {
+        if let Some(text) = self.message.take().and_then(|message| message.text) {
+            self.shared.intake.counters.rejected.add(text.draft.recipients.len() as u64);
+        }
+    }
+
+    fn bringer<'a>(&self, hello: &'a Hello) -> Bringer<'a> {
+        Bringer { source: Source::Smtp, client: Some(self.peer), hello, account: self.account.clone() }
+    }
+
+    /// Our answer when the queue does not take a message.
+    fn failed(&self, error: &QueueError) -> Reply {
+        tracing::warn!(peer = %self.peer, %error, "message not stored");
+        match error {
+            QueueError::NoSpace => Reply::new(452, (4, 3, 1), "no space left for mail; try again later"),
+            QueueError::TooLarge(_) => Reply::new(552, (5, 3, 4), "too large for this system"),
+            QueueError::Closed => Reply::closing("the service is stopping; try again soon"),
+            QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
+                Reply::new(451, (4, 3, 0), "the message could not be stored; try again later")
+            }
+        }
+    }
+
+    /// Writes what is to be said.
+    async fn flush(&mut self) -> io::Result<()> {
+        let mut at = 0;
+        while at < self.server.output().len() {
+            match self.place.stream().try_write(&self.server.output()[at..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => at += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.place.stream().writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        self.server.output().clear();
+        Ok(())
+    }
+}
+
+impl Text {
+    fn is_too_slow(&self, bytes_per_second: u64) -> bool {
+        let time = self.began.elapsed();
+        time > RATE_AFTER && self.received < bytes_per_second.saturating_mul(time.as_secs())
+    }
+}
+
+fn out_of_memory() -> Reply {
+    Reply::new(452, (4, 3, 1), "too much mail is coming in at once; try again later")
+}
