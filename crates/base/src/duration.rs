@@ -13,9 +13,9 @@ impl FromStr for HumanDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_| format!("\"{text}\" is not a duration: write a number and a unit, such as 30s, 5m, 4h or 5d"))
+        humantime::parse_duration(text).map(Self).map_err(|_| {
+            format!("\"{text}\" is not a duration: write a number and a unit, such as 30s, 5m, 4h or 5d")
+        })
     }
 }
 

@@ -78,7 +78,11 @@ pub struct IdError(String);
 
 impl fmt::Display for IdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\" is not an id: an id is 32 hexadecimal digits, as `250` replies and lists show it", self.0)
+        write!(
+            f,
+            "\"{}\" is not an id: an id is 32 hexadecimal digits, as `250` replies and lists show it",
+            self.0
+        )
     }
 }
 

@@ -5,16 +5,24 @@
 
 mod clock;
 mod duration;
+mod host_name;
 mod id;
 mod nearest;
+mod network;
+mod next_hop;
+mod pattern;
 mod retry;
 mod shutdown;
 mod size;
 
 pub use clock::{Clock, ManualClock, Timestamp};
 pub use duration::HumanDuration;
+pub use host_name::HostName;
 pub use id::{IdError, MessageId, NodeId, WorkId};
 pub use nearest::nearest;
+pub use network::Network;
+pub use next_hop::NextHop;
+pub use pattern::DomainPattern;
 pub use retry::RetryPlan;
 pub use shutdown::{Activity, Shutdown};
 pub use size::{ByteSize, SizeError};

@@ -78,8 +78,10 @@ impl From<ByteSize> for String {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) =
-            UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor)).unwrap_or(&UNITS[3]);
+        let (unit, factor) = UNITS
+            .iter()
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
+            .unwrap_or(&UNITS[3]);
         write!(f, "{}{unit}", self.0 / factor)
     }
 }
@@ -96,7 +98,9 @@ mod tests {
 
     #[test]
     fn sizes_read_as_they_are_written() {
-        for (text, bytes) in [("50MiB", 50 << 20), ("64KiB", 64 << 10), ("1000", 1000), ("0", 0), ("2GiB", 2 << 30)] {
+        for (text, bytes) in
+            [("50MiB", 50 << 20), ("64KiB", 64 << 10), ("1000", 1000), ("0", 0), ("2GiB", 2 << 30)]
+        {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!(size.0, bytes);
             assert_eq!(size.to_string(), text);

@@ -1,8 +1,10 @@
 //! What the operator decides about mail.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
+
+use crate::Route;
 
 /// Everything the mail trade is set up with.
 #[derive(Clone, Debug)]
@@ -11,21 +13,12 @@ pub struct Config {
     pub node: String,
     /// How the node calls itself in greetings, EHLO and trace fields.
     pub hostname: HostName,
-    /// Where sessions come in.
-    pub doors: Doors,
     /// Who may send where.
     pub relay: Relay,
     /// What is too much.
     pub limits: Limits,
     /// How mail goes out.
     pub delivery: Delivery,
-}
-
-/// Where sessions come in.
-#[derive(Clone, Debug, Default)]
-pub struct Doors {
-    /// Addresses to listen on.
-    pub smtp: Vec<SocketAddr>,
 }
 
 /// Who may send where. What neither allows is refused: there is no open relay.
@@ -69,15 +62,6 @@ pub struct Delivery {
     pub expire: Duration,
     /// How long to wait for what.
     pub timeouts: Timeouts,
-}
-
-/// The mail of some domains goes to one next hop.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// The domains.
-    pub domain: DomainPattern,
-    /// Where their mail goes.
-    pub next_hop: NextHop,
 }
 
 /// How long to wait for a next hop (RFC 5321, section 4.5.3.2).

@@ -144,7 +144,9 @@ pub(crate) fn encode<T: Serialize>(words: &T) -> Bytes {
 pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WordsError> {
     match bytes.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| WordsError(error.to_string())),
-        Some((other, _)) => Err(WordsError(format!("they are of version {other}, and this node reads {VERSION}"))),
+        Some((other, _)) => {
+            Err(WordsError(format!("they are of version {other}, and this node reads {VERSION}")))
+        }
         None => Err(WordsError("there are none".into())),
     }
 }
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn words_come_back_and_other_versions_are_refused() {
-        let detail = Detail { recipients: vec![Address::parse("a@example.com").unwrap()] };
+        let detail = Detail { recipients: vec!["a@example.com".parse().unwrap()] };
         let bytes = encode(&detail);
         assert_eq!(decode::<Detail>(&bytes), Ok(detail));
         let mut newer = bytes.to_vec();

@@ -75,7 +75,8 @@ impl Intake {
             at,
         };
         received.write(&mut trace);
-        let declared = mail.declared_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(EXPECTED_SIZE);
+        let declared =
+            mail.declared_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(EXPECTED_SIZE);
         let expect = declared.clamp(EXPECTED_SIZE, 4 * EXPECTED_SIZE) + trace.len();
         let mut body = self.queue.body(id, expect);
         body.write(&trace).await?;
@@ -105,7 +106,7 @@ impl Intake {
         };
         let body = body.finish().await?;
         let count = recipients.len() as u64;
-        let publication = self.publication(id, at, &header, body, recipients, bringer.account.clone());
+        let publication = self.publication(id, at, &header, body, recipients, &bringer.account);
         self.queue.publish(vec![publication]).await?;
         self.counters.accepted.add(count);
         self.counters.messages.add(1);
@@ -120,7 +121,7 @@ impl Intake {
         header: &Header,
         body: Body,
         recipients: Vec<Address>,
-        account: Arc<str>,
+        account: &Arc<str>,
     ) -> Publication {
         let works = by_domain(recipients).into_iter().map(|recipients| NewWork {
             lane: recipients[0].domain().into(),
@@ -218,7 +219,8 @@ impl Intake {
         let mut recipients = Vec::new();
         let mut draft = None;
         let hello = Hello { name: "localhost".into(), dialect: smtp::server::Dialect::Esmtp };
-        let bringer = Bringer { source: Source::Control, client: None, hello: &hello, account: "control".into() };
+        let bringer =
+            Bringer { source: Source::Control, client: None, hello: &hello, account: "control".into() };
         loop {
             match server.advance(&mut input) {
                 Event::Mail(from) => {
@@ -274,7 +276,10 @@ fn script(submission: &Submission) -> Vec<u8> {
 }
 
 fn header_of(text: &[u8]) -> &[u8] {
-    let end = text.windows(2).position(|two| two == b"\n\n").or_else(|| text.windows(4).position(|four| four == b"\r\n\r\n"));
+    let end = text
+        .windows(2)
+        .position(|two| two == b"\n\n")
+        .or_else(|| text.windows(4).position(|four| four == b"\r\n\r\n"));
     &text[..end.unwrap_or(text.len())]
 }
 
@@ -295,7 +300,8 @@ fn with_line_ends(text: &[u8]) -> Vec<u8> {
 /// The last line of a session's replies that refuses something.
 fn last_refusal(output: &[u8]) -> Reply {
     let text = String::from_utf8_lossy(output);
-    let line = text.lines().rev().find(|line| line.starts_with(['4', '5'])).unwrap_or("554 5.0.0 it was refused");
+    let line =
+        text.lines().rev().find(|line| line.starts_with(['4', '5'])).unwrap_or("554 5.0.0 it was refused");
     let mut parser = smtp::ReplyParser::new();
     let bytes = format!("{line}\r\n");
     let mut input = bytes.as_bytes();
@@ -311,7 +317,7 @@ mod tests {
 
     #[test]
     fn recipients_of_a_domain_go_together_up_to_a_hundred() {
-        let address = |n: usize, domain: &str| Address::parse(&format!("u{n}@{domain}")).unwrap();
+        let address = |n: usize, domain: &str| format!("u{n}@{domain}").parse::<Address>().unwrap();
         let mut recipients: Vec<Address> = (0..150).map(|n| address(n, "example.com")).collect();
         recipients.insert(3, address(0, "example.net"));
         let groups = by_domain(recipients);
@@ -321,7 +327,8 @@ mod tests {
 
     #[test]
     fn needs_follow_what_the_message_holds_not_what_was_declared() {
-        let facts = |eight_bit, header_eight_bit| BodyFacts { eight_bit, header_eight_bit, ..BodyFacts::default() };
+        let facts =
+            |eight_bit, header_eight_bit| BodyFacts { eight_bit, header_eight_bit, ..BodyFacts::default() };
         let null = ReversePath::Null;
         assert_eq!(needs(&null, SmtpUtf8::Yes, &facts(false, false)), Needs::default());
         let eight = needs(&null, SmtpUtf8::No, &facts(false, true));

@@ -30,10 +30,12 @@ mod log;
 mod outcome;
 mod policy;
 mod registry;
+mod route;
 mod session;
 
-pub use config::{Config, Delivery, Doors, Limits, Relay, Route, Timeouts};
+pub use config::{Config, Delivery, Limits, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};
 pub use gateway::{Gateway, GatewayError, Waiting};
 pub use intake::{Submission, SubmissionError};
+pub use route::Route;

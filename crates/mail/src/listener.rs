@@ -1,28 +1,18 @@
 //! The listeners: sockets on which sessions come in.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base::Shutdown;
 use smtp::Reply;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     registry::{Registry, TurnedAway},
     session::{Session, Shared},
 };
 
-/// How many connections the kernel keeps for us until they are taken.
-const BACKLOG: u32 = 4096;
 /// How long to wait when no connection can be taken, because descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Opens the socket of one address.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// Takes sessions in until the node stops.
 pub(crate) async fn listen(
@@ -46,7 +36,13 @@ pub(crate) async fn listen(
     }
 }
 
-fn open(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, registry: &Arc<Registry>, shutdown: &Shutdown) {
+fn open(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    registry: &Arc<Registry>,
+    shutdown: &Shutdown,
+) {
     // Without it replies would wait for company; a socket that refuses is broken anyhow.
     let _ = stream.set_nodelay(true);
     let counters = &shared.intake.counters;

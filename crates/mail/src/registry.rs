@@ -118,7 +118,8 @@ impl Registry {
             let heard = entry.heard.load(Ordering::Relaxed);
             if heard != BUSY && now.saturating_sub(heard) >= limit {
                 // One that does not even take our last word loses its socket the second time.
-                let way = if entry.goodbye() == Some(Goodbye::Idle) { Shutdown::Both } else { Shutdown::Read };
+                let way =
+                    if entry.goodbye() == Some(Goodbye::Idle) { Shutdown::Both } else { Shutdown::Read };
                 entry.end(Goodbye::Idle, way);
                 entry.heard.store(now, Ordering::Relaxed);
             }

@@ -150,7 +150,9 @@ impl Session {
     }
 
     fn recipient(&mut self, recipient: Address) {
-        let Some(message) = &mut self.message else { return self.server.reject(&Reply::closing("out of step")) };
+        let Some(message) = &mut self.message else {
+            return self.server.reject(&Reply::closing("out of step"));
+        };
         match policy::recipient(self.standing, &recipient, &self.shared.intake.config) {
             Ok(()) => {
                 message.recipients.push(recipient);
@@ -165,7 +167,9 @@ impl Session {
     }
 
     async fn text_begins(&mut self) {
-        let Some(mut message) = self.message.take() else { return self.server.reject(&Reply::closing("out of step")) };
+        let Some(mut message) = self.message.take() else {
+            return self.server.reject(&Reply::closing("out of step"));
+        };
         let hello = self.server.hello().cloned();
         let Some(hello) = hello else { return self.server.reject(&Reply::closing("out of step")) };
         let recipients = std::mem::take(&mut message.recipients);
@@ -185,7 +189,8 @@ impl Session {
         text.received += piece.len() as u64;
         if text.is_too_slow(self.shared.intake.config.limits.data_rate.0) {
             self.message = None;
-            return self.server.discard(Reply::new(421, (4, 4, 2), "the text comes too slowly"));
+            // The rest is not waited for.
+            return self.server.close(&Reply::new(421, (4, 4, 2), "the text comes too slowly, closing"));
         }
         let written = text.draft.body.write(piece).await;
         let held = text.share.hold(text.draft.body.held());
@@ -243,7 +248,9 @@ impl Session {
             match self.place.stream().try_write(&self.server.output()[at..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => at += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.place.stream().writable().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.place.stream().writable().await?;
+                }
                 Err(error) => return Err(error),
             }
         }

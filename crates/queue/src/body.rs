@@ -36,11 +36,12 @@ impl Body {
 
 /// A body's file.
 ///
-/// It is removed when this is dropped, unless a publication has taken it over.
+/// It is removed when this is dropped, unless the queue has taken it over with a publication.
 pub struct BodyFile {
-    pub(crate) name: String,
+    pub(crate) salt: u32,
     pub(crate) size: u64,
     pub(crate) crc: u32,
+    name: String,
     file: File,
     folder: BodyFolder,
     owner: parking_lot::Mutex<Owner>,
@@ -94,16 +95,19 @@ impl BodyFolder {
         Ok(Self { disk, dir })
     }
 
-    pub(crate) fn file_name(message: MessageId) -> String {
-        format!("{message}.body")
+    pub(crate) fn file_name(message: MessageId, salt: u32) -> String {
+        format!("{message}-{salt:08x}.body")
     }
 
     pub(crate) fn names(&self) -> io::Result<Vec<String>> {
         self.disk.list(&self.dir)
     }
 
-    pub(crate) fn open_body(&self, name: &str) -> io::Result<File> {
-        self.disk.open(&self.dir.join(name))
+    pub(crate) fn open_body(&self, name: &str) -> Result<File, QueueError> {
+        self.disk.open(&self.dir.join(name)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => QueueError::Damaged(format!("the body file {name} is missing")),
+            _ => error.into(),
+        })
     }
 
     pub(crate) fn remove(&self, name: &str) {
@@ -213,10 +217,12 @@ impl BodyWriter {
 
 impl Spilled {
     fn create(folder: &BodyFolder, message: MessageId) -> io::Result<Self> {
-        let name = BodyFolder::file_name(message);
+        let salt = fastrand::u32(..);
+        let name = BodyFolder::file_name(message, salt);
         let file = folder.disk.create(&folder.dir.join(&name))?;
         let owner = parking_lot::Mutex::new(Owner::Writer);
-        let guard = BodyFile { name, size: 0, crc: 0, file: file.clone(), folder: folder.clone(), owner };
+        let guard =
+            BodyFile { salt, size: 0, crc: 0, name, file: file.clone(), folder: folder.clone(), owner };
         Ok(Self { file, written: 0, crc: crc32fast::Hasher::new(), guard })
     }
 }

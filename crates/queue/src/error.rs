@@ -29,6 +29,7 @@ impl From<io::Error> for QueueError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            io::ErrorKind::UnexpectedEof => Self::Damaged("a file is shorter than it was".into()),
             _ => Self::Disk(Arc::new(error)),
         }
     }

@@ -182,6 +182,8 @@ pub(crate) struct RecentTales {
 #[derive(Debug, Default)]
 struct RecentState {
     tales: VecDeque<Tale>,
+    /// Bytes of their words.
+    bytes: usize,
     /// Every frame after this one that was told is in `tales`.
     complete_after: u64,
     /// The last frame that was told.
@@ -192,6 +194,8 @@ struct RecentState {
 
 /// Most tales that wait in memory.
 const MAX_RECENT: usize = 50_000;
+/// Most bytes of words that wait in memory.
+const MAX_RECENT_BYTES: usize = 32 << 20;
 
 enum Taken {
     Tales(Vec<Tale>, u64),
@@ -207,15 +211,19 @@ impl RecentTales {
     /// Adds what frames up to `last` tell.
     pub(crate) fn add(&self, tales: Vec<Tale>, last: u64) {
         let mut state = self.state.lock();
-        if state.tales.len() + tales.len() > MAX_RECENT {
+        let bytes: usize = tales.iter().map(|tale| tale.told.size()).sum();
+        let too_many = state.tales.len() + tales.len() > MAX_RECENT || state.bytes + bytes > MAX_RECENT_BYTES;
+        if too_many {
             state.tales.clear();
             state.tales.shrink_to(1024);
+            state.bytes = 0;
             state.complete_after = last;
         } else {
+            state.bytes += bytes;
             state.tales.extend(tales);
         }
         state.last = last;
-        if state.waited_for > 0 && state.tales.len() >= state.waited_for {
+        if state.waited_for > 0 && (too_many || state.tales.len() >= state.waited_for) {
             self.changed.notify_one();
         }
     }
@@ -228,27 +236,118 @@ impl RecentTales {
     fn take(&self, after: u64, enough: usize, max: usize, patience: Duration) -> Taken {
         let until = Instant::now() + patience;
         let mut state = self.state.lock();
+        let mut timed_out = false;
         loop {
             if after < state.complete_after {
                 return Taken::Archived { until: state.complete_after };
             }
-            if state.tales.len() >= enough || state.closed {
-                break;
+            state.skip_to(after);
+            if state.tales.len() >= enough || state.closed || timed_out {
+                return state.take(after, max);
             }
             state.waited_for = enough;
-            let timed_out = self.changed.wait_until(&mut state, until).timed_out();
+            timed_out = self.changed.wait_until(&mut state, until).timed_out();
             state.waited_for = 0;
-            if timed_out {
-                break;
-            }
         }
-        let mut count = state.tales.len().min(max);
-        while count > 0
-            && state.tales.get(count).is_some_and(|next| next.sequence == state.tales[count - 1].sequence)
+    }
+}
+
+impl RecentState {
+    /// Drops what a reader has told already who begins anew.
+    fn skip_to(&mut self, after: u64) {
+        while self.tales.front().is_some_and(|tale| tale.sequence <= after) {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Tale> {
+        let tale = self.tales.pop_front()?;
+        self.bytes -= tale.told.size();
+        Some(tale)
+    }
+
+    /// The first tales, about `max` of them; those of one frame stay together.
+    fn take(&mut self, after: u64, max: usize) -> Taken {
+        let mut taken: Vec<Tale> = Vec::with_capacity(self.tales.len().min(max));
+        while let Some(next) = self.tales.front()
+            && (taken.len() < max || taken.last().is_some_and(|last| last.sequence == next.sequence))
         {
-            count += 1;
+            taken.extend(self.pop());
         }
-        let at = if count == state.tales.len() { state.last } else { state.tales[count - 1].sequence };
-        Taken::Tales(state.tales.drain(..count).collect(), at.max(after))
+        let at = match taken.last() {
+            Some(last) if !self.tales.is_empty() => last.sequence,
+            _ => self.last.max(after),
+        };
+        self.complete_after = at;
+        Taken::Tales(taken, at)
+    }
+}
+
+impl Told {
+    /// The bytes of its words.
+    fn size(&self) -> usize {
+        match self {
+            Self::Published { header, works, .. } => {
+                header.len() + works.iter().map(|(.., detail)| detail.len()).sum::<usize>()
+            }
+            Self::Concluded { record, .. } => record.len(),
+            Self::Cancelled { .. } => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cancelled(sequence: u64) -> Tale {
+        let work = WorkId { message: MessageId::generate(Timestamp::from_millis(1)), index: 0 };
+        Tale {
+            sequence,
+            told: Told::Cancelled { work, at: Timestamp::from_millis(1), remaining: Recipients::first(1) },
+        }
+    }
+
+    fn take(recent: &RecentTales, after: u64, enough: usize, max: usize) -> Taken {
+        recent.take(after, enough, max, Duration::ZERO)
+    }
+
+    #[test]
+    fn tales_of_one_frame_stay_together() {
+        let recent = RecentTales::starting_after(0);
+        recent.add(vec![cancelled(1), cancelled(1), cancelled(1), cancelled(2)], 3);
+        assert!(matches!(take(&recent, 0, 1, 2), Taken::Tales(tales, 1) if tales.len() == 3));
+        assert!(matches!(take(&recent, 1, 1, 2), Taken::Tales(tales, 3) if tales.len() == 1));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_read_from_the_archive() {
+        let recent = RecentTales::starting_after(0);
+        recent.add(vec![cancelled(1)], 1);
+        recent.add((0..=MAX_RECENT).map(|_| cancelled(2)).collect(), 2);
+        assert!(matches!(take(&recent, 0, usize::MAX, 10), Taken::Archived { until: 2 }));
+        recent.add(vec![cancelled(3)], 3);
+        assert!(matches!(take(&recent, 2, 1, 10), Taken::Tales(tales, 3) if tales.len() == 1));
+    }
+
+    #[test]
+    fn a_reader_that_waits_for_more_is_told_of_an_overrun() {
+        let recent = Arc::new(RecentTales::starting_after(0));
+        let reader = std::thread::spawn({
+            let recent = recent.clone();
+            move || recent.take(0, 1000, 1000, Duration::from_secs(60))
+        });
+        recent.add((0..=MAX_RECENT).map(|_| cancelled(1)).collect(), 1);
+        assert!(matches!(reader.join().expect("no panic"), Taken::Archived { until: 1 }));
+    }
+
+    #[test]
+    fn a_reader_that_begins_anew_is_told_what_was_not_confirmed() {
+        let recent = RecentTales::starting_after(0);
+        recent.add(vec![cancelled(1), cancelled(2)], 2);
+        assert!(matches!(take(&recent, 0, 1, 10), Taken::Tales(_, 2)));
+        assert!(matches!(take(&recent, 1, 1, 10), Taken::Archived { until: 2 }));
+        recent.add(vec![cancelled(3), cancelled(4)], 4);
+        assert!(matches!(take(&recent, 3, 1, 10), Taken::Tales(tales, 4) if tales.len() == 1));
     }
 }

@@ -1,23 +1,20 @@
 //! What waits, in memory: a pure state that operations are applied to, while running and when recovering alike.
 //!
-//! It also counts, per segment of the spool, what still needs that segment. A message needs the segment that holds
-//! it. A record of a work's state needs to stay until a newer one is there; the record of a work's end, until the
-//! segment that holds the message is gone, or the work would come back to life at the next start.
+//! It also keeps count of what still needs each segment of the spool ([`Segments`]).
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
+    collections::{HashMap, VecDeque},
+    hash::BuildHasherDefault,
 };
 
 use base::{MessageId, Timestamp, WorkId};
 
 use crate::{
     Kind, Reason, Recipients, Status,
-    op::{
-        After, BodyRef, Conclude, MAX_REMEMBERED, Op, Origin, Publish, PublishedWork, REMEMBERED_FOR,
-        Standing,
-    },
+    intern::{IdHasher, Interner},
+    op::{After, BodyRef, Conclude, Op, Origin, Publish, PublishedWork, REMEMBERED_FOR, Standing},
+    remembered::Remembered,
+    usage::Segments,
     work::{Arrival, Repeat, Scope, WorkInfo},
 };
 
@@ -39,11 +36,21 @@ pub(crate) struct Index {
     lanes: Interner,
     accounts: Interner,
     fresh: [VecDeque<(WorkId, u32)>; 2],
-    segments: BTreeMap<u32, Usage>,
-    remembered: HashMap<MessageId, Timestamp, BuildHasherDefault<IdHasher>>,
-    remembered_order: VecDeque<(MessageId, Timestamp)>,
+    phase: Phase,
+    pub(crate) segments: Segments,
+    remembered: Remembered,
     works: usize,
     recipients: usize,
+}
+
+/// Whether operations tell of what happens, or of what happened before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// What is in memory is newer than what a copied message says of itself.
+    #[default]
+    Running,
+    /// A copied message says where it stands: what was recorded before may be gone.
+    Recovering,
 }
 
 #[derive(Debug)]
@@ -74,17 +81,6 @@ pub(crate) struct Work {
     needs: Vec<String>,
 }
 
-/// What still needs a segment.
-#[derive(Debug, Default)]
-struct Usage {
-    messages: u32,
-    bytes: u64,
-    /// Records of states and ends in it that must stay.
-    pins: u32,
-    /// Ends of this segment's messages: in which segment, and how many.
-    ends: BTreeMap<u32, u32>,
-}
-
 /// What the caller has to do after an operation was applied.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
@@ -102,17 +98,22 @@ impl Message {
 }
 
 impl Index {
+    /// An index that is to be recovered.
+    pub(crate) fn recovering() -> Self {
+        Self { phase: Phase::Recovering, ..Self::default() }
+    }
+
+    /// All that happened before was applied.
+    pub(crate) fn recovered(&mut self) {
+        self.phase = Phase::Running;
+    }
+
     /// Applies an operation that stands at `place`; `size` is how many bytes of the segment its message takes.
     pub(crate) fn apply(&mut self, op: &Op, place: Place, size: u32, effects: &mut Effects) {
         match op {
             Op::Publish(publish) => self.publish(publish, place, size, effects),
             Op::Conclude(conclude) => self.conclude(conclude, place, effects),
-            Op::State(state) => {
-                if let Some(work) = self.work_mut(state.work) {
-                    work.standing = state.standing;
-                    self.stands(state.work, place, effects);
-                }
-            }
+            Op::State(state) => self.stands(state.work, state.standing, place, effects),
             Op::Cancel(cancel) => {
                 for (work, _) in &cancel.works {
                     self.end(*work, cancel.at, place.segment, effects);
@@ -125,7 +126,7 @@ impl Index {
             }
             Op::Remember(ids) => {
                 for (message, until) in ids {
-                    self.remember(*message, *until);
+                    self.remembered.add(*message, *until);
                 }
             }
             Op::Grant { .. } | Op::Gone { .. } | Op::Untold(_) => {}
@@ -133,50 +134,59 @@ impl Index {
     }
 
     fn publish(&mut self, publish: &Publish, place: Place, size: u32, effects: &mut Effects) {
-        let id = publish.message;
-        if let Some(message) = self.messages.get_mut(&id) {
-            if publish.origin == Origin::New {
-                return;
+        if self.messages.contains_key(&publish.message) {
+            if publish.origin == Origin::CopiedForward {
+                self.move_forward(publish, place, size, effects);
             }
-            // Copied forward: nothing moves but the place.
-            let old = std::mem::replace(&mut message.place, place);
-            let old_size = std::mem::replace(&mut message.size, size);
-            message.body = publish.body;
-            let unpinned: Vec<u32> = message
-                .works
-                .iter_mut()
-                .flat_map(|work| {
-                    work.state_at = None;
-                    std::mem::take(&mut work.pinned)
-                })
-                .collect();
-            for segment in unpinned {
-                self.unpin(segment, 1);
-            }
-            self.leave(old.segment, old_size);
-        } else {
-            let works = publish.works.iter().map(|work| self.new_work(work)).collect::<Vec<_>>();
-            self.works += works.len();
-            self.recipients += works.iter().map(|w| w.standing.remaining.count() as usize).sum::<usize>();
-            self.messages.insert(
-                id,
-                Message {
-                    kind: publish.kind,
-                    repeat: publish.repeat,
-                    since: publish.at,
-                    place,
-                    body: publish.body,
-                    size,
-                    works,
-                },
-            );
-            for work in &publish.works {
-                self.arrive(WorkId { message: id, index: work.index }, effects);
+            return;
+        }
+        let works = publish.works.iter().map(|work| self.new_work(work)).collect::<Vec<_>>();
+        self.works += works.len();
+        self.recipients += works.iter().map(|w| w.standing.remaining.count() as usize).sum::<usize>();
+        let message = Message {
+            kind: publish.kind,
+            repeat: publish.repeat,
+            since: publish.at,
+            place,
+            body: publish.body,
+            size,
+            works,
+        };
+        self.messages.insert(publish.message, message);
+        self.segments.hold(place.segment, size);
+        for work in &publish.works {
+            self.arrive(WorkId { message: publish.message, index: work.index }, effects);
+        }
+    }
+
+    /// A message was copied: nothing moves but its place.
+    fn move_forward(&mut self, publish: &Publish, place: Place, size: u32, effects: &mut Effects) {
+        if self.phase == Phase::Recovering {
+            self.stands_as_copied(publish, effects);
+        }
+        let Some(message) = self.messages.get_mut(&publish.message) else { return };
+        let old = std::mem::replace(&mut message.place, place);
+        let old_size = std::mem::replace(&mut message.size, size);
+        for work in &mut message.works {
+            work.state_at = None;
+            for segment in work.pinned.drain(..) {
+                self.segments.unpin(segment);
             }
         }
-        let usage = self.segments.entry(place.segment).or_default();
-        usage.messages += 1;
-        usage.bytes += u64::from(size);
+        self.segments.leave(old.segment, old_size);
+        self.segments.hold(place.segment, size);
+        self.segments.supersede(old.segment, place.segment);
+    }
+
+    /// Takes over where a message stood when it was copied.
+    fn stands_as_copied(&mut self, publish: &Publish, effects: &mut Effects) {
+        for copied in &publish.works {
+            let id = WorkId { message: publish.message, index: copied.index };
+            let Some(work) = self.work_mut(id) else { continue };
+            let before = std::mem::replace(&mut work.standing, copied.standing).remaining.count() as usize;
+            self.recipients = self.recipients + copied.standing.remaining.count() as usize - before;
+            self.arrive(id, effects);
+        }
     }
 
     fn new_work(&mut self, work: &PublishedWork) -> Work {
@@ -201,32 +211,37 @@ impl Index {
         let gone = work.standing.remaining.among(ended).count() as usize;
         work.standing.remaining = work.standing.remaining.without(ended);
         let left = work.standing.remaining;
+        self.recipients -= gone;
         match conclude.after {
-            After::Stands(standing) if !left.is_empty() => {
-                work.standing = Standing { remaining: left, ..standing };
-                self.recipients -= gone;
-                self.stands(id, place, effects);
-            }
+            After::Stands(standing) if !left.is_empty() => self.stands(id, standing, place, effects),
             After::Unchanged if !left.is_empty() => {
+                let work = self.work_mut(id).expect("it was just found");
                 work.pinned.push(place.segment);
-                self.recipients -= gone;
-                self.pin(place.segment);
+                self.segments.pin(place.segment);
             }
-            _ => {
-                self.recipients -= gone;
-                self.end(id, conclude.at, place.segment, effects);
-            }
+            _ => self.end(id, conclude.at, place.segment, effects),
         }
     }
 
-    /// A record at `place` says all there is to know of a work's state.
-    fn stands(&mut self, id: WorkId, place: Place, effects: &mut Effects) {
+    /// A record at `place` says all there is to know of a work's state; but a late word may have ended more recipients
+    /// meanwhile, and then the record of that stays as well.
+    fn stands(&mut self, id: WorkId, standing: Standing, place: Place, effects: &mut Effects) {
         let Some(work) = self.work_mut(id) else { return };
+        let before = work.standing.remaining;
+        let remaining = standing.remaining.among(before);
+        if remaining.is_empty() {
+            let at = self.messages[&id.message].since;
+            return self.end(id, at, place.segment, effects);
+        }
+        work.standing = Standing { remaining, ..standing };
         work.state_at = Some(place);
-        let old = std::mem::replace(&mut work.pinned, vec![place.segment]);
-        self.pin(place.segment);
+        let says_all = remaining == standing.remaining;
+        let old = if says_all { std::mem::take(&mut work.pinned) } else { Vec::new() };
+        work.pinned.push(place.segment);
+        self.recipients -= before.without(remaining).count() as usize;
+        self.segments.pin(place.segment);
         for segment in old {
-            self.unpin(segment, 1);
+            self.segments.unpin(segment);
         }
         self.arrive(id, effects);
     }
@@ -243,18 +258,15 @@ impl Index {
         self.lanes.release(work.lane);
         self.accounts.release(work.account);
         for pinned in work.pinned {
-            self.unpin(pinned, 1);
+            self.segments.unpin(pinned);
         }
-        if home != segment {
-            self.pin(segment);
-            *self.segments.entry(home).or_default().ends.entry(segment).or_default() += 1;
-        }
+        self.segments.supersede(home, segment);
         if last {
             let message = self.messages.remove(&id.message).expect("it was just found");
-            self.leave(home, message.size);
+            self.segments.leave(home, message.size);
             effects.ended.push((id.message, message.body));
             if message.repeat == Repeat::Possible {
-                self.remember(id.message, at + REMEMBERED_FOR);
+                self.remembered.add(id.message, at + REMEMBERED_FOR);
             }
         }
     }
@@ -415,152 +427,27 @@ impl Index {
 
     /// Whether this id is known: waiting, or ended and remembered.
     pub(crate) fn knows(&self, id: MessageId) -> bool {
-        self.messages.contains_key(&id) || self.remembered.contains_key(&id)
+        self.messages.contains_key(&id) || self.remembered.knows(id)
     }
 
-    fn remember(&mut self, id: MessageId, until: Timestamp) {
-        self.remembered.insert(id, until);
-        self.remembered_order.push_back((id, until));
-        while self.remembered_order.len() > MAX_REMEMBERED {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((id, until)) = self.remembered_order.pop_front()
-            && self.remembered.get(&id) == Some(&until)
-        {
-            self.remembered.remove(&id);
-        }
-    }
-
-    /// The ids that are to be remembered beyond `now`.
+    /// The ids that are to be remembered beyond `now`, oldest first.
     pub(crate) fn remembered(&mut self, now: Timestamp) -> Vec<(MessageId, Timestamp)> {
-        while self.remembered_order.front().is_some_and(|(_, until)| *until <= now) {
-            self.forget_oldest();
-        }
-        self.remembered.iter().map(|(id, until)| (*id, *until)).collect()
+        self.remembered.beyond(now)
     }
 
-    fn pin(&mut self, segment: u32) {
-        self.segments.entry(segment).or_default().pins += 1;
-    }
-
-    fn unpin(&mut self, segment: u32, count: u32) {
-        if let Some(usage) = self.segments.get_mut(&segment) {
-            usage.pins -= count;
-        }
-    }
-
-    fn leave(&mut self, segment: u32, size: u32) {
-        if let Some(usage) = self.segments.get_mut(&segment) {
-            usage.messages -= 1;
-            usage.bytes -= u64::from(size);
-        }
-    }
-
-    /// Whether nothing needs this segment any more.
-    pub(crate) fn is_free(&self, segment: u32) -> bool {
-        self.segments.get(&segment).is_none_or(|usage| usage.messages == 0 && usage.pins == 0)
-    }
-
-    /// How many bytes of messages a segment still holds.
-    pub(crate) fn live_bytes(&self, segment: u32) -> u64 {
-        self.segments.get(&segment).map_or(0, |usage| usage.bytes)
-    }
-
-    /// The messages that a segment holds, found by looking at all.
-    pub(crate) fn messages_in(&self, segment: u32) -> Vec<MessageId> {
-        let inside = self.messages.iter().filter(|(_, message)| message.place.segment == segment);
-        inside.map(|(id, _)| *id).collect()
-    }
-
-    /// The works whose state is recorded in a segment that does not hold their message.
-    pub(crate) fn states_in(&self, segment: u32) -> Vec<MessageId> {
-        let pins = |message: &&Message| message.works.iter().any(|work| work.pinned.contains(&segment));
-        self.messages.iter().filter(|(_, message)| pins(message)).map(|(id, _)| *id).collect()
-    }
-
-    /// A segment is used no more: the ends of its messages need not be kept for it.
-    pub(crate) fn retire(&mut self, segment: u32) {
-        let Some(usage) = self.segments.remove(&segment) else { return };
-        for (other, count) in usage.ends {
-            self.unpin(other, count);
-        }
+    /// The messages that keep a segment from being free, found by looking at all; but none that is damaged, because
+    /// it cannot be moved.
+    pub(crate) fn movable(&self, segment: u32) -> Vec<MessageId> {
+        let whole = |message: &Message| message.works.iter().all(|w| w.standing.reason != Reason::Damaged);
+        let inside = |message: &Message| {
+            message.place.segment == segment || message.works.iter().any(|w| w.pinned.contains(&segment))
+        };
+        let movable = self.messages.iter().filter(|(_, message)| inside(message) && whole(message));
+        movable.map(|(id, _)| *id).collect()
     }
 
     /// Works and recipients that have not ended.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.works, self.recipients)
-    }
-}
-
-/// Names that many works share, each held once.
-#[derive(Debug, Default)]
-struct Interner {
-    names: Vec<Option<(Arc<str>, usize)>>,
-    numbers: HashMap<Arc<str>, u32>,
-    free: Vec<u32>,
-}
-
-impl Interner {
-    fn intern(&mut self, name: &str) -> u32 {
-        if let Some(number) = self.numbers.get(name) {
-            if let Some((_, uses)) = &mut self.names[*number as usize] {
-                *uses += 1;
-            }
-            return *number;
-        }
-        let name: Arc<str> = name.into();
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.names.push(None);
-            u32::try_from(self.names.len() - 1).expect("fewer names than works, and those fit")
-        });
-        self.names[number as usize] = Some((name.clone(), 1));
-        self.numbers.insert(name, number);
-        number
-    }
-
-    fn release(&mut self, number: u32) {
-        let slot = &mut self.names[number as usize];
-        if let Some((_, uses)) = slot {
-            *uses -= 1;
-            if *uses == 0 {
-                let (name, _) = slot.take().expect("it is in use");
-                self.numbers.remove(&name);
-                self.free.push(number);
-            }
-        }
-    }
-
-    fn name(&self, number: u32) -> Arc<str> {
-        self.names[number as usize].as_ref().map(|(name, _)| name.clone()).expect("a work holds it")
-    }
-
-    fn find(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
-    }
-}
-
-/// Ids are random in their low half already.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(29) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-    }
-
-    fn write_u128(&mut self, id: u128) {
-        let bytes = id.to_le_bytes();
-        self.write(&bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

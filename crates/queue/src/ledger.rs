@@ -2,8 +2,7 @@
 //! needs them. It decides; its provider writes.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    hash::BuildHasherDefault,
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,10 +13,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    Arrival, BodySource, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Patience, Reason, Recipients,
-    Rest, Scope, Status, WorkInfo,
-    index::{Effects, IdHasher, Index, Place},
-    op::{After, BodyRef, Cancel, Conclude, MessageWords, Op, Standing, State},
+    Arrival, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Patience, Reason, Recipients, Rest,
+    Scope, Status, WorkInfo,
+    index::{Effects, Index, Place},
+    op::{After, BodyRef, Cancel, Conclude, Op, Standing, State},
+    recent::{Recent, RecentContent},
     work::Change,
 };
 
@@ -42,6 +42,8 @@ struct Holding {
     holder: Holder,
     epoch: Epoch,
     stage: Stage,
+    /// What a late word has ended meanwhile: known before it is synced, so that nobody is sent the same twice.
+    done: Recipients,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,33 @@ enum Stage {
     Held,
     Committed,
     /// Its conclusion is on its way to the disk.
-    Concluding,
+    Concluding {
+        /// Where it stood before, if that cannot be written.
+        before: Hold,
+    },
+}
+
+/// Who has a work while its conclusion is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    Held,
+    Committed,
+    /// Nobody: the queue keeps it back until what is said of it has taken effect.
+    Kept,
+}
+
+impl Stage {
+    fn is_concluding(self) -> bool {
+        matches!(self, Self::Concluding { .. })
+    }
+}
+
+impl Holding {
+    /// The queue itself keeps a work back.
+    fn kept(epoch: Epoch) -> Self {
+        let stage = Stage::Concluding { before: Hold::Kept };
+        Self { holder: OPERATOR, epoch, stage, done: Recipients::NONE }
+    }
 }
 
 /// What the holder of a fresh lease gets.
@@ -67,17 +95,20 @@ pub(crate) enum Content {
     Stored { message: Place, body: BodyRef, state: Option<Place> },
 }
 
-/// The contents of a message that was published or read lately.
-#[derive(Debug)]
-pub(crate) struct RecentContent {
-    pub(crate) words: Mutex<MessageWords>,
-    pub(crate) body: BodySource,
+impl Content {
+    /// Where it is on the disk, if it is only there.
+    pub(crate) fn place(&self) -> Option<(Place, Option<Place>)> {
+        match self {
+            Self::Recent(_) => None,
+            Self::Stored { message, state, .. } => Some((*message, *state)),
+        }
+    }
 }
 
 impl Ledger {
     /// A ledger over an index; `recent_bytes` bounds the contents kept in memory.
     pub(crate) fn new(index: Index, incarnation: u64, recent_bytes: usize) -> Self {
-        let recent = Recent { limit: recent_bytes, ..Recent::default() };
+        let recent = Recent::new(recent_bytes);
         let inner = Inner { index, leases: HashMap::new(), holders: HashMap::new(), counter: 0, recent };
         Self { state: Mutex::new(inner), arrived: [Notify::new(), Notify::new()], incarnation }
     }
@@ -93,16 +124,20 @@ impl Ledger {
         let mut inner = self.state.lock();
         for applied in ops {
             inner.index.apply(&applied.op, applied.place, applied.size, &mut effects);
-            inner.applied(applied, &mut effects);
+            inner.applied(&applied, &mut effects);
         }
         for (message, _) in &effects.ended {
             inner.recent.remove(*message);
         }
         drop(inner);
+        self.wake_for(&effects);
+        effects
+    }
+
+    fn wake_for(&self, effects: &Effects) {
         if effects.arrived {
             self.wake();
         }
-        effects
     }
 
     fn wake(&self) {
@@ -151,8 +186,7 @@ impl Ledger {
         let mut effects = Effects::default();
         for holder in &gone {
             inner.holders.remove(holder);
-            let held =
-                inner.leases.iter().filter(|(_, h)| h.holder == *holder && h.stage != Stage::Concluding);
+            let held = inner.leases.iter().filter(|(_, h)| h.holder == *holder && !h.stage.is_concluding());
             let held: Vec<(WorkId, Stage)> = held.map(|(work, h)| (*work, h.stage)).collect();
             for (work, stage) in held {
                 match stage {
@@ -171,8 +205,13 @@ impl Ledger {
         let remaining = inner.index.work(work).ok_or(LeaseOver)?.standing.remaining;
         match inner.leases.get_mut(&work) {
             Some(holding) if holding.epoch == epoch && holding.stage == Stage::Held => {
+                let left = remaining.without(holding.done);
+                // With nothing left to do, the late word on its way ends the work and the lease.
+                if left.is_empty() {
+                    return Err(LeaseOver);
+                }
                 holding.stage = Stage::Committed;
-                Ok(remaining)
+                Ok(left)
             }
             _ => Err(LeaseOver),
         }
@@ -190,8 +229,9 @@ impl Ledger {
             return (Concluded::Ignored, None);
         };
         let current = match inner.leases.get_mut(&work) {
-            Some(holding) if holding.epoch == epoch && holding.stage != Stage::Concluding => {
-                holding.stage = Stage::Concluding;
+            Some(holding) if holding.epoch == epoch && !holding.stage.is_concluding() => {
+                let before = if holding.stage == Stage::Held { Hold::Held } else { Hold::Committed };
+                holding.stage = Stage::Concluding { before };
                 true
             }
             _ => false,
@@ -219,19 +259,29 @@ impl Ledger {
         if done.is_empty() {
             return (Concluded::Ignored, None);
         }
-        // Until it is synced nobody may have or copy the work.
-        inner.leases.entry(work).or_insert(Holding { holder: OPERATOR, epoch, stage: Stage::Concluding });
+        // Until it is synced nobody else may have or copy the work.
+        let holding = inner.leases.entry(work).or_insert(Holding::kept(epoch));
+        holding.done = holding.done.with(done);
         let op = op(vec![(crate::End::Done, done)], After::Unchanged, 0, conclusion.record.len());
         (Concluded::Late, Some(op))
     }
 
-    /// The work's conclusion could not be written: its holder has it again.
+    /// What was said of the work could not be written: it is as it was before.
     pub(crate) fn unconcluded(&self, work: WorkId, epoch: Epoch) {
-        if let Some(holding) = self.state.lock().leases.get_mut(&work)
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        if let Some(holding) = inner.leases.get_mut(&work)
+            && let Stage::Concluding { before } = holding.stage
             && holding.epoch == epoch
         {
-            holding.stage = Stage::Committed;
+            match before {
+                Hold::Held => holding.stage = Stage::Held,
+                Hold::Committed => holding.stage = Stage::Committed,
+                Hold::Kept => inner.release(work, &mut effects),
+            }
         }
+        drop(inner);
+        self.wake_for(&effects);
     }
 
     pub(crate) fn give_back(&self, work: WorkId, epoch: Epoch) {
@@ -245,9 +295,7 @@ impl Ledger {
             inner.back(work, Reason::GivenBack, &mut effects);
         }
         drop(inner);
-        if effects.arrived {
-            self.wake();
-        }
+        self.wake_for(&effects);
     }
 
     pub(crate) fn unknown(&self, work: WorkId, epoch: Epoch, until: Timestamp) {
@@ -261,13 +309,11 @@ impl Ledger {
             inner.unknown(work, until, &mut effects);
         }
         drop(inner);
-        if effects.arrived {
-            self.wake();
-        }
+        self.wake_for(&effects);
     }
 
     /// What must be written to cancel these works, all but those past the point of no return; their leases are over.
-    pub(crate) fn cancel(&self, works: &[WorkId], at: Timestamp) -> Option<Op> {
+    pub(crate) fn cancel(&self, works: &[WorkId], at: Timestamp) -> Option<Cancel> {
         let mut inner = self.state.lock();
         let mut cancelled = Vec::with_capacity(works.len());
         for work in works {
@@ -278,10 +324,10 @@ impl Ledger {
                 continue;
             }
             let epoch = inner.next_epoch(self.incarnation);
-            inner.leases.insert(*work, Holding { holder: OPERATOR, epoch, stage: Stage::Concluding });
+            inner.leases.insert(*work, Holding::kept(epoch));
             cancelled.push((*work, remaining));
         }
-        (!cancelled.is_empty()).then_some(Op::Cancel(Cancel { at, works: cancelled }))
+        (!cancelled.is_empty()).then_some(Cancel { at, works: cancelled })
     }
 
     /// Takes waiting works out of the dispatcher's hands, so that their state can be changed; those that somebody holds are left.
@@ -295,22 +341,36 @@ impl Ledger {
             let Some(standing) = inner.index.work(*work).map(|work| work.standing) else { continue };
             let epoch = inner.next_epoch(self.incarnation);
             let Some(content) = inner.content(*work) else { continue };
-            inner.leases.insert(*work, Holding { holder: OPERATOR, epoch, stage: Stage::Concluding });
+            inner.leases.insert(*work, Holding::kept(epoch));
             taken.push((State { work: *work, standing: standing.changed(change), state_len: 0 }, content));
         }
         taken
     }
 
-    /// Gives up a change that could not be written.
-    pub(crate) fn unchanged(&self, work: WorkId) {
+    /// Gives up a change or a cancellation that could not be written: nobody holds these works.
+    pub(crate) fn unchanged(&self, works: &[WorkId]) {
         let mut effects = Effects::default();
         let mut inner = self.state.lock();
-        if inner.leases.get(&work).is_some_and(|holding| holding.holder == OPERATOR) {
-            inner.leases.remove(&work);
-            inner.index.arrive(work, &mut effects);
+        for work in works {
+            let kept = Stage::Concluding { before: Hold::Kept };
+            if inner.leases.get(work).is_some_and(|holding| holding.stage == kept) {
+                inner.release(*work, &mut effects);
+            }
         }
         drop(inner);
-        self.wake();
+        self.wake_for(&effects);
+    }
+
+    /// The work cannot be read now: it waits until then.
+    pub(crate) fn put_off(&self, work: WorkId, epoch: Epoch, until: Timestamp) {
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        if inner.leases.get(&work).is_some_and(|holding| holding.epoch == epoch) {
+            inner.leases.remove(&work);
+            inner.index.wait_again(work, Some(until), Reason::GivenBack, &mut effects);
+        }
+        drop(inner);
+        self.wake_for(&effects);
     }
 
     /// Whether nobody holds any work of this message, so that it may be copied forward.
@@ -334,7 +394,7 @@ impl Ledger {
     }
 
     pub(crate) fn keep(&self, message: MessageId, content: RecentContent) {
-        self.state.lock().recent.insert(message, Arc::new(content));
+        self.state.lock().recent.insert(message, content);
     }
 
     /// Drops what was kept of a message that was not published after all.
@@ -382,7 +442,7 @@ impl Inner {
         let epoch = self.next_epoch(incarnation);
         let info = WorkInfo { lease: Some(epoch), ..self.index.info(work)? };
         let content = self.content(work)?;
-        self.leases.insert(work, Holding { holder, epoch, stage: Stage::Held });
+        self.leases.insert(work, Holding { holder, epoch, stage: Stage::Held, done: Recipients::NONE });
         Some(Given { info, epoch, content })
     }
 
@@ -393,6 +453,12 @@ impl Inner {
         let message = self.index.message(work.message)?;
         let state = self.index.work(work)?.state_at;
         Some(Content::Stored { message: message.place, body: message.body, state })
+    }
+
+    /// Nobody holds the work any more, and it is as it was before.
+    fn release(&mut self, work: WorkId, effects: &mut Effects) {
+        self.leases.remove(&work);
+        self.index.arrive(work, effects);
     }
 
     fn back(&mut self, work: WorkId, reason: Reason, effects: &mut Effects) {
@@ -406,18 +472,21 @@ impl Inner {
     }
 
     /// Ends the leases that an operation has made an end of, and keeps recent contents true.
-    fn applied(&mut self, applied: Applied, effects: &mut Effects) {
+    fn applied(&mut self, applied: &Applied, effects: &mut Effects) {
         match &applied.op {
             Op::Conclude(conclude) => {
-                if self.leases.get(&conclude.work).is_some_and(|holding| holding.epoch == conclude.epoch) {
-                    self.leases.remove(&conclude.work);
+                let work = conclude.work;
+                if self.leases.get(&work).is_some_and(|holding| holding.epoch == conclude.epoch) {
+                    self.leases.remove(&work);
                     if conclude.after == After::Unchanged {
-                        self.index.arrive(conclude.work, effects);
+                        self.index.arrive(work, effects);
                     }
+                } else if self.index.work(work).is_none() {
+                    // A late word has ended what somebody holds.
+                    self.leases.remove(&work);
                 }
                 if matches!(conclude.after, After::Stands(_)) {
-                    let state = applied.head.slice(..conclude.state_len as usize);
-                    self.recent.set_state(conclude.work, &state);
+                    self.recent.set_state(work, &applied.head[..conclude.state_len as usize]);
                 }
             }
             Op::State(state) => {
@@ -452,65 +521,5 @@ impl Standing {
             Change::Release => Self { status: Status::Waiting, ..by_hand },
             Change::Reschedule(not_before) => Self { not_before, status: Status::Waiting, ..by_hand },
         }
-    }
-}
-
-/// Contents of recent messages, oldest dropped first.
-#[derive(Debug, Default)]
-struct Recent {
-    contents: HashMap<MessageId, Arc<RecentContent>, BuildHasherDefault<IdHasher>>,
-    order: VecDeque<(MessageId, usize)>,
-    bytes: usize,
-    limit: usize,
-}
-
-impl Recent {
-    fn insert(&mut self, message: MessageId, content: Arc<RecentContent>) {
-        let size = content.size();
-        self.bytes += size;
-        self.order.push_back((message, size));
-        self.contents.insert(message, content);
-        while self.bytes > self.limit {
-            let Some((oldest, size)) = self.order.pop_front() else { break };
-            self.bytes -= size;
-            self.contents.remove(&oldest);
-        }
-    }
-
-    fn find(&self, message: MessageId) -> Option<Arc<RecentContent>> {
-        self.contents.get(&message).cloned()
-    }
-
-    /// Drops an ended message. What ends does so about in the order in which it came, so its place in the order is
-    /// near the front, and the front is cleared of all that is gone.
-    fn remove(&mut self, message: MessageId) {
-        self.contents.remove(&message);
-        while let Some((oldest, size)) = self.order.front()
-            && !self.contents.contains_key(oldest)
-        {
-            self.bytes -= size;
-            self.order.pop_front();
-        }
-    }
-
-    fn set_state(&mut self, work: WorkId, state: &Bytes) {
-        if let Some(content) = self.contents.get(&work.message) {
-            let mut words = content.words.lock();
-            if let Some((_, _, old)) = words.works.iter_mut().find(|(index, ..)| *index == work.index) {
-                *old = state.clone();
-            }
-        }
-    }
-}
-
-impl RecentContent {
-    fn size(&self) -> usize {
-        let words = self.words.lock();
-        let body = match &self.body {
-            BodySource::Memory(bytes) => bytes.len(),
-            BodySource::Stored(_) => 0,
-        };
-        let works: usize = words.works.iter().map(|(_, detail, state)| detail.len() + state.len() + 64).sum();
-        words.header.len() + works + body + 128
     }
 }

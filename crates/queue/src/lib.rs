@@ -33,13 +33,17 @@ mod error;
 mod feed;
 pub mod files;
 mod index;
+mod intern;
 mod lease;
 mod ledger;
 mod memory;
 mod op;
 mod provider;
+mod recent;
+mod remembered;
 pub mod spool;
 mod transaction;
+mod usage;
 mod work;
 
 #[cfg(any(test, feature = "testing"))]

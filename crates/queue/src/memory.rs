@@ -17,9 +17,10 @@ use crate::{
     Provider, Publication, Published, QueueError, Recipients, Scope, Stats, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
-    ledger::{Applied, Content, Ledger, RecentContent},
+    ledger::{Applied, Content, Ledger},
     op::Op,
     provider::{Pending, check_conclusion},
+    recent::RecentContent,
     transaction::Transaction,
     work::{Change, Repeat},
 };
@@ -155,7 +156,8 @@ impl Provider for Memory {
         let Some(op) = op else { return Ok(concluded) };
         let mut transaction = Transaction::default();
         transaction.conclude(op, &conclusion);
-        for publication in &conclusion.follow_ups {
+        let caused = if concluded == Concluded::Applied { &conclusion.follow_ups[..] } else { &[] };
+        for publication in caused {
             let content = transaction.publish(publication);
             self.ledger.keep(publication.message, content);
         }
@@ -211,11 +213,9 @@ impl Provider for Memory {
     fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>> {
         let mut count = 0;
         let mut result = Ok(());
-        if let Some(op) = self.ledger.cancel(&works, at) {
-            if let Op::Cancel(cancel) = &op {
-                count = cancel.works.len();
-            }
-            result = self.write(Transaction { ops: vec![op], ..Transaction::default() });
+        if let Some(cancel) = self.ledger.cancel(&works, at) {
+            count = cancel.works.len();
+            result = self.write(Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() });
         }
         Box::pin(async move { result.map(|()| count) })
     }
@@ -227,6 +227,10 @@ impl Provider for Memory {
 
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError> {
         Ok(Feed::new(self.tales.clone(), Arc::new(Forgotten), after.spool, after.sequence))
+    }
+
+    fn health(&self) -> Result<(), QueueError> {
+        if self.closed.load(Ordering::SeqCst) { Err(QueueError::Closed) } else { Ok(()) }
     }
 
     fn close(&self) -> Pending<'_, Result<(), QueueError>> {

@@ -72,8 +72,10 @@ pub(crate) enum BodyRef {
         len: u32,
         crc: u32,
     },
-    /// In a file named after the message.
+    /// In a file named after the message and a random number, so that a repeat of the message
+    /// does not write into the file of the first.
     File {
+        salt: u32,
         len: u64,
         crc: u32,
     },

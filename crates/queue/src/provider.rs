@@ -64,6 +64,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn stats(&self) -> Stats;
     /// See [`Queue::feed`].
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError>;
+    /// See [`Queue::health`].
+    fn health(&self) -> Result<(), QueueError>;
     /// See [`Queue::close`].
     fn close(&self) -> Pending<'_, Result<(), QueueError>>;
 }
@@ -209,6 +211,14 @@ impl Queue {
     /// If the position is of another spool.
     pub fn feed(&self, after: crate::Position) -> Result<Feed, QueueError> {
         self.0.feed(after)
+    }
+
+    /// Whether the queue takes works.
+    ///
+    /// # Errors
+    /// Why not: it is closed, or it has failed and the node cannot go on with it.
+    pub fn health(&self) -> Result<(), QueueError> {
+        self.0.health()
     }
 
     /// Writes and syncs what waits, and takes nothing more.

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 
 use crate::{
     Body, BodySource, Conclusion, Publication, Reason, Recipients, Status,
-    body::checksum,
-    ledger::RecentContent,
+    body::{BodyFile, checksum},
     op::{BodyRef, Conclude, Op, Origin, Publish, PublishedWork, Standing},
+    recent::RecentContent,
 };
 
 /// Operations that are written and applied as one.
@@ -20,6 +20,8 @@ pub(crate) struct Transaction {
     pub(crate) head: Vec<u8>,
     /// The bodies of all publications that have theirs in memory.
     pub(crate) bodies: Vec<Bytes>,
+    /// The bodies of the others.
+    pub(crate) files: Vec<Arc<BodyFile>>,
 }
 
 impl Transaction {
@@ -58,7 +60,11 @@ impl Transaction {
                 (BodyRef::Inline { len, crc: checksum(bytes) }, BodySource::Memory(bytes.clone()))
             }
             Body::File(file) => {
-                (BodyRef::File { len: file.size, crc: file.crc }, BodySource::Stored(Arc::new(file.stored())))
+                self.files.push(file.clone());
+                (
+                    BodyRef::File { salt: file.salt, len: file.size, crc: file.crc },
+                    BodySource::Stored(Arc::new(file.stored())),
+                )
             }
         };
         let words = Bytes::copy_from_slice(&self.head[start..]);

@@ -15,6 +15,8 @@ pub mod stuff;
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Address, Needs, Reply, ReplyError, ReplyParser, ReversePath, Severity};
 use exchange::{Exchange, Next};
 
@@ -71,7 +73,7 @@ pub enum Event {
 }
 
 /// What became of one recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RecipientResult {
     /// The host's word.
     Reply {
@@ -87,7 +89,7 @@ pub enum RecipientResult {
 }
 
 /// An extension that a message needs and the host does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Missing {
     /// The body holds bytes of 128 and above; 5.6.3 in a report (RFC 3463, section 3.7).
     EightBitMime,
@@ -96,7 +98,7 @@ pub enum Missing {
 }
 
 /// How far a message had come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
     /// It had not begun: greeting or EHLO.
     Hello,
@@ -275,6 +277,12 @@ impl Client {
             && self.current.is_none()
             && self.waiting.is_empty()
             && self.done.is_empty()
+    }
+
+    /// How far the message is that is under way: what the host is to answer next.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.current.as_ref().map_or(Stage::Hello, Exchange::stage)
     }
 
     /// Takes out all messages that have no end, when the session is broken or the connection is gone.

@@ -10,7 +10,7 @@ use store::records::{Conclusion, Duplicate, Outcome, Position, Reception, Record
 
 const MESSAGES: usize = 400_000;
 const BATCH: usize = 250;
-const POSITION: Position = Position { spool: 1, segment: 1, offset: 0, sequence: 0 };
+const POSITION: Position = Position { spool: 1, sequence: 0 };
 
 struct Message {
     id: MessageId,

@@ -37,7 +37,7 @@ fn at(second: u64) -> Timestamp {
 }
 
 fn position(sequence: u64) -> Position {
-    Position { spool: u128::MAX - 7, segment: 3, offset: u64::MAX - sequence, sequence }
+    Position { spool: u128::MAX - 7, sequence }
 }
 
 fn reception<'a>(

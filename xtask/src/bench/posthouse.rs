@@ -55,7 +55,7 @@ impl Posthouse {
             &format!("127.0.0.1:{sink}"),
             "--relay-from",
             "127.0.0.0/8",
-            "--log",
+            "--log-level",
             "warn",
         ]);
         up.args(more);

@@ -1,6 +1,7 @@
 //! The command line: a file per command; its help is its doc comment.
 
 mod ask;
+mod demo;
 mod mail;
 mod status;
 mod up;
@@ -24,6 +25,7 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(Box<Up>),
+    Demo(demo::Demo),
     Status(status::Status),
     #[command(subcommand)]
     Mail(mail::Mail),
@@ -53,6 +55,7 @@ impl Command {
     fn run(self) -> Result<(), Failure> {
         match self {
             Self::Up(up) => up.run(),
+            Self::Demo(demo) => demo.run(),
             Self::Status(status) => status.run(),
             Self::Mail(mail) => mail.run(),
         }

@@ -14,7 +14,8 @@ use crate::{
         Route,
     },
     failure::Failure,
-    logging, node,
+    logging,
+    node::{self, NodeError},
 };
 
 /// Threads that a node has at least, so that a busy one does not hold up the rest.
@@ -71,6 +72,9 @@ pub struct Up {
     /// The form of those lines [key: log.format]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+    /// Write those lines as JSON, one object each [key: log.format]
+    #[arg(long, conflicts_with = "log_format")]
+    json: bool,
 }
 
 impl Up {
@@ -100,24 +104,28 @@ impl Up {
         set(&mut config.delivery.expire, self.expire);
         set(&mut config.stop.grace, self.stop_grace);
         set(&mut config.log.level, self.log_level);
-        set(&mut config.log.format, self.log_format);
+        set(&mut config.log.format, self.log_format.or(self.json.then_some(LogFormat::Json)));
         Ok(config)
     }
 
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.config()?;
         logging::start(config.log);
-        let threads = thread::available_parallelism().map_or(MIN_THREADS, usize::from).max(MIN_THREADS);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-        runtime.block_on(node::run(config)).map_err(|error| {
-            let failure = Failure::world(&error);
-            match error.hint() {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })
+        on_runtime(node::run(config))
     }
+}
+
+/// Runs a node to its end.
+pub(super) fn on_runtime(node: impl Future<Output = Result<(), NodeError>>) -> Result<(), Failure> {
+    let threads = thread::available_parallelism().map_or(MIN_THREADS, usize::from).max(MIN_THREADS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    runtime.block_on(node).map_err(|error| {
+        let failure = Failure::world(&error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
 }
 
 fn set<T>(value: &mut T, flag: Option<T>) {

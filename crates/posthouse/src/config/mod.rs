@@ -6,31 +6,23 @@
 mod count;
 mod data_dir;
 mod file;
-mod hostname;
 mod keys;
 mod listen;
 mod log;
-mod network;
-mod next_hop;
-mod pattern;
-mod route;
 mod sections;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use base::{DomainPattern, HostName, Network, NextHop};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
 pub use file::{ConfigError, DEFAULT_FILE};
-pub use hostname::HostName;
 pub use keys::KEYS;
 pub use listen::ListenAddress;
 pub use log::{Log, LogFormat, LogLevel};
-pub use network::Network;
-pub use next_hop::NextHop;
-pub use pattern::DomainPattern;
-pub use route::Route;
+pub use mail::Route;
 pub use sections::{Console, Delivery, Limits, Relay, Smtp, Spool, Stop, Timeouts};
 
 /// All that a node is told at its start.

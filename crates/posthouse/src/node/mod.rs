@@ -1,25 +1,214 @@
-//! The node: not assembled yet.
+//! The node: its parts put together in one place, started from the inside out and stopped in reverse.
+//!
+//! identity and lock → spool → mail: log, dispatch, doors → control socket and console
 
-use crate::config::Config;
+mod data;
+mod metrics;
+mod rates;
+mod settings;
+mod view;
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use base::{Clock, NodeId, Shutdown};
+use mail::{Gateway, GatewayError};
+use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
+use tokio::signal::unix::{SignalKind, signal};
+
+use data::DataDir;
+pub use data::DataError;
+use rates::Sampler;
+pub use view::View;
+
+use crate::{
+    config::{Config, DataDirError},
+    console,
+    control::{ControlSocket, SocketError},
+    listen::{ListenError, listen},
+};
 
 /// The node could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
-#[error("this build has no node in it")]
-pub struct NodeError;
+pub enum NodeError {
+    /// There is no data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A port cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The control socket cannot be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The spool cannot be used, or has failed.
+    #[error("the spool: {0}")]
+    Spool(#[from] QueueError),
+    /// The mail trade could not start.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The system refused something.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
 
 impl NodeError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::Data(error) => error.hint(),
+            Self::Listen(error) => Some(error.hint()),
+            Self::Spool(QueueError::NoSpace) => Some("make room on the disk, then start the node again".into()),
+            Self::Spool(QueueError::Disk(_)) => Some(
+                "look at the disk (`dmesg`, `smartctl`); what was answered with 250 is safe as far as it was synced"
+                    .into(),
+            ),
+            Self::DataDir(_) | Self::Socket(_) | Self::Spool(_) | Self::Gateway(_) | Self::System(_) => None,
+        }
     }
 }
 
-/// Runs the node until it is told to stop.
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    view: Arc<View>,
+    queue: Queue,
+    gateway: Arc<Gateway>,
+    faces: Shutdown,
+    grace: Duration,
+    smtp: Vec<SocketAddr>,
+    console: SocketAddr,
+    _data: DataDir,
+}
+
+/// How often the node looks whether its spool still works.
+const WATCH: Duration = Duration::from_millis(500);
+/// How long the console and the control socket may take to end.
+const FACES_END: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// A part of it cannot start; those that had started are ended.
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        let dir = config.data_dir()?;
+        let data = DataDir::open(&dir)?;
+        let mut doors = Vec::new();
+        for address in &config.smtp.listen {
+            doors.push(listen("smtp.listen", *address).await?);
+        }
+        let smtp = doors.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
+        let console = listen("console.listen", config.console.listen).await?;
+        let console_address = console.local_addr()?;
+        let control = ControlSocket::open(&dir)?;
+        let clock = Clock::system();
+        let queue = open_queue(&dir, &config, &clock)?;
+        let shutdown = Shutdown::new();
+        let log = dir.join(data::MESSAGE_LOG);
+        let settings = settings::mail(&config);
+        let gateway = Gateway::start(settings, doors, &queue, &log, clock.clone(), &shutdown)?;
+        let sampler = Sampler::start(gateway.clone(), shutdown.clone());
+        let view =
+            Arc::new(View::new(&config, data.id(), queue.clone(), gateway.clone(), sampler, log, clock));
+        let faces = Shutdown::new();
+        let max_message = config.limits.message.len();
+        spawn_face(&faces, control.serve(view.clone(), max_message, faces.clone()));
+        spawn_face(&faces, console::serve(console, view.clone(), faces.clone()));
+        let grace = config.stop.grace.0;
+        Ok(Self { view, queue, gateway, faces, grace, smtp, console: console_address, _data: data })
+    }
+
+    /// Where it takes mail by SMTP.
+    #[must_use]
+    pub fn smtp(&self) -> &[SocketAddr] {
+        &self.smtp
+    }
+
+    /// Where it answers health checks and metrics.
+    #[must_use]
+    pub fn console(&self) -> SocketAddr {
+        self.console
+    }
+
+    /// What it lets others see.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Returns only when the node cannot go on.
+    pub async fn failed(&self) -> QueueError {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            if let Err(error) = self.queue.health() {
+                return error;
+            }
+        }
+    }
+
+    /// Stops it in order: no more mail in, none out, the spool, the log, and last what lets others see it.
+    ///
+    /// # Errors
+    /// The spool could not be closed as it should.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        self.view.stopping();
+        self.gateway.stop(self.grace).await;
+        let closed = self.queue.close().await;
+        self.gateway.log_is_written().await;
+        self.faces.stop();
+        // One that hangs is cut off by the end of the process.
+        let _ = self.faces.ended(FACE, FACES_END).await;
+        Ok(closed?)
+    }
+}
+
+const FACE: &str = "face";
+
+fn spawn_face(faces: &Shutdown, serve: impl Future<Output = io::Result<()>> + Send + 'static) {
+    let activity = faces.activity(FACE);
+    tokio::spawn(async move {
+        if let Err(error) = serve.await {
+            tracing::error!(%error, "the control socket or the console cannot go on");
+        }
+        drop(activity);
+    });
+}
+
+fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeError> {
+    let options = Options { segment_size: config.spool.segment.len(), ..Options::default() };
+    let spool = Spool::open(Disk::real(), &dir.join(data::SPOOL), clock.clone(), options)?;
+    Ok(Queue::new(spool))
+}
+
+/// Runs a node until it is told to stop.
 ///
 /// # Errors
 /// It could not start, or had to stop.
 pub async fn run(config: Config) -> Result<(), NodeError> {
-    drop(config);
-    Err(NodeError)
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let node = Node::start(config).await?;
+    tracing::info!(smtp = ?node.smtp(), console = %node.console(), id = %node.view().id(), "the node is running");
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        error = node.failed() => Some(error),
+    };
+    tracing::info!("the node is stopping");
+    let stopped = node.stop().await;
+    match failure {
+        Some(error) => Err(error.into()),
+        None => stopped,
+    }
+}
+
+impl View {
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.node_id()
+    }
 }

@@ -27,7 +27,7 @@ pub trait DiskProvider: Send + Sync + 'static {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileProvider>>;
     /// Names in a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Makes a folder and those above it, unless it exists.
+    /// Makes a folder and those above it, unless it exists; all of them survive a loss of power.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -46,7 +46,7 @@ pub trait FileProvider: Send + Sync {
     /// Makes all that was written survive a loss of power (`fdatasync`).
     fn sync(&self) -> io::Result<()>;
     /// Length in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
 }
 
 /// A disk, real or simulated. Cheap to clone.
@@ -83,7 +83,7 @@ impl Disk {
         Ok(names)
     }
 
-    /// Makes a folder and those above it, unless it exists.
+    /// Makes a folder and those above it, unless it exists; all of them survive a loss of power.
     pub fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.0.create_dir(dir)
     }
@@ -146,7 +146,7 @@ impl File {
 
     /// Length in bytes.
     pub fn size(&self) -> io::Result<u64> {
-        self.0.len()
+        self.0.size()
     }
 }
 

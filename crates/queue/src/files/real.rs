@@ -31,7 +31,12 @@ impl DiskProvider for RealDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        missing.iter().filter_map(|dir| dir.parent()).try_for_each(|parent| {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            self.sync_dir(parent)
+        })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -90,7 +95,7 @@ impl FileProvider for RealFile {
         self.0.sync_data()
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 }

@@ -1,10 +1,13 @@
-//! A disk in memory that forgets, on a loss of power, what was not synced.
+//! A disk in memory that forgets, on a loss of power, what was not synced; that can be full; and that can fail.
 
 use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -13,7 +16,10 @@ use super::{Disk, DiskProvider, FileProvider};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+    condition: Arc<Condition>,
+}
 
 #[derive(Default)]
 struct State {
@@ -23,8 +29,30 @@ struct State {
     locks: BTreeMap<PathBuf, Weak<()>>,
 }
 
-#[derive(Default)]
-struct Contents(Mutex<Bytes>);
+/// How the disk is, whatever lies on it.
+struct Condition {
+    used: AtomicU64,
+    capacity: AtomicU64,
+    syncs: AtomicU64,
+    /// The number of the sync that fails.
+    failing_sync: AtomicU64,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self {
+            used: AtomicU64::new(0),
+            capacity: AtomicU64::new(u64::MAX),
+            syncs: AtomicU64::new(0),
+            failing_sync: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+struct Contents {
+    bytes: Mutex<Bytes>,
+    condition: Arc<Condition>,
+}
 
 #[derive(Default, Clone)]
 struct Bytes {
@@ -44,40 +72,46 @@ impl SimulatedDisk {
     /// The disk as it is after the power failed at this moment.
     ///
     /// What was not synced is kept in sectors of 512 bytes, each by the toss of `random`, so that
-    /// tails are torn and later writes may survive where earlier ones do not.
+    /// tails are torn and later writes may survive where earlier ones do not. So are new and removed names.
     #[must_use]
     pub fn after_power_loss(&self, random: &mut fastrand::Rng) -> Self {
-        let state = self.0.lock();
-        let mut names = BTreeMap::new();
-        for (path, contents) in &state.synced_names {
-            let mut bytes = contents.0.lock().clone();
+        let state = self.state.lock();
+        let mut found: BTreeMap<&PathBuf, &Arc<Contents>> = BTreeMap::new();
+        let both = state.synced_names.iter().chain(&state.names);
+        found.extend(both.filter(|(path, _)| {
+            let certain = state.synced_names.contains_key(*path) && state.names.contains_key(*path);
+            certain || random.bool()
+        }));
+        let after = Self::default();
+        for (path, contents) in found {
+            let mut bytes = contents.bytes.lock().clone();
             for (start, len) in std::mem::take(&mut bytes.unsynced) {
                 keep_some_sectors(&mut bytes.synced, &bytes.now, start, len, random);
             }
             bytes.now.clone_from(&bytes.synced);
-            names.insert(path.clone(), Arc::new(Contents(Mutex::new(bytes))));
+            after.put(path, bytes);
         }
-        Self(Arc::new(Mutex::new(State { synced_names: names.clone(), names, locks: BTreeMap::new() })))
+        after
     }
 
     /// The disk as it is after the process was killed at this moment: everything written is there.
     #[must_use]
     pub fn after_kill(&self) -> Self {
-        let state = self.0.lock();
-        let copy = |from: &BTreeMap<PathBuf, Arc<Contents>>| {
-            from.iter()
-                .map(|(path, contents)| {
-                    (path.clone(), Arc::new(Contents(Mutex::new(contents.0.lock().clone()))))
-                })
-                .collect::<BTreeMap<_, _>>()
-        };
-        let names = copy(&state.names);
-        let synced_names = state
-            .synced_names
-            .iter()
-            .filter_map(|(path, _)| Some((path.clone(), names.get(path)?.clone())))
-            .collect();
-        Self(Arc::new(Mutex::new(State { names, synced_names, locks: BTreeMap::new() })))
+        let state = self.state.lock();
+        let after = Self::default();
+        for (path, contents) in &state.names {
+            after.put(path, contents.bytes.lock().clone());
+        }
+        after.state.lock().synced_names.retain(|path, _| state.synced_names.contains_key(path));
+        after
+    }
+
+    fn put(&self, path: &Path, bytes: Bytes) {
+        self.condition.used.fetch_add(bytes.now.len() as u64, Ordering::SeqCst);
+        let contents = Arc::new(Contents { bytes: Mutex::new(bytes), condition: self.condition.clone() });
+        let mut state = self.state.lock();
+        state.synced_names.insert(path.to_owned(), contents.clone());
+        state.names.insert(path.to_owned(), contents);
     }
 
     /// Changes a file's bytes in place, behind the spool's back.
@@ -85,8 +119,8 @@ impl SimulatedDisk {
     /// # Panics
     /// If there is no such file.
     pub fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-        let contents = self.0.lock().names.get(path).expect("the file to tamper with exists").clone();
-        let mut bytes = contents.0.lock();
+        let contents = self.state.lock().names.get(path).expect("the file to tamper with exists").clone();
+        let mut bytes = contents.bytes.lock();
         change(&mut bytes.now);
         bytes.synced = bytes.now.clone();
     }
@@ -94,7 +128,29 @@ impl SimulatedDisk {
     /// All files there are.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.0.lock().names.keys().cloned().collect()
+        self.state.lock().names.keys().cloned().collect()
+    }
+
+    /// Bytes that all files take.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.condition.used.load(Ordering::SeqCst)
+    }
+
+    /// From now on files can take this many bytes together.
+    pub fn limit_to(&self, capacity: u64) {
+        self.condition.capacity.store(capacity, Ordering::SeqCst);
+    }
+
+    /// How often it was told to sync a file.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.condition.syncs.load(Ordering::SeqCst)
+    }
+
+    /// After `more` syncs that work one fails, and what it should have synced is never synced by a later one.
+    pub fn fail_sync_after(&self, more: u64) {
+        self.condition.failing_sync.store(self.syncs() + more, Ordering::SeqCst);
     }
 }
 
@@ -119,21 +175,21 @@ fn missing(path: &Path) -> io::Error {
 
 impl DiskProvider for SimulatedDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FileProvider>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let contents = Arc::new(Contents::default());
+        let contents = Arc::new(Contents { bytes: Mutex::default(), condition: self.condition.clone() });
         state.names.insert(path.to_owned(), contents.clone());
         Ok(contents)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileProvider>> {
-        Ok(self.0.lock().names.get(path).ok_or_else(|| missing(path))?.clone())
+        Ok(self.state.lock().names.get(path).ok_or_else(|| missing(path))?.clone())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
     }
@@ -143,11 +199,13 @@ impl DiskProvider for SimulatedDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().names.remove(path).map(drop).ok_or_else(|| missing(path))
+        let contents = self.state.lock().names.remove(path).ok_or_else(|| missing(path))?;
+        self.condition.used.fetch_sub(contents.bytes.lock().now.len() as u64, Ordering::SeqCst);
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let State { names, synced_names, .. } = &mut *state;
         synced_names.retain(|path, _| path.parent() != Some(dir) || names.contains_key(path));
         for (path, contents) in names.iter().filter(|(path, _)| path.parent() == Some(dir)) {
@@ -157,7 +215,7 @@ impl DiskProvider for SimulatedDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.locks.get(path).is_some_and(|held| held.strong_count() > 0) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -167,9 +225,20 @@ impl DiskProvider for SimulatedDisk {
     }
 }
 
+impl Condition {
+    fn grow(&self, by: usize) -> io::Result<()> {
+        let used = self.used.fetch_add(by as u64, Ordering::SeqCst) + by as u64;
+        if by > 0 && used > self.capacity.load(Ordering::SeqCst) {
+            self.used.fetch_sub(by as u64, Ordering::SeqCst);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
 impl FileProvider for Contents {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let bytes = self.0.lock();
+        let bytes = self.bytes.lock();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.now.len());
         let len = buffer.len().min(bytes.now.len() - start);
         buffer[..len].copy_from_slice(&bytes.now[start..start + len]);
@@ -177,22 +246,30 @@ impl FileProvider for Contents {
     }
 
     fn write_at(&self, slices: &[io::IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut bytes = self.0.lock();
+        let mut bytes = self.bytes.lock();
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let end = start + slices.iter().map(|slice| slice.len()).sum::<usize>();
+        self.condition.grow(end.saturating_sub(bytes.now.len()))?;
+        if bytes.now.len() < end {
+            bytes.now.resize(end, 0);
+        }
         let mut at = start;
         for slice in slices {
-            if bytes.now.len() < at + slice.len() {
-                bytes.now.resize(at + slice.len(), 0);
-            }
             bytes.now[at..at + slice.len()].copy_from_slice(slice);
             at += slice.len();
         }
-        bytes.unsynced.push((start, at - start));
+        bytes.unsynced.push((start, end - start));
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut bytes = self.0.lock();
+        let mut bytes = self.bytes.lock();
+        let number = self.condition.syncs.fetch_add(1, Ordering::SeqCst);
+        if number == self.condition.failing_sync.load(Ordering::SeqCst) {
+            // What the system could not write it counts as written.
+            bytes.unsynced.clear();
+            return Err(io::Error::other("the disk is broken"));
+        }
         let Bytes { now, synced, unsynced } = &mut *bytes;
         synced.resize(now.len(), 0);
         for (start, len) in unsynced.drain(..) {
@@ -201,7 +278,7 @@ impl FileProvider for Contents {
         Ok(())
     }
 
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().now.len() as u64)
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.bytes.lock().now.len() as u64)
     }
 }

@@ -1,13 +1,13 @@
 //! The collector: makes segments free for their next use, in the safe order, and keeps some at hand.
 //!
-//! A segment is free when nothing in it is needed (see [`Index`](crate::index::Index)), all that it tells is confirmed by the reader
-//! of the feed, and nobody reads from it. First its header says so, synced; only then is what kept other segments
-//! for its sake released. All that it looks at was synced before it took effect, so nothing is
-//! overwritten that a recovery could still need.
+//! A segment is free when nothing in it is needed (see [`Segments`](crate::usage::Segments)), all that it tells is
+//! confirmed by the reader of the feed, and nobody reads from it. First its header says so, synced; only then is what kept
+//! other segments for its sake released. All that it looks at was synced before it took effect, so nothing is overwritten
+//! that a recovery could still need; and as only what took effect is told, what is confirmed has taken effect.
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::MessageId;
@@ -17,13 +17,14 @@ use tokio::sync::oneshot;
 use super::{
     Shared,
     inbox::{Haste, Queued},
-    recovery::{FreeSegment, reread, segment_name},
-    segment::{DATA_START, Segment, SegmentHeader, SegmentState},
+    mover,
+    recovery::{FreeSegment, segment_name},
+    segment::{DATA_START, Segment, SegmentState},
 };
 use crate::{
     QueueError,
     body::BodyFolder,
-    op::{BodyRef, Op, Publish},
+    op::{BodyRef, Op},
     transaction::Transaction,
 };
 
@@ -37,7 +38,8 @@ pub(super) struct Collector {
 #[derive(Debug, Default)]
 struct CollectorState {
     free: Vec<FreeSegment>,
-    bodies: Vec<MessageId>,
+    /// Names of body files that nobody needs.
+    bodies: Vec<String>,
     slots: u32,
     due: bool,
     ended: bool,
@@ -49,10 +51,12 @@ const EVERY: Duration = Duration::from_secs(1);
 const KEPT_READY: usize = 2;
 /// Beyond this many free segments, files are removed.
 const KEPT_FREE: usize = 8;
-/// Below this many segments nothing is copied forward.
-const COPIED_ABOVE: usize = 4;
+/// After the disk was full, or nothing could be moved, it waits this long before it tries that again.
+const PAUSE: Duration = Duration::from_secs(10);
 /// How many ids one record remembers at most.
 const REMEMBERED_AT_ONCE: usize = 20_000;
+/// Room for one of them in a segment, amply, in bytes: with few small segments one record must not fill one.
+const REMEMBERED_TAKES: usize = 512;
 
 impl Collector {
     pub(super) fn new(free: Vec<FreeSegment>, slots: u32) -> Self {
@@ -64,8 +68,11 @@ impl Collector {
 
     /// Messages have ended: their body files go, and segments may be free.
     pub(super) fn ended(&self, messages: Vec<(MessageId, BodyRef)>) {
-        let in_files = messages.into_iter().filter(|(_, body)| matches!(body, BodyRef::File { .. }));
-        let mut in_files = in_files.map(|(message, _)| message).peekable();
+        let in_files = messages.into_iter().filter_map(|(message, body)| match body {
+            BodyRef::File { salt, .. } => Some(BodyFolder::file_name(message, salt)),
+            BodyRef::Empty | BodyRef::Inline { .. } => None,
+        });
+        let mut in_files = in_files.peekable();
         if in_files.peek().is_some() {
             self.state.lock().bodies.extend(in_files);
             self.changed.notify_one();
@@ -126,40 +133,54 @@ impl Collector {
 
 /// Collects until the spool ends.
 pub(super) fn run(shared: &Arc<Shared>) {
+    let mut pauses = Pauses::default();
     loop {
-        let bodies = {
+        let (bodies, ended) = {
             let mut state = shared.collector.state.lock();
             if !state.due && !state.ended && state.bodies.is_empty() {
                 shared.collector.changed.wait_for(&mut state, EVERY);
             }
-            if state.ended {
-                return;
-            }
             state.due = false;
-            std::mem::take(&mut state.bodies)
+            (std::mem::take(&mut state.bodies), state.ended)
         };
-        for message in bodies {
-            shared.bodies.remove(&BodyFolder::file_name(message));
+        for name in bodies {
+            shared.bodies.remove(&name);
         }
-        if let Err(error) = collect(shared) {
+        if ended {
+            return;
+        }
+        if let Err(error) = collect(shared, &mut pauses) {
             tracing::warn!(%error, "segments could not be collected; it is tried again");
         }
     }
 }
 
-fn collect(shared: &Shared) -> Result<(), QueueError> {
+/// What is not to be tried before some time.
+#[derive(Default)]
+struct Pauses {
+    moving: Option<Instant>,
+    making: Option<Instant>,
+}
+
+fn is_over(pause: Option<Instant>) -> bool {
+    pause.is_none_or(|until| until <= Instant::now())
+}
+
+fn collect(shared: &Shared, pauses: &mut Pauses) -> Result<(), QueueError> {
     let segments: Vec<Arc<Segment>> = shared.segments.lock().values().cloned().collect();
     for segment in &segments {
         if is_free(shared, segment) {
             retire(shared, segment)?;
         }
     }
-    copy_forward(shared, &segments)?;
-    while shared.collector.free_count() < KEPT_READY {
+    if is_over(pauses.moving) && mover::move_forward(shared, &segments)? == mover::Moved::NotNow {
+        pauses.moving = Some(Instant::now() + PAUSE);
+    }
+    while is_over(pauses.making) && shared.collector.free_count() < KEPT_READY {
         match shared.collector.make(shared) {
             Ok(free) => shared.collector.state.lock().free.push(free),
             // The writer says so to whoever is concerned, once it needs one.
-            Err(QueueError::NoSpace) => break,
+            Err(QueueError::NoSpace) => pauses.making = Some(Instant::now() + PAUSE),
             Err(error) => return Err(error),
         }
     }
@@ -170,25 +191,25 @@ fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
     let Some(sealed) = *segment.sealed.lock() else { return false };
     sealed.last <= shared.synced.load(Ordering::SeqCst)
         && sealed.last <= shared.confirmed.load(Ordering::SeqCst)
-        && Arc::strong_count(&segment.pin) == 1
-        && shared.ledger.with_index(|index| index.is_free(segment.number))
+        && shared.ledger.with_index(|index| index.segments.is_free(segment.number))
 }
 
-fn retire(shared: &Shared, segment: &Segment) -> Result<(), QueueError> {
+fn retire(shared: &Shared, segment: &Arc<Segment>) -> Result<(), QueueError> {
     remember(shared)?;
-    let header = SegmentHeader {
-        spool: shared.spool,
-        number: segment.number,
-        nonce: segment.nonce,
-        after: segment.after,
-        state: SegmentState::Free,
-    };
-    segment.file.write_at(&header.encode(), 0)?;
-    segment.file.sync()?;
-    shared.ledger.with_index(|index| index.retire(segment.number));
-    shared.segments.lock().remove(&segment.number);
+    if !withdraw(shared, segment) {
+        return Ok(());
+    }
+    let last = segment.sealed.lock().map_or(segment.after, |sealed| sealed.last);
+    let header = segment.header(shared.spool, last, SegmentState::Free);
+    let freed = segment.file.write_at(&header.encode(), 0).and_then(|()| segment.file.sync());
+    if let Err(error) = freed {
+        shared.segments.lock().insert(segment.number, segment.clone());
+        return Err(error.into());
+    }
+    shared.ledger.with_index(|index| index.segments.retire(segment.number));
     let free = FreeSegment { file: segment.file.clone(), name: segment.name.clone() };
-    if shared.collector.free_count() < KEPT_FREE {
+    let is_whole = free.file.size()? == shared.options.segment_size as u64;
+    if is_whole && shared.collector.free_count() < KEPT_FREE {
         shared.collector.state.lock().free.push(free);
     } else {
         shared.disk.remove(&shared.dir.join(&free.name))?;
@@ -196,106 +217,27 @@ fn retire(shared: &Shared, segment: &Segment) -> Result<(), QueueError> {
     Ok(())
 }
 
+/// Takes a segment away from all who might want to read it, unless somebody does so now.
+fn withdraw(shared: &Shared, segment: &Segment) -> bool {
+    let mut segments = shared.segments.lock();
+    let unread = Arc::strong_count(&segment.pin) == 1;
+    if unread {
+        segments.remove(&segment.number);
+    }
+    unread
+}
+
 /// Ids that are to be remembered may stand only in the segment that goes: they are written again before.
 fn remember(shared: &Shared) -> Result<(), QueueError> {
     let ids = shared.ledger.with_index(|index| index.remembered(shared.clock.now()));
-    for some in ids.chunks(REMEMBERED_AT_ONCE) {
-        write(shared, Transaction { ops: vec![Op::Remember(some.to_vec())], ..Transaction::default() })?;
+    let at_once = REMEMBERED_AT_ONCE.min(shared.options.segment_size / REMEMBERED_TAKES);
+    for some in ids.chunks(at_once) {
+        let transaction = Transaction { ops: vec![Op::Remember(some.to_vec())], ..Transaction::default() };
+        let (waiter, synced) = oneshot::channel();
+        shared.inbox.put(Queued::new(transaction, Haste::Awaited, Some(waiter)))?;
+        synced.blocking_recv().unwrap_or(Err(QueueError::Closed))?;
     }
     Ok(())
-}
-
-/// When segments hold much more than is alive, what lives in the oldest sparse one is copied to the newest.
-fn copy_forward(shared: &Shared, segments: &[Arc<Segment>]) -> Result<(), QueueError> {
-    let live = |segment: &Arc<Segment>| shared.ledger.with_index(|index| index.live_bytes(segment.number));
-    let size = shared.options.segment_size as u64;
-    let total: u64 = segments.iter().map(live).sum();
-    if segments.len() <= COPIED_ABOVE || total * 2 > size * segments.len() as u64 {
-        return Ok(());
-    }
-    let sparse = |segment: &&Arc<Segment>| segment.sealed.lock().is_some() && live(segment) * 2 < size;
-    let Some(segment) = segments.iter().find(sparse) else { return Ok(()) };
-    let messages = shared.ledger.with_index(|index| {
-        let mut messages = index.messages_in(segment.number);
-        messages.extend(index.states_in(segment.number));
-        messages
-    });
-    for message in messages {
-        copy(shared, message)?;
-    }
-    Ok(())
-}
-
-/// Copies a message forward as it stands now, unless somebody holds one of its works.
-fn copy(shared: &Shared, message: MessageId) -> Result<(), QueueError> {
-    let Some(publish) = shared.ledger.with_index(|index| index.as_published(message)) else { return Ok(()) };
-    let numbers: Vec<u16> = publish.works.iter().map(|work| work.index).collect();
-    let (publish, transaction) = match with_contents(shared, publish) {
-        Ok(copied) => copied,
-        Err(QueueError::Damaged(what)) => {
-            tracing::error!(%message, "a message cannot be copied forward, because it is damaged: {what}");
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    let (waiter, synced) = oneshot::channel();
-    {
-        // Whoever concludes or changes one of its works puts that into the inbox too: under this lock nothing can
-        // come between what is copied and the copy.
-        let mut inbox = shared.inbox.lock();
-        let unchanged = shared.ledger.with_index(|index| index.as_published(message)).is_some_and(|now| {
-            now.works.len() == publish.works.len()
-                && now.works.iter().zip(&publish.works).all(|(a, b)| a.standing == b.standing)
-        });
-        if !unchanged || !shared.ledger.is_at_rest(message, &numbers) {
-            return Ok(());
-        }
-        shared.inbox.put_locked(&mut inbox, Queued::new(transaction, Haste::Awaited, Some(waiter)))?;
-    }
-    synced.blocking_recv().unwrap_or(Err(QueueError::Closed))
-}
-
-/// A message's publication with its words and body, read back.
-fn with_contents(shared: &Shared, mut publish: Publish) -> Result<(Publish, Transaction), QueueError> {
-    let mut transaction = Transaction::default();
-    let message = publish.message;
-    let place = shared.ledger.with_index(|index| index.message(message).map(|message| message.place));
-    let place = place.ok_or(QueueError::Closed)?;
-    let segment = shared.segment(place.segment)?;
-    let (stored, words, body_at) = reread(&segment, place, |op| match op {
-        Op::Publish(stored) if stored.message == message => Some(stored.clone()),
-        _ => None,
-    })?;
-    let stored_words = stored.words(&words);
-    publish.header_len = stored.header_len;
-    transaction.head.extend_from_slice(&stored_words.header);
-    for work in &mut publish.works {
-        let id = base::WorkId { message, index: work.index };
-        let mut words = stored_words.of(work.index).unwrap_or_default();
-        if let Some(place) = shared.ledger.with_index(|index| index.work(id).and_then(|work| work.state_at)) {
-            words.state = shared.read_state(id, place)?;
-        }
-        work.detail_len = u32::try_from(words.detail.len()).expect("it was checked against MAX_HEADER");
-        work.state_len = u32::try_from(words.state.len()).expect("it was checked against MAX_HEADER");
-        transaction.head.extend_from_slice(&words.detail);
-        transaction.head.extend_from_slice(&words.state);
-    }
-    if let BodyRef::Inline { len, crc } = publish.body {
-        let body = segment.file.read_exact_at(len as usize, body_at)?;
-        if crate::body::checksum(&body) != crc {
-            return Err(QueueError::Damaged(format!("the body of message {message}")));
-        }
-        transaction.bodies.push(body.into());
-    }
-    transaction.ops.push(Op::Publish(publish.clone()));
-    Ok((publish, transaction))
-}
-
-/// Writes a transaction and waits until it is synced.
-fn write(shared: &Shared, transaction: Transaction) -> Result<(), QueueError> {
-    let (waiter, synced) = oneshot::channel();
-    shared.inbox.put(Queued::new(transaction, Haste::Awaited, Some(waiter)))?;
-    synced.blocking_recv().unwrap_or(Err(QueueError::Closed))
 }
 
 const _: () = assert!(DATA_START.is_multiple_of(super::frame::ALIGN));

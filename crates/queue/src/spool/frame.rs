@@ -133,9 +133,11 @@ pub(super) fn encode_ops(ops: &[Op]) -> Vec<u8> {
     postcard::to_stdvec(ops).expect("operations are plain data")
 }
 
-/// The front of a frame as it was read back: operations with their words, and where each one's body starts, counted from
-/// the frame's start.
-pub(super) fn decode_front(nonce: Nonce, front: &Bytes) -> Option<(Header, Vec<(Op, Bytes, usize)>)> {
+/// An operation with its words, and where its body starts, counted from the frame's start.
+pub(super) type Part = (Op, Bytes, usize);
+
+/// The front of a frame as it was read back.
+pub(super) fn decode_front(nonce: Nonce, front: &Bytes) -> Option<(Header, Vec<Part>)> {
     let (header, ops) = Header::decode(nonce, front)?;
     let head = front.slice(HEADER + ops.len()..).slice(..header.head_len as usize);
     if nonce.crc(&head) != header.head_crc {

@@ -8,13 +8,12 @@ use std::{
 use base::MessageId;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::sync::oneshot;
 
-use super::frame::encode_ops;
+use super::{
+    frame::encode_ops,
+    promise::{Promise, Waiter},
+};
 use crate::{QueueError, op::Op, transaction::Transaction};
-
-/// Tells whoever waits that what they gave is synced, or why it is not.
-pub(super) type Waiter = oneshot::Sender<Result<(), QueueError>>;
 
 /// A transaction on its way to the disk.
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub(super) struct Queued {
     pub(super) head: Bytes,
     pub(super) bodies: Vec<Bytes>,
     pub(super) haste: Haste,
-    pub(super) waiters: Vec<Waiter>,
+    pub(super) promise: Promise,
     pub(super) since: Instant,
 }
 
@@ -45,7 +44,7 @@ impl Queued {
             head: transaction.head.into(),
             bodies: transaction.bodies,
             haste,
-            waiters: waiter.into_iter().collect(),
+            promise: Promise::new(waiter, transaction.files),
             since: Instant::now(),
         }
     }
@@ -58,6 +57,8 @@ impl Queued {
 }
 
 /// Where transactions wait for the writer.
+///
+/// It has no bound of its own: what is awaited is bounded by those who wait, what is not by the leases there are.
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: Mutex<InboxState>,
@@ -71,9 +72,31 @@ pub(super) struct InboxState {
     awaited: usize,
     disk: DiskIs,
     writer: WriterIs,
-    ending: Option<QueueError>,
+    ending: Ending,
     /// Repeatable publications on their way, and who else waits for them.
     publishing: HashMap<MessageId, Vec<Waiter>>,
+}
+
+/// Whether the inbox takes anything.
+#[derive(Clone, Debug, Default)]
+enum Ending {
+    #[default]
+    No,
+    /// Nothing more, but what waits is still written.
+    Closing,
+    /// Nothing at all: the disk has failed.
+    Failed(QueueError),
+}
+
+impl Ending {
+    /// Why nothing more is taken, if it is so.
+    fn taking(&self) -> Result<(), QueueError> {
+        match self {
+            Self::No => Ok(()),
+            Self::Closing => Err(QueueError::Closed),
+            Self::Failed(error) => Err(error.clone()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,16 +130,14 @@ impl Inbox {
         self.state.lock()
     }
 
-    /// Puts a transaction in; on failure says so to those who wait for it.
+    /// Puts a transaction in.
     pub(super) fn put(&self, queued: Queued) -> Result<(), QueueError> {
         self.put_locked(&mut self.state.lock(), queued)
     }
 
     /// The same, when the inbox is locked already.
     pub(super) fn put_locked(&self, state: &mut InboxState, queued: Queued) -> Result<(), QueueError> {
-        if let Some(error) = &state.ending {
-            return Err(error.clone());
-        }
+        state.ending.taking()?;
         let awaited = queued.haste == Haste::Awaited;
         state.bytes += queued.size();
         state.awaited += usize::from(awaited);
@@ -141,12 +162,13 @@ impl Inbox {
         loop {
             let oldest = state.queued.first().map(|queued| queued.since + GATHERED_FOR);
             let now = Instant::now();
+            let ends = !matches!(state.ending, Ending::No);
             let ready = match oldest {
-                None if state.ending.is_some() => return None,
+                None if ends => return None,
                 None => false,
                 Some(deadline) => {
                     deadline <= now
-                        || state.ending.is_some()
+                        || ends
                         || state.bytes >= ENOUGH
                         || (state.awaited > 0 && state.disk == DiskIs::Idle)
                 }
@@ -183,11 +205,56 @@ impl Inbox {
         }
     }
 
-    /// Takes nothing more; what waits is still written, unless the disk has failed.
-    pub(super) fn end(&self, why: QueueError) {
+    /// Why nothing more is taken, if it is so.
+    pub(super) fn health(&self) -> Result<(), QueueError> {
+        self.state.lock().ending.taking()
+    }
+
+    /// Puts back, before all else, what could not be written now and is to be tried again after `pause`. Whoever is
+    /// closing the queue does not wait for that: it is given up, as it was promised to nobody.
+    pub(super) fn put_back(&self, mut postponed: Vec<Queued>, pause: Duration) {
         let mut state = self.state.lock();
-        state.ending.get_or_insert(why);
+        if !matches!(state.ending, Ending::No) {
+            tracing::warn!(count = postponed.len(), "what could not be written to the full disk is given up");
+            return;
+        }
+        for queued in &mut postponed {
+            queued.since = Instant::now() + pause;
+            state.bytes += queued.size();
+        }
+        postponed.append(&mut state.queued);
+        state.queued = postponed;
+    }
+
+    /// Whether the disk has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.state.lock().ending, Ending::Failed(_))
+    }
+
+    /// Takes nothing more; what waits is still written.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.ending, Ending::No) {
+            state.ending = Ending::Closing;
+        }
         self.changed.notify_one();
+    }
+
+    /// Takes nothing more, and what waits is not written. Returns what is owed for that.
+    pub(super) fn fail(&self, error: &QueueError) -> Promise {
+        let mut state = self.state.lock();
+        if !matches!(state.ending, Ending::Failed(_)) {
+            state.ending = Ending::Failed(error.clone());
+        }
+        self.changed.notify_one();
+        let mut owed = Promise::default();
+        for queued in state.queued.drain(..) {
+            owed.join(queued.promise);
+        }
+        for (_, waiters) in state.publishing.drain() {
+            owed.add_waiters(waiters);
+        }
+        owed
     }
 }
 

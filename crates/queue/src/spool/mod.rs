@@ -10,13 +10,17 @@
 //! - `inbox`: what waits to be written, and the rule of the group commit;
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
-//! - `collector`: frees segments in the safe order, and copies forward what keeps a sparse one;
-//! - `frame`, `segment`: the format; `scan`, `recovery`: reading it again; `archive`: telling it again.
+//! - `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
+//! - `frame`, `segment`: the format; `scan`, `recovery`: reading it again; `load`: reading one work again;
+//!   `archive`: telling it again.
 
 mod archive;
 mod collector;
 mod frame;
 mod inbox;
+mod load;
+mod mover;
+mod promise;
 mod provide;
 mod recovery;
 mod scan;
@@ -36,28 +40,27 @@ use std::{
     time::Duration,
 };
 
-use base::{Clock, WorkId};
-use bytes::Bytes;
+use base::{Clock, MessageId};
 use parking_lot::Mutex;
 
 use self::{
     collector::Collector,
-    inbox::{Inbox, Waiter},
-    recovery::{Recovered, recover, reread},
-    segment::Segment,
+    inbox::{Haste, Inbox, Queued},
+    promise::{Promise, Waiter},
+    recovery::{Recovered, recover},
+    segment::{Pin, Segment},
     syncer::Syncer,
     writer::Writer,
 };
 pub use self::{scan::Damage, segment::FORMAT};
 use crate::{
-    BodySource, Epoch, QueueError, Repeat, Words, WorkInfo,
-    body::{BodyFolder, StoredBody},
+    QueueError, Repeat,
+    body::BodyFolder,
     feed::RecentTales,
     files::{Disk, Lock},
-    index::Place,
-    ledger::{Content, Given, Ledger},
-    memory::recent,
-    op::{BodyRef, Op},
+    ledger::Ledger,
+    op::Op,
+    transaction::Transaction,
 };
 
 /// How a spool is set up.
@@ -133,7 +136,7 @@ impl Spool {
         let bodies =
             BodyFolder::open(disk.clone(), dir.join("bodies")).map_err(|error| unusable(dir, &error))?;
         let Recovered { spool, index, segments, free, last, last_number, damage } =
-            recover(&disk, &segments_dir, &bodies)?;
+            recover(&disk, &segments_dir, &bodies, options.segment_size)?;
         let slots = disk.list(&segments_dir)?.iter().filter_map(|name| slot_of(name)).max().unwrap_or(0);
         let mut incarnation = [0; 8];
         getrandom::fill(&mut incarnation)
@@ -157,6 +160,9 @@ impl Spool {
             damage: Mutex::new(damage),
         });
         let writer = Writer::start(shared.clone(), last)?;
+        // The first frame of each opening says that all before it was synced, so that the next one can believe it.
+        let opened = Queued::new(Transaction::default(), Haste::Unawaited, None);
+        shared.inbox.put(opened)?;
         let threads = vec![
             spawn("spool-writer", move || writer.run())?,
             spawn("spool-syncer", {
@@ -180,7 +186,7 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        self.shared.inbox.end(QueueError::Closed);
+        self.shared.inbox.close();
         for thread in self.threads.get_mut().drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the spool panicked");
@@ -204,97 +210,44 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     Ok(std::thread::Builder::new().name(name.into()).spawn(run)?)
 }
 
+/// The message of a publication that somebody else may publish as well.
+fn repeatable(op: &Op) -> Option<MessageId> {
+    match op {
+        Op::Publish(publish) if publish.repeat == Repeat::Possible => Some(publish.message),
+        _ => None,
+    }
+}
+
 impl Shared {
-    fn segment(&self, number: u32) -> Result<Arc<Segment>, QueueError> {
-        let segment = self.segments.lock().get(&number).cloned();
-        segment.ok_or_else(|| QueueError::Damaged(format!("segment {number} is missing")))
+    /// A segment, and what keeps it from being used again while it is read.
+    fn segment(&self, number: u32) -> Result<(Arc<Segment>, Pin), QueueError> {
+        let segments = self.segments.lock();
+        let pinned = segments.get(&number).map(|segment| (segment.clone(), segment.pin.clone()));
+        pinned.ok_or_else(|| QueueError::Damaged(format!("segment {number} is missing")))
     }
 
     /// Nothing can be promised any more: everybody who waits is told, and nothing more is taken.
-    fn fail(&self, error: &QueueError, waiters: Vec<Waiter>) {
-        tracing::error!(%error, "the spool has failed; the node takes nothing more and must be started again");
-        self.inbox.end(error.clone());
-        for waiter in waiters {
-            let _ = waiter.send(Err(error.clone()));
+    fn fail(&self, error: &QueueError, mut owed: Promise) {
+        if !self.inbox.has_failed() {
+            tracing::error!(%error, "the spool has failed; the node takes nothing more and must be started again");
         }
+        owed.join(self.inbox.fail(error));
+        owed.break_off(error);
     }
 
     /// Whoever waits for a publication that somebody else published first.
     fn joined(&self, op: &Op) -> Vec<Waiter> {
-        match op {
-            Op::Publish(publish) if publish.repeat == Repeat::Possible => {
-                self.inbox.lock().published(publish.message)
-            }
-            _ => Vec::new(),
-        }
+        repeatable(op).map(|message| self.inbox.lock().published(message)).unwrap_or_default()
     }
 
-    fn read_state(&self, work: WorkId, place: Place) -> Result<Bytes, QueueError> {
-        let segment = self.segment(place.segment)?;
-        let (len, words, _) = reread(&segment, place, |op| match op {
-            Op::Conclude(conclude) if conclude.work == work => Some(conclude.state_len),
-            Op::State(state) if state.work == work => Some(state.state_len),
-            _ => None,
-        })?;
-        Ok(words.slice(..len as usize))
-    }
-
-    /// The words and the body of a work, from memory or from the disk.
-    fn load(&self, work: WorkId, content: &Content) -> Result<(Words, BodySource), QueueError> {
-        let (place, body, state) = match content {
-            Content::Recent(content) => {
-                return recent(content, work)
-                    .ok_or_else(|| QueueError::Damaged(format!("work {work} has no words")));
-            }
-            Content::Stored { message, body, state } => (*message, *body, *state),
-        };
-        let segment = self.segment(place.segment)?;
-        let (publish, words, body_at) = reread(&segment, place, |op| match op {
-            Op::Publish(publish) if publish.message == work.message => Some(publish.clone()),
-            _ => None,
-        })?;
-        let words = publish.words(&words).of(work.index);
-        let mut words = words.ok_or_else(|| QueueError::Damaged(format!("work {work} has no words")))?;
-        if let Some(place) = state {
-            words.state = self.read_state(work, place)?;
-        }
-        let body = match body {
-            BodyRef::Empty => BodySource::Memory(Bytes::new()),
-            BodyRef::Inline { len, crc } => BodySource::Stored(Arc::new(StoredBody {
-                file: segment.file.clone(),
-                offset: body_at,
-                size: len.into(),
-                crc,
-                _pin: Some(segment.pin.clone()),
-            })),
-            BodyRef::File { len, crc } => {
-                let file = self.bodies.open_body(&BodyFolder::file_name(work.message))?;
-                BodySource::Stored(Arc::new(StoredBody { file, offset: 0, size: len, crc, _pin: None }))
-            }
-        };
-        Ok((words, body))
-    }
-
-    /// Loads what was leased; what is damaged is set aside.
-    fn load_given(&self, given: Given) -> Option<(Epoch, WorkInfo, Words, BodySource)> {
-        let work = given.info.work;
-        match self.load(work, &given.content) {
-            Ok((words, body)) => Some((given.epoch, given.info, words, body)),
-            Err(QueueError::Damaged(what)) => {
-                tracing::error!(%work, "set aside, because it is damaged: {what}");
-                self.damage.lock().push(Damage {
-                    segment: 0,
-                    offset: 0,
-                    what: format!("work {work}: {what}"),
-                });
-                self.ledger.set_aside(work);
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%work, %error, "cannot be read now; it is tried again");
-                self.ledger.give_back(work, given.epoch);
-                None
-            }
+    /// Something is not what was written.
+    fn report(&self, damage: Damage) {
+        let mut all = self.damage.lock();
+        if all.len() < MAX_DAMAGE {
+            all.push(damage);
         }
     }
 }
+
+/// Most findings that are kept to be shown; all of them are logged.
+const MAX_DAMAGE: usize = 10_000;

@@ -1,7 +1,7 @@
 //! The spool as a provider of the queue.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -10,13 +10,15 @@ use tokio::sync::oneshot;
 
 use super::{
     Spool,
-    inbox::{Haste, Queued, Waiter},
+    inbox::{Haste, Queued},
+    load::{Loaded, load_given},
+    promise::{Promise, Waiter},
     writer::fits,
 };
 use crate::{
-    Arrival, Body, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver,
-    Patience, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Scope, Stats,
-    Words, WorkInfo,
+    Arrival, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver, Patience,
+    Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Scope, Stats, Words,
+    WorkInfo,
     feed::Archive,
     ledger::{Content, Given},
     op::{CANCELLED_AT_ONCE, Op},
@@ -54,18 +56,14 @@ impl Spool {
             let content = transaction.publish(publication);
             self.shared.ledger.keep(publication.message, content);
         }
-        self.put(transaction, haste, waiter).inspect_err(|_| {
+        self.put(transaction, haste, waiter).inspect_err(|error| {
             for publication in publications {
                 self.shared.ledger.forget(publication.message);
-                self.shared.inbox.lock().published(publication.message);
+                let mut joined = Promise::default();
+                joined.add_waiters(self.shared.inbox.lock().published(publication.message));
+                joined.refuse(error);
             }
-        })?;
-        for publication in publications {
-            if let Body::File(file) = &publication.body {
-                file.hand_over();
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Whether this publication is to be written; if somebody else publishes it already, his answer is ours.
@@ -141,12 +139,15 @@ impl Provider for Spool {
             self.shared.ledger.lease(holder, patience, &works).into_iter().flatten().collect();
         let in_memory = given.iter().all(|given| matches!(given.content, Content::Recent(_)));
         let shared = self.shared.clone();
-        let load = move || given.into_iter().filter_map(|given| shared.load_given(given)).collect::<Vec<_>>();
-        if in_memory {
-            return Box::pin(std::future::ready(load()));
-        }
-        // If the runtime stops, so do all leases.
-        Box::pin(async move { tokio::task::spawn_blocking(load).await.unwrap_or_default() })
+        let load = move || -> Vec<Loaded> {
+            given.into_iter().filter_map(|given| load_given(&shared, given)).collect()
+        };
+        Box::pin(async move {
+            // If the runtime stops, so do all leases.
+            let loaded =
+                if in_memory { load() } else { tokio::task::spawn_blocking(load).await.unwrap_or_default() };
+            loaded.into_iter().filter_map(Loaded::take).collect()
+        })
     }
 
     fn extend(&self, holder: Holder, patience: Duration) {
@@ -233,11 +234,7 @@ impl Provider for Spool {
         Box::pin(async move {
             let mut cancelled = 0;
             for some in works.chunks(CANCELLED_AT_ONCE) {
-                let Some(op) = self.shared.ledger.cancel(some, at) else { continue };
-                if let Op::Cancel(cancel) = &op {
-                    cancelled += cancel.works.len();
-                }
-                answer(self.write(Transaction { ops: vec![op], ..Transaction::default() })?).await?;
+                cancelled += self.cancel_some(some, at).await?;
             }
             Ok(cancelled)
         })
@@ -265,15 +262,21 @@ impl Provider for Spool {
                 "the message log belongs to another spool; move it away, and a new one is made".into(),
             ));
         }
-        self.shared.confirmed(after.sequence);
+        // What is not synced was told to nobody: a log that says otherwise was kept while the spool went back in time.
+        let after = after.sequence.min(self.shared.synced.load(Ordering::SeqCst));
+        self.shared.confirmed(after);
         let archive: Arc<dyn Archive> = self.shared.clone();
-        Ok(Feed::new(self.shared.tales.clone(), archive, self.shared.spool, after.sequence))
+        Ok(Feed::new(self.shared.tales.clone(), archive, self.shared.spool, after))
+    }
+
+    fn health(&self) -> Result<(), QueueError> {
+        self.shared.inbox.health()
     }
 
     fn close(&self) -> Pending<'_, Result<(), QueueError>> {
         Box::pin(async move {
             let settled = self.settled().await;
-            self.shared.inbox.end(QueueError::Closed);
+            self.shared.inbox.close();
             let threads = std::mem::take(&mut *self.threads.lock());
             let joined = tokio::task::spawn_blocking(move || {
                 for thread in threads {
@@ -303,26 +306,36 @@ impl Spool {
                         transaction.head.extend_from_slice(&words.state);
                         transaction.ops.push(Op::State(state));
                     }
-                    Err(_) => unreadable.push(state.work),
+                    Err(error) => unreadable.push((state.work, error.to_string())),
                 }
             }
             (transaction, unreadable)
         })
         .await
         .map_err(|_| QueueError::Closed)?;
-        for work in unreadable {
-            self.shared.ledger.set_aside(work);
+        for (work, what) in unreadable {
+            self.shared.set_aside(work, &what);
         }
         let works: Vec<WorkId> = transaction.ops.iter().filter_map(state_of).collect();
-        let synced = self.write(transaction).inspect_err(|_| self.unchanged(&works))?;
-        answer(synced).await.inspect_err(|_| self.unchanged(&works))?;
+        if !works.is_empty() {
+            self.write_or_leave(transaction, &works).await?;
+        }
         Ok(works.len())
     }
 
-    fn unchanged(&self, works: &[WorkId]) {
-        for work in works {
-            self.shared.ledger.unchanged(*work);
-        }
+    async fn cancel_some(&self, works: &[WorkId], at: Timestamp) -> Result<usize, QueueError> {
+        let Some(cancel) = self.shared.ledger.cancel(works, at) else { return Ok(0) };
+        let works: Vec<WorkId> = cancel.works.iter().map(|(work, _)| *work).collect();
+        let transaction = Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() };
+        self.write_or_leave(transaction, &works).await?;
+        Ok(works.len())
+    }
+
+    /// Writes what is said of works that are kept back for it; if it cannot be written, they wait as before.
+    async fn write_or_leave(&self, transaction: Transaction, works: &[WorkId]) -> Result<(), QueueError> {
+        let leave = |_: &QueueError| self.shared.ledger.unchanged(works);
+        let synced = self.write(transaction).inspect_err(leave)?;
+        answer(synced).await.inspect_err(leave)
     }
 }
 

@@ -12,14 +12,18 @@ use parking_lot::Mutex;
 
 use super::{
     frame::{Nonce, decode_front},
-    scan::{Contents, Damage, Found, footer, frames, judge},
-    segment::{DATA_START, FoundHeader, Sealed, Segment, SegmentHeader, SegmentState, TRAILER, Trailer},
+    scan::{Chapter, Contents, Damage, Found, footer, frames, judge},
+    segment::{
+        DATA_START, FoundHeader, LOOKED_AT, OPEN_END, Pin, Sealed, Segment, SegmentHeader, SegmentState,
+        TRAILER, Trailer,
+    },
+    slot_of,
 };
 use crate::{
     QueueError,
     body::BodyFolder,
     files::{Disk, File},
-    index::{Effects, Index, Place},
+    index::{Effects, Index, Message, Place},
     op::{BodyRef, Op},
 };
 
@@ -50,56 +54,99 @@ pub(super) fn segment_name(slot: u32) -> String {
 }
 
 /// Reads all there is.
-pub(super) fn recover(disk: &Disk, dir: &Path, bodies: &BodyFolder) -> Result<Recovered, QueueError> {
-    let mut survey = survey(disk, dir)?;
-    survey.used.sort_by_key(|(header, ..)| header.number);
-    let mut all = Vec::new();
-    let mut segments = Vec::new();
-    let starts: Vec<(u32, u64)> =
-        survey.used.iter().map(|(header, ..)| (header.number, header.after)).collect();
-    for (header, file, name) in survey.used {
+pub(super) fn recover(
+    disk: &Disk,
+    dir: &Path,
+    bodies: &BodyFolder,
+    segment_size: usize,
+) -> Result<Recovered, QueueError> {
+    let survey = survey(disk, dir, segment_size as u64)?;
+    let Survey { spool, used, free, last_number, last_free, mut damage } = survey;
+    let spool = spool.unwrap_or_else(|| fastrand::u128(..));
+    let Read { sources, mut chapters, proven } = read(used, last_free)?;
+    let (last, found) = judge(&mut chapters, proven);
+    damage.extend(found);
+    let mut segments = Vec::with_capacity(sources.len());
+    for (source, chapter) in sources.into_iter().zip(&chapters) {
+        segments.push(source.into_segment(spool, chapter.last())?);
+    }
+    let mut index = Index::recovering();
+    replay(chapters, &mut index);
+    index.recovered();
+    set_missing_bodies_aside(&mut index, bodies, &mut damage)?;
+    for Damage { segment, offset, what } in &damage {
+        tracing::error!(segment, offset, "spool damaged: {what}");
+    }
+    Ok(Recovered { spool, index, segments, free, last: last.max(last_free), last_number, damage })
+}
+
+/// A segment in use, as it was found.
+struct Source {
+    header: SegmentHeader,
+    file: File,
+    name: String,
+    /// The last sequence that may count.
+    limit: u64,
+    known_by: KnownBy,
+}
+
+/// How a segment's frames became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KnownBy {
+    /// Its footer, which lists them all.
+    Footer,
+    /// Reading it: what was cut off must not count later either.
+    Scan,
+}
+
+struct Read {
+    sources: Vec<Source>,
+    chapters: Vec<Chapter>,
+    /// Everything up to this sequence was synced.
+    proven: u64,
+}
+
+/// Reads segments from the newest to the oldest: the newer ones prove how much of the older was synced, and begin where
+/// the older ended.
+fn read(mut used: Vec<(SegmentHeader, File, String)>, last_free: u64) -> Result<Read, QueueError> {
+    used.sort_by_key(|(header, ..)| std::cmp::Reverse(header.number));
+    let mut read = Read { sources: Vec::new(), chapters: Vec::new(), proven: last_free };
+    let mut limit = OPEN_END;
+    for (header, file, name) in used {
         // What is believed from here on must not vanish with the page cache.
         file.sync()?;
-        let limit =
-            starts.iter().filter(|(number, _)| *number > header.number).map(|(_, after)| *after).min();
-        let limit = limit.unwrap_or(u64::MAX);
-        let found = read_segment(&header, &file)?;
-        all.extend(found.into_iter().filter(|frame| frame.header.sequence <= limit));
-        segments.push((header, file, name));
+        limit = limit.min(header.until);
+        let (known_by, mut frames) = read_segment(&header, &file, read.proven)?;
+        frames.retain(|frame| frame.header.sequence <= limit);
+        read.proven = frames.iter().map(|frame| frame.header.synced).fold(read.proven, u64::max);
+        read.chapters.push(Chapter { segment: header.number, after: header.after, frames });
+        read.sources.push(Source { header, file, name, limit, known_by });
+        limit = limit.min(header.after);
     }
-    let (frames, damage) = judge(all, &starts);
-    let last = frames.last().map(|frame| frame.header.sequence);
-    let last = last.into_iter().chain(starts.iter().map(|(_, after)| *after).min()).max().unwrap_or(0);
-    survey.damage.extend(damage);
-    let segments = segments.into_iter().map(|(header, file, name)| {
-        let own = frames.iter().rev().find(|frame| frame.segment == header.number);
-        let last = own.map_or(header.after, |frame| frame.header.sequence);
-        Arc::new(Segment {
+    read.sources.reverse();
+    read.chapters.reverse();
+    Ok(read)
+}
+
+impl Source {
+    /// The segment as it is from now on, with `last` as the last sequence that counts in it.
+    fn into_segment(self, spool: u128, last: u64) -> Result<Arc<Segment>, QueueError> {
+        let Self { header, file, name, limit, known_by } = self;
+        let last = last.min(limit);
+        if known_by == KnownBy::Scan && header.until != last {
+            file.write_at(&SegmentHeader { spool, until: last, ..header }.encode(), 0)?;
+            file.sync()?;
+        }
+        Ok(Arc::new(Segment {
             number: header.number,
             nonce: header.nonce,
             after: header.after,
             file,
             name,
             sealed: Mutex::new(Some(Sealed { last })),
-            pin: Arc::new(()),
-        })
-    });
-    let segments: Vec<Arc<Segment>> = segments.collect();
-    let mut index = Index::default();
-    replay(frames, &mut index);
-    set_missing_bodies_aside(&mut index, bodies, &mut survey.damage)?;
-    for Damage { segment, offset, what } in &survey.damage {
-        tracing::error!(segment, offset, "spool damaged: {what}");
+            pin: Pin::default(),
+        }))
     }
-    Ok(Recovered {
-        spool: survey.spool.unwrap_or_else(|| fastrand::u128(..)),
-        index,
-        segments,
-        free: survey.free,
-        last,
-        last_number: survey.last_number,
-        damage: survey.damage,
-    })
 }
 
 #[derive(Default)]
@@ -107,22 +154,26 @@ struct Survey {
     spool: Option<u128>,
     used: Vec<(SegmentHeader, File, String)>,
     free: Vec<FreeSegment>,
+    /// The highest number of any segment.
     last_number: u32,
+    /// The last sequence that was in a segment which is free now.
+    last_free: u64,
     damage: Vec<Damage>,
 }
 
-fn survey(disk: &Disk, dir: &Path) -> Result<Survey, QueueError> {
+/// Looks at every file in the folder.
+fn survey(disk: &Disk, dir: &Path, segment_size: u64) -> Result<Survey, QueueError> {
     let mut survey = Survey::default();
     for name in disk.list(dir)? {
         let path: PathBuf = dir.join(&name);
-        if !name.ends_with(".segment") {
+        if slot_of(&name).is_none() {
             return Err(foreign(&path, "it is not a file of the spool"));
         }
         let file = disk.open(&path)?;
-        let mut start = vec![0; DATA_START];
+        let mut start = vec![0; LOOKED_AT];
         let read = file.read_at(&mut start, 0)?;
         match SegmentHeader::decode(&start[..read]) {
-            FoundHeader::Blank => survey.free.push(FreeSegment { file, name }),
+            FoundHeader::Blank => survey.add_free(disk, &path, FreeSegment { file, name }, segment_size)?,
             FoundHeader::Foreign(why) => return Err(foreign(&path, &why)),
             FoundHeader::Damaged => survey.damage.push(Damage {
                 segment: 0,
@@ -135,13 +186,31 @@ fn survey(disk: &Disk, dir: &Path) -> Result<Survey, QueueError> {
                 }
                 survey.last_number = survey.last_number.max(header.number);
                 match header.state {
+                    SegmentState::Used if survey.used.iter().any(|(u, ..)| u.number == header.number) => {
+                        return Err(foreign(&path, "it is a copy of another file there"));
+                    }
                     SegmentState::Used => survey.used.push((header, file, name)),
-                    SegmentState::Free => survey.free.push(FreeSegment { file, name }),
+                    SegmentState::Free => {
+                        survey.last_free = survey.last_free.max(header.until);
+                        survey.add_free(disk, &path, FreeSegment { file, name }, segment_size)?;
+                    }
                 }
             }
         }
     }
     Ok(survey)
+}
+
+impl Survey {
+    /// Keeps a file to be used again; one of another length was not finished, or was made under other settings.
+    fn add_free(&mut self, disk: &Disk, path: &Path, free: FreeSegment, size: u64) -> Result<(), QueueError> {
+        if free.file.size()? == size {
+            self.free.push(free);
+        } else {
+            disk.remove(path)?;
+        }
+        Ok(())
+    }
 }
 
 fn foreign(path: &Path, why: &str) -> QueueError {
@@ -151,17 +220,23 @@ fn foreign(path: &Path, why: &str) -> QueueError {
     ))
 }
 
-fn read_segment(header: &SegmentHeader, file: &File) -> Result<Vec<Found>, QueueError> {
+/// The frames of a segment: from its footer if all that the footer lists is known to have been synced.
+fn read_segment(
+    header: &SegmentHeader,
+    file: &File,
+    proven: u64,
+) -> Result<(KnownBy, Vec<Found>), QueueError> {
     let size = file.size()?;
     if let Some(trailer_at) = size.checked_sub(TRAILER as u64) {
         let trailer = file.read_exact_at(TRAILER, trailer_at)?;
         if let Some(trailer) = Trailer::decode(header.nonce, &trailer)
+            && trailer.last <= proven
             && let Ok(len) = usize::try_from(trailer.footer_len)
             && trailer.footer_at.checked_add(trailer.footer_len).is_some_and(|end| end <= trailer_at)
             && let Some(found) =
                 footer(header.number, header.nonce, trailer, &file.read_exact_at(len, trailer.footer_at)?)
         {
-            return Ok(found);
+            return Ok((KnownBy::Footer, found));
         }
     }
     let len =
@@ -169,12 +244,12 @@ fn read_segment(header: &SegmentHeader, file: &File) -> Result<Vec<Found>, Queue
     let mut bytes = vec![0; len];
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
-    Ok(frames(header.number, header.nonce, &Bytes::from(bytes)))
+    Ok((KnownBy::Scan, frames(header.number, header.nonce, &Bytes::from(bytes), DATA_START)))
 }
 
-fn replay(frames: Vec<Found>, index: &mut Index) {
+fn replay(chapters: Vec<Chapter>, index: &mut Index) {
     let mut effects = Effects::default();
-    for Found { segment, offset, header, ops, contents } in frames {
+    for Found { segment, offset, header, ops, contents } in chapters.into_iter().flat_map(|c| c.frames) {
         let place = Place { segment, offset, len: u32::try_from(header.front_len()).unwrap_or(u32::MAX) };
         let size = u32::try_from(header.frame_len()).unwrap_or(u32::MAX);
         for op in &ops {
@@ -195,16 +270,16 @@ fn set_missing_bodies_aside(
     bodies: &BodyFolder,
     damage: &mut Vec<Damage>,
 ) -> Result<(), QueueError> {
-    let in_files: Vec<(MessageId, Vec<u16>)> = index
-        .message_ids()
-        .filter_map(|id| {
-            let message = index.message(id)?;
-            matches!(message.body, BodyRef::File { .. }).then(|| (id, message.work_numbers()))
-        })
-        .collect();
+    let in_files = index.message_ids().filter_map(|id| match index.message(id)? {
+        message @ Message { body: BodyRef::File { salt, .. }, .. } => {
+            Some((id, BodyFolder::file_name(id, *salt), message.work_numbers()))
+        }
+        _ => None,
+    });
+    let in_files: Vec<(MessageId, String, Vec<u16>)> = in_files.collect();
     let mut names: HashSet<String> = bodies.names()?.into_iter().collect();
-    for (message, works) in in_files {
-        if names.remove(&BodyFolder::file_name(message)) {
+    for (message, name, works) in in_files {
+        if names.remove(&name) {
             continue;
         }
         damage.push(Damage {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     frame::{ALIGN, HEADER, Header, Nonce, decode_front},
-    segment::{DATA_START, TRAILER, Trailer},
+    segment::{TRAILER, Trailer},
 };
 use crate::op::{BodyRef, Op};
 
@@ -56,16 +56,14 @@ pub(super) fn footer_entry(footer: &mut Vec<u8>, offset: u32, header: &[u8; HEAD
     footer.extend_from_slice(ops);
 }
 
-/// All frames in the bytes of a segment, also behind places where none can be read.
-pub(super) fn frames(number: u32, nonce: Nonce, bytes: &Bytes) -> Vec<Found> {
+/// All frames from `start` on in the bytes of a segment, also behind places where none can be read.
+pub(super) fn frames(number: u32, nonce: Nonce, bytes: &Bytes, start: usize) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    let mut at = DATA_START;
+    let mut at = start;
     let end = bytes.len().saturating_sub(TRAILER);
     while at + HEADER <= end {
         match frame_at(number, nonce, bytes, at) {
             Some(frame) if found.last().is_none_or(|last| last.header.sequence < frame.header.sequence) => {
-                // A frame whose body was torn says how long it is, but what lies in there may be older or newer
-                // frames' bytes only if it was never whole: then nothing behind it counts either.
                 at += frame.header.frame_len();
                 found.push(frame);
             }
@@ -114,49 +112,74 @@ pub struct Damage {
     pub what: String,
 }
 
-/// Sorts out what counts. `frames` stand in order of their segments; `ends` tells for each segment its number, the
-/// sequence before its first frame, and whether all of its frames are known to be there.
-///
-/// Frames that are missing or torn, yet were synced as a later frame proves, are damage; all else from the first gap
-/// on was never promised to anybody and is cut.
-pub(super) fn judge(frames: Vec<Found>, starts: &[(u32, u64)]) -> (Vec<Found>, Vec<Damage>) {
-    let proven = frames.iter().map(|frame| frame.header.synced).max().unwrap_or(0);
-    let mut kept: Vec<Found> = Vec::with_capacity(frames.len());
-    let mut damage = Vec::new();
-    let mut expected = None;
-    let mut previous = None;
-    for frame in frames {
-        // Segments that were used again leave gaps between those that remain.
-        if previous != Some(frame.segment) {
-            let start =
-                starts.iter().find(|(number, _)| *number == frame.segment).map(|(_, after)| after + 1);
-            let follows = previous.is_some_and(|previous| previous + 1 == frame.segment);
-            expected = if follows { expected.max(start) } else { start };
-            previous = Some(frame.segment);
-        }
-        let sequence = frame.header.sequence;
-        if let Some(missing) = expected.filter(|missing| *missing < sequence) {
-            if missing > proven {
-                break;
-            }
-            damage.push(Damage {
-                segment: frame.segment,
-                offset: frame.offset.into(),
-                what: format!("records {missing} to {} before this place cannot be read", sequence - 1),
-            });
-        }
-        if frame.contents == Contents::Damaged {
-            if sequence > proven {
-                break;
-            }
-            damage.push(Damage {
-                segment: frame.segment,
-                offset: frame.offset.into(),
-                what: format!("the contents of record {sequence} are not what was written"),
-            });
-        }
-        expected = Some(sequence + 1);
-        kept.push(frame);
+/// What was read of a segment.
+#[derive(Debug)]
+pub(super) struct Chapter {
+    pub(super) segment: u32,
+    /// The sequence before its first frame.
+    pub(super) after: u64,
+    pub(super) frames: Vec<Found>,
+}
+
+impl Chapter {
+    /// The last sequence in it that counts.
+    pub(super) fn last(&self) -> u64 {
+        self.frames.last().map_or(self.after, |frame| frame.header.sequence)
     }
-    (kept, damage)
+}
+
+/// Sorts out what counts, and cuts off the rest; `chapters` stand in order, and all up to `proven` is known to have
+/// been synced. Returns the last sequence that is taken, and what is damaged.
+///
+/// Frames that are missing or torn, yet were synced, are damage; all else from the first gap on was never promised to
+/// anybody and is cut.
+pub(super) fn judge(chapters: &mut [Chapter], proven: u64) -> (u64, Vec<Damage>) {
+    let mut damage = Vec::new();
+    let mut expected = 1;
+    let mut previous = None;
+    for at in 0..chapters.len() {
+        let chapter = &mut chapters[at];
+        // Segments that were used again leave gaps between those that remain.
+        if previous.is_none_or(|previous: u32| previous + 1 != chapter.segment) {
+            expected = chapter.after + 1;
+        }
+        previous = Some(chapter.segment);
+        let cut = chapter.frames.iter().position(|frame| {
+            let counts = examine(frame, expected, proven, &mut damage);
+            if counts {
+                expected = frame.header.sequence + 1;
+            }
+            !counts
+        });
+        if let Some(cut) = cut {
+            chapter.frames.truncate(cut);
+            for later in &mut chapters[at + 1..] {
+                later.frames.clear();
+            }
+            break;
+        }
+    }
+    (proven.max(expected - 1), damage)
+}
+
+/// Whether a frame counts, which it does not if itself or one before it was never synced and is not whole.
+fn examine(frame: &Found, expected: u64, proven: u64, damage: &mut Vec<Damage>) -> bool {
+    let sequence = frame.header.sequence;
+    let damaged = |what| Damage { segment: frame.segment, offset: frame.offset.into(), what };
+    if expected < sequence {
+        let lost = proven.min(sequence - 1);
+        if expected <= lost {
+            damage.push(damaged(format!("records {expected} to {lost} before this place cannot be read")));
+        }
+        if lost < sequence - 1 {
+            return false;
+        }
+    }
+    if frame.contents == Contents::Damaged {
+        if sequence > proven {
+            return false;
+        }
+        damage.push(damaged(format!("the contents of record {sequence} are not what was written")));
+    }
+    true
 }

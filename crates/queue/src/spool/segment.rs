@@ -2,16 +2,17 @@
 //!
 //! | bytes | what (little-endian) |
 //! |---|---|
-//! | 0–2047, 2048–4095 | two copies of the header |
-//! | 4096– | frames, one behind the other |
+//! | 0–4095, 4096–8191 | two copies of the header |
+//! | 8192– | frames, one behind the other |
 //! | … | when it is full or left: the footer, all frames' headers and operations again |
 //! | last 48 | the trailer: where the footer is |
 //!
-//! Header: magic, format, state, spool id, number, nonce, `after` (the sequence before its first frame), CRC-32 of these.
-//! Numbers rise with every use. A frame whose sequence is beyond the `after` of any later segment
-//! was cut off by a recovery and does not count.
+//! Header: magic, format, state, spool id, number, nonce, `after` (the sequence before its first frame), `until` (the last
+//! one that counts, once a recovery or the collector has found that), CRC-32 of these. Numbers rise with every use. What a
+//! recovery cuts off does not count, though it is still there: it is beyond `until`, and beyond the `after` of
+//! the segment that the recovery begins.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -21,11 +22,14 @@ use crate::{QueueError, files::File};
 /// The version of everything in the spool's directory.
 pub const FORMAT: u32 = 1;
 /// Where frames start.
-pub(super) const DATA_START: usize = 4096;
+pub(super) const DATA_START: usize = 8192;
+/// How much of a file tells what it is, in bytes.
+pub(super) const LOOKED_AT: usize = 2 * DATA_START;
 /// Length of the trailer, in bytes.
 pub(super) const TRAILER: usize = 48;
 const HEADER_LEN: usize = 68;
-const COPIES: [usize; 2] = [0, 2048];
+/// In different blocks of the disk, so that one bad block leaves the other.
+const COPIES: [usize; 2] = [0, 4096];
 const MAGIC: &[u8; 8] = b"phspool\n";
 const TRAILER_MAGIC: u64 = 0x7068_656e_6421_0a0a;
 
@@ -36,8 +40,12 @@ pub(super) struct SegmentHeader {
     pub(super) number: u32,
     pub(super) nonce: Nonce,
     pub(super) after: u64,
+    pub(super) until: u64,
     pub(super) state: SegmentState,
 }
+
+/// The `until` of a segment that is being written, or was left in order.
+pub(super) const OPEN_END: u64 = u64::MAX;
 
 /// Whether a segment is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +67,7 @@ pub(super) enum FoundHeader {
 }
 
 impl SegmentHeader {
-    /// The first 4,096 bytes of the segment.
+    /// The first [`DATA_START`] bytes of the segment.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut one = Vec::with_capacity(HEADER_LEN);
         one.extend_from_slice(MAGIC);
@@ -69,7 +77,7 @@ impl SegmentHeader {
         one.extend_from_slice(&u64::from(self.number).to_le_bytes());
         one.extend_from_slice(&self.nonce.0.to_le_bytes());
         one.extend_from_slice(&self.after.to_le_bytes());
-        one.extend_from_slice(&[0; 8]);
+        one.extend_from_slice(&self.until.to_le_bytes());
         one.extend_from_slice(&crc32fast::hash(&one).to_le_bytes());
         let mut bytes = vec![0; DATA_START];
         for at in COPIES {
@@ -78,25 +86,30 @@ impl SegmentHeader {
         bytes
     }
 
-    /// What a file's first 4,096 bytes are.
+    /// What a file is whose first [`LOOKED_AT`] bytes are these.
     pub(super) fn decode(bytes: &[u8]) -> FoundHeader {
-        if bytes.iter().all(|byte| *byte == 0) {
+        let is_blank = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        if is_blank(bytes) {
             return FoundHeader::Blank;
+        }
+        // Where there are frames there was a header.
+        if is_blank(bytes.get(..DATA_START).unwrap_or(bytes)) {
+            return FoundHeader::Damaged;
         }
         let copies = COPIES.map(|at| bytes.get(at..at + HEADER_LEN).unwrap_or_default());
         if copies.iter().all(|copy| !copy.starts_with(MAGIC)) {
             return FoundHeader::Foreign("it does not begin as a segment does".into());
         }
         let mut valid: Vec<&[u8]> = copies.into_iter().filter(|copy| is_whole(copy)).collect();
-        valid.sort_by_key(|copy| (u64_at(copy, 32), u32_at(copy, 12)));
-        let Some(copy) = valid.pop() else { return FoundHeader::Damaged };
-        match u32_at(copy, 8) {
-            FORMAT => {}
-            other => {
-                return FoundHeader::Foreign(format!(
-                    "it has format {other}, and this version reads format {FORMAT}"
-                ));
-            }
+        valid.sort_by_key(|copy| (u64_at(copy, 32), u32_at(copy, 12), Reverse(u64_at(copy, 56))));
+        let Some(copy) = valid.pop() else {
+            return match copies.map(|copy| copy.get(8..12).map(|_| u32_at(copy, 8))) {
+                [Some(one), Some(two)] if one == two && one != FORMAT => other_format(one),
+                _ => FoundHeader::Damaged,
+            };
+        };
+        if u32_at(copy, 8) != FORMAT {
+            return other_format(u32_at(copy, 8));
         }
         let Ok(number) = u32::try_from(u64_at(copy, 32)) else { return FoundHeader::Damaged };
         FoundHeader::Ours(Self {
@@ -104,6 +117,7 @@ impl SegmentHeader {
             number,
             nonce: Nonce(u64_at(copy, 40)),
             after: u64_at(copy, 48),
+            until: u64_at(copy, 56),
             state: if u32_at(copy, 12) == SegmentState::Free as u32 {
                 SegmentState::Free
             } else {
@@ -111,6 +125,10 @@ impl SegmentHeader {
             },
         })
     }
+}
+
+fn other_format(format: u32) -> FoundHeader {
+    FoundHeader::Foreign(format!("it has format {format}, and this version reads format {FORMAT}"))
 }
 
 fn is_whole(copy: &[u8]) -> bool {
@@ -170,9 +188,12 @@ pub(super) struct Segment {
     pub(super) name: String,
     /// Where its frames end and which is the last, once it takes no more.
     pub(super) sealed: Mutex<Option<Sealed>>,
-    /// Held by everyone who reads a body from it.
-    pub(super) pin: Arc<()>,
+    /// Held by everyone who reads from it.
+    pub(super) pin: Pin,
 }
+
+/// Keeps a segment from being used again.
+pub(super) type Pin = Arc<()>;
 
 /// How a segment ended.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +202,12 @@ pub(super) struct Sealed {
 }
 
 impl Segment {
+    /// Its header, as it is written when its end is known.
+    pub(super) fn header(&self, spool: u128, until: u64, state: SegmentState) -> SegmentHeader {
+        let Self { number, nonce, after, .. } = *self;
+        SegmentHeader { spool, number, nonce, after, until, state }
+    }
+
     /// The front of a frame, as it was written.
     pub(super) fn read_front(&self, offset: u32, len: u32) -> Result<bytes::Bytes, QueueError> {
         Ok(self.file.read_exact_at(len as usize, u64::from(offset))?.into())
@@ -192,7 +219,7 @@ mod tests {
     use super::*;
 
     fn header(number: u32, state: SegmentState) -> SegmentHeader {
-        SegmentHeader { spool: 77, number, nonce: Nonce(99), after: 12, state }
+        SegmentHeader { spool: 77, number, nonce: Nonce(99), after: 12, until: OPEN_END, state }
     }
 
     #[test]
@@ -200,14 +227,14 @@ mod tests {
         let ours = header(3, SegmentState::Used);
         let bytes = ours.encode();
         assert_eq!(SegmentHeader::decode(&bytes), FoundHeader::Ours(ours));
-        for at in [20, 2048 + 20] {
+        for at in [20, 4096 + 20] {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             assert_eq!(SegmentHeader::decode(&damaged), FoundHeader::Ours(ours));
         }
         let mut both = bytes;
         both[20] ^= 1;
-        both[2068] ^= 1;
+        both[4116] ^= 1;
         assert_eq!(SegmentHeader::decode(&both), FoundHeader::Damaged);
     }
 
@@ -215,14 +242,14 @@ mod tests {
     fn a_half_written_header_counts_for_the_newer_use() {
         let (old, new) = (header(3, SegmentState::Free), header(9, SegmentState::Used));
         let mut bytes = old.encode();
-        bytes[..2048].copy_from_slice(&new.encode()[..2048]);
+        bytes[..4096].copy_from_slice(&new.encode()[..4096]);
         assert_eq!(SegmentHeader::decode(&bytes), FoundHeader::Ours(new));
     }
 
     #[test]
     fn what_is_not_ours_is_said_to_be_foreign() {
-        assert_eq!(SegmentHeader::decode(&[0; 4096]), FoundHeader::Blank);
-        assert!(matches!(SegmentHeader::decode(&[b'x'; 4096]), FoundHeader::Foreign(_)));
+        assert_eq!(SegmentHeader::decode(&[0; DATA_START]), FoundHeader::Blank);
+        assert!(matches!(SegmentHeader::decode(&[b'x'; DATA_START]), FoundHeader::Foreign(_)));
         let mut newer = header(1, SegmentState::Used).encode();
         for at in COPIES {
             newer[at + 8] = 9;

@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base::MessageId;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Shared, inbox::Haste, writer::Written};
-use crate::{QueueError, Repeat, ledger::Applied, op::Op};
+use super::{Shared, inbox::Haste, repeatable, writer::Written};
+use crate::QueueError;
 
 /// Where written frames wait to be synced.
 #[derive(Debug, Default)]
@@ -21,7 +22,6 @@ pub(super) struct Syncer {
 struct SyncerState {
     written: Option<Written>,
     ended: bool,
-    waiting: bool,
 }
 
 /// What nobody waits for is synced after this time at the latest: within [`crate::SYNCED_WITHIN`], with a margin.
@@ -29,19 +29,19 @@ const GATHERED_FOR: Duration = Duration::from_millis(40);
 
 impl Syncer {
     /// Takes over what was written.
-    pub(super) fn hand(&self, written: Written) {
+    pub(super) fn hand(&self, mut written: Written) {
+        if written.segments.is_empty() {
+            return;
+        }
+        written.since.get_or_insert_with(Instant::now);
         let mut state = self.state.lock();
-        let awaited = written.haste == Some(Haste::Awaited);
+        // The first has a deadline to wait for; whatever else comes unawaited waits with it.
+        let wake = state.written.is_none() || written.haste == Some(Haste::Awaited);
         match &mut state.written {
             Some(earlier) => earlier.join(written),
-            none => {
-                let wake_for_deadline = none.insert(written).since.is_some();
-                if wake_for_deadline && !awaited {
-                    self.changed.notify_one();
-                }
-            }
+            none => *none = Some(written),
         }
-        if awaited && state.waiting {
+        if wake {
             self.changed.notify_one();
         }
     }
@@ -63,36 +63,39 @@ impl Syncer {
                 None if state.ended => return None,
                 None => None,
             };
-            state.waiting = true;
             match deadline {
-                Some(deadline) if deadline <= Instant::now() => {
-                    state.waiting = false;
-                    return state.written.take();
-                }
+                Some(deadline) if deadline <= Instant::now() => return state.written.take(),
                 Some(deadline) => {
                     self.changed.wait_until(&mut state, deadline);
                 }
                 None => self.changed.wait(&mut state),
             }
-            state.waiting = false;
         }
     }
 }
 
 /// Syncs until the writer has ended.
 pub(super) fn run(shared: &Arc<Shared>) {
+    let mut failed = None;
     while let Some(written) = shared.syncer.take() {
-        let awaited = written.haste == Some(Haste::Awaited);
+        if let Some(error) = &failed {
+            shared.fail(error, written.promise);
+            continue;
+        }
         match written.segments.iter().try_for_each(|segment| segment.file.sync()) {
             Ok(()) => {
                 shared.synced.fetch_max(written.last, Ordering::SeqCst);
-                if awaited {
+                if written.haste == Some(Haste::Awaited) {
                     shared.inbox.disk_is_idle();
                 }
                 take_effect(shared, written);
             }
             // A failed sync says nothing about what is on the disk, and trying again would only seem to work.
-            Err(error) => shared.fail(&QueueError::from(error), written.waiters),
+            Err(error) => {
+                let error = QueueError::from(error);
+                shared.fail(&error, written.promise);
+                failed = Some(error);
+            }
         }
     }
     shared.tales.close();
@@ -100,15 +103,14 @@ pub(super) fn run(shared: &Arc<Shared>) {
 }
 
 fn take_effect(shared: &Shared, written: Written) {
-    let repeatable = |applied: &&Applied| matches!(&applied.op, Op::Publish(publish) if publish.repeat == Repeat::Possible);
-    let repeatable: Vec<Op> =
-        written.applied.iter().filter(repeatable).map(|applied| applied.op.clone()).collect();
-    let effects = shared.ledger.apply(written.applied);
-    shared.tales.add(written.tales, written.last);
-    let joined = repeatable.iter().flat_map(|op| shared.joined(op));
-    for waiter in written.waiters.into_iter().chain(joined) {
-        // Whoever gave up waiting does not need the answer.
-        let _ = waiter.send(Ok(()));
+    let Written { applied, tales, mut promise, last, .. } = written;
+    promise.take_over_files();
+    let repeatable: Vec<MessageId> = applied.iter().filter_map(|applied| repeatable(&applied.op)).collect();
+    let effects = shared.ledger.apply(applied);
+    shared.tales.add(tales, last);
+    for message in repeatable {
+        promise.add_waiters(shared.inbox.lock().published(message));
     }
+    promise.keep();
     shared.collector.ended(effects.ended);
 }

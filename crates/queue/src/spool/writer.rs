@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use super::{
     Shared,
     frame::{ALIGN, HEADER, Header},
-    inbox::{Haste, Queued, Waiter},
+    inbox::{Haste, Queued},
+    promise::Promise,
     recovery::fresh_nonce,
     scan::footer_entry,
-    segment::{DATA_START, Sealed, Segment, SegmentHeader, SegmentState, TRAILER, Trailer},
+    segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentState, TRAILER, Trailer},
 };
 use crate::{QueueError, feed::Tale, feed::tell, index::Place, ledger::Applied};
 
@@ -24,7 +25,7 @@ pub(super) struct Written {
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) applied: Vec<Applied>,
     pub(super) tales: Vec<Tale>,
-    pub(super) waiters: Vec<Waiter>,
+    pub(super) promise: Promise,
     pub(super) last: u64,
     pub(super) haste: Option<Haste>,
     pub(super) since: Option<Instant>,
@@ -40,6 +41,8 @@ pub(super) struct Writer {
     sequence: u64,
     /// Frames that have their place but are not written yet: they follow each other up to `at`.
     frames: Vec<Frame>,
+    /// The disk was full; there is no use in asking for another segment before this time.
+    full_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -58,47 +61,93 @@ impl Writer {
     pub(super) fn start(shared: Arc<Shared>, sequence: u64) -> Result<Self, QueueError> {
         let segment = fresh_segment(&shared, sequence)?;
         segment.file.sync()?;
-        Ok(Self { shared, segment, at: DATA_START, footer: Vec::new(), sequence, frames: Vec::new() })
+        Ok(Self {
+            shared,
+            segment,
+            at: DATA_START,
+            footer: Vec::new(),
+            sequence,
+            frames: Vec::new(),
+            full_until: None,
+        })
     }
 
     /// Writes until the spool ends.
     pub(super) fn run(mut self) {
         while let Some(batch) = self.shared.inbox.take() {
+            let awaited = batch.iter().any(|queued| queued.haste == Haste::Awaited);
             let mut written = Written::default();
-            let added = batch.into_iter().try_for_each(|queued| self.add(queued, &mut written));
-            if let Err(error) = added.and_then(|()| self.flush(&mut written)) {
-                let unwritten = self.frames.drain(..).flat_map(|frame| frame.queued.waiters);
-                written.waiters.extend(unwritten);
-                self.shared.fail(&error, written.waiters);
+            if let Err(error) = self.write(batch, &mut written) {
+                for frame in self.frames.drain(..) {
+                    written.promise.join(frame.queued.promise);
+                }
+                self.shared.fail(&error, written.promise);
                 break;
+            }
+            if awaited && written.haste != Some(Haste::Awaited) {
+                // Whoever waited was refused: there is no sync that what comes next should wait for.
+                self.shared.inbox.disk_is_idle();
             }
             self.shared.syncer.hand(written);
         }
-        let mut written = Written::default();
-        match self.seal(&mut written) {
-            Ok(()) => self.shared.syncer.hand(written),
-            Err(error) => {
-                tracing::warn!(%error, "the last segment could not be closed; the next start reads it in full")
+        if !self.shared.inbox.has_failed() {
+            let mut written = Written::default();
+            match self.seal(&mut written) {
+                Ok(()) => self.shared.syncer.hand(written),
+                Err(error) => {
+                    tracing::warn!(%error, "the last segment could not be closed; the next start reads it in full");
+                }
             }
         }
         self.shared.syncer.end();
     }
 
-    /// Gives a transaction its sequence and its place.
-    fn add(&mut self, mut queued: Queued, written: &mut Written) -> Result<(), QueueError> {
-        if self.at + self.footer.len() + queued.size() + TRAILER > self.shared.options.segment_size {
-            match self.roll(written) {
-                Ok(()) => {}
-                Err(QueueError::NoSpace) => {
-                    self.refuse(queued);
-                    return Ok(());
-                }
+    /// Writes what fits. On a full disk whoever waits is told, and what nobody waits for is tried again, in its order.
+    fn write(&mut self, batch: Vec<Queued>, written: &mut Written) -> Result<(), QueueError> {
+        let mut postponed = Vec::new();
+        let mut failed = None;
+        for queued in batch {
+            if failed.is_some() {
+                written.promise.join(queued.promise);
+                continue;
+            }
+            let room = if postponed.is_empty() {
+                self.make_room(&queued, written)
+            } else {
+                Err(QueueError::NoSpace)
+            };
+            match room {
+                Ok(()) => self.place(queued),
+                Err(QueueError::NoSpace) if queued.haste == Haste::Unawaited => postponed.push(queued),
+                Err(QueueError::NoSpace) => self.refuse(queued),
                 Err(error) => {
-                    written.waiters.append(&mut queued.waiters);
-                    return Err(error);
+                    written.promise.join(queued.promise);
+                    failed = Some(error);
                 }
             }
         }
+        if !postponed.is_empty() {
+            self.shared.inbox.put_back(postponed, NO_SPACE_PAUSE);
+        }
+        failed.map_or_else(|| self.flush(written), Err)
+    }
+
+    /// Makes sure that a transaction fits behind what is there.
+    fn make_room(&mut self, queued: &Queued, written: &mut Written) -> Result<(), QueueError> {
+        if self.at + self.footer.len() + queued.size() + TRAILER <= self.shared.options.segment_size {
+            return Ok(());
+        }
+        let is_full = self.full_until.is_some_and(|until| Instant::now() < until);
+        if is_full && self.shared.collector.free_count() == 0 {
+            return Err(QueueError::NoSpace);
+        }
+        let rolled = self.roll(written);
+        self.full_until = matches!(rolled, Err(QueueError::NoSpace)).then(|| Instant::now() + NO_SPACE_PAUSE);
+        rolled
+    }
+
+    /// Gives a transaction its sequence and its place.
+    fn place(&mut self, queued: Queued) {
         let body_len: usize = queued.bodies.iter().map(bytes::Bytes::len).sum();
         let header = Header {
             sequence: self.sequence + 1,
@@ -119,22 +168,13 @@ impl Writer {
             len,
             padding: len - header.front_len() - body_len,
         });
-        Ok(())
     }
 
-    /// There is no room for it: whoever waits is told, and what nobody waits for is tried again.
-    fn refuse(&self, queued: Queued) {
-        if queued.haste == Haste::Awaited {
-            let joined = queued.ops.iter().flat_map(|op| self.shared.joined(op));
-            for waiter in queued.waiters.into_iter().chain(joined) {
-                // Whoever gave up waiting does not need the answer.
-                let _ = waiter.send(Err(QueueError::NoSpace));
-            }
-        } else {
-            let retried = Queued { since: Instant::now() + NO_SPACE_PAUSE, ..queued };
-            // A spool that is ending has nobody left to try again.
-            let _ = self.shared.inbox.put(retried);
+    fn refuse(&self, mut queued: Queued) {
+        for op in &queued.ops {
+            queued.promise.add_waiters(self.shared.joined(op));
         }
+        queued.promise.refuse(&QueueError::NoSpace);
     }
 
     /// Writes the frames that have their place.
@@ -199,7 +239,7 @@ impl Written {
             self.haste = Some(Haste::Awaited);
         }
         self.since = self.since.or(Some(queued.since));
-        self.waiters.extend(queued.waiters);
+        self.promise.join(queued.promise);
         let mut at = 0;
         for op in queued.ops {
             let len = usize::try_from(op.words_len()).expect("it is in memory");
@@ -223,7 +263,7 @@ impl Written {
         }
         self.applied.extend(later.applied);
         self.tales.extend(later.tales);
-        self.waiters.extend(later.waiters);
+        self.promise.join(later.promise);
         self.last = self.last.max(later.last);
         self.haste = self.haste.or(later.haste);
         self.since = self.since.or(later.since);
@@ -235,17 +275,18 @@ fn fresh_segment(shared: &Shared, after: u64) -> Result<Arc<Segment>, QueueError
     let free = shared.collector.take_free(shared)?;
     let number = shared.last_number.fetch_add(1, Ordering::SeqCst) + 1;
     let nonce = fresh_nonce()?;
-    let header = SegmentHeader { spool: shared.spool, number, nonce, after, state: SegmentState::Used };
-    free.file.write_at(&header.encode(), 0)?;
-    let segment = Arc::new(Segment {
+    let segment = Segment {
         number,
         nonce,
         after,
         file: free.file,
         name: free.name,
         sealed: Mutex::new(None),
-        pin: Arc::new(()),
-    });
+        pin: Pin::default(),
+    };
+    let header = segment.header(shared.spool, OPEN_END, SegmentState::Used);
+    segment.file.write_at(&header.encode(), 0)?;
+    let segment = Arc::new(segment);
     shared.segments.lock().insert(number, segment.clone());
     Ok(segment)
 }

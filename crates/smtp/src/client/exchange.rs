@@ -207,7 +207,7 @@ impl Exchange {
         }
     }
 
-    fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         match self.awaited {
             Awaited::Rset | Awaited::Mail => Stage::Mail,
             Awaited::Rcpt(_) => Stage::Rcpt,

@@ -44,6 +44,14 @@ pub enum Error {
         /// The newest version that this program knows.
         known: i64,
     },
+    /// The file cannot be made.
+    #[error("the message log {} cannot be made: {source}", path.display())]
+    Unmakeable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The file cannot be opened, read or written now.
     #[error("the message log {}: {source}", path.display())]
     Sql {

@@ -1,6 +1,6 @@
 //! The tables of the message log, and the checks on opening a file.
 
-use std::{path::Path, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -83,17 +83,23 @@ const TABLES: &str = "
     CREATE TABLE position (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         spool BLOB NOT NULL,
-        segment INTEGER NOT NULL,
-        offset INTEGER NOT NULL,
         sequence INTEGER NOT NULL
     );
 ";
 
 /// Opens the log for writing; a new file gets the tables.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection> {
+    make_private(path)?;
     let connection = Connection::open(path).map_err(|e| Error::at(path, e))?;
     prepare(path, &connection)?;
     Ok(connection)
+}
+
+/// Makes the file, unless it is there, so that only its owner can read it; what SQLite makes beside it follows suit.
+fn make_private(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(|source| Error::Unmakeable { path: path.to_owned(), source })
 }
 
 /// Opens the log for reading only; it must be there.

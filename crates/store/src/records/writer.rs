@@ -16,10 +16,6 @@ const ROWS: usize = 10;
 pub struct Position {
     /// The spool that was read.
     pub spool: u128,
-    /// Its segment.
-    pub segment: u64,
-    /// The byte in the segment at which to read on.
-    pub offset: u64,
     /// The sequence number of the last frame that was read.
     pub sequence: u64,
 }
@@ -72,12 +68,10 @@ impl Records {
     /// The log cannot be read.
     pub fn position(&self) -> Result<Option<Position>> {
         self.connection
-            .query_row("SELECT spool, segment, offset, sequence FROM position", [], |row| {
+            .query_row("SELECT spool, sequence FROM position", [], |row| {
                 Ok(Position {
                     spool: u128::from_be_bytes(row.get(0)?),
-                    segment: row.get::<_, i64>(1)?.cast_unsigned(),
-                    offset: row.get::<_, i64>(2)?.cast_unsigned(),
-                    sequence: row.get::<_, i64>(3)?.cast_unsigned(),
+                    sequence: row.get::<_, i64>(1)?.cast_unsigned(),
                 })
             })
             .optional()
@@ -112,15 +106,8 @@ impl Records {
             insert_rows(&transaction, &mut self.names, &self.insert_row, row)?;
         }
         transaction
-            .prepare_cached(
-                "REPLACE INTO position (one, spool, segment, offset, sequence) VALUES (1, ?, ?, ?, ?)",
-            )?
-            .execute((
-                position.spool.to_be_bytes(),
-                position.segment.cast_signed(),
-                position.offset.cast_signed(),
-                position.sequence.cast_signed(),
-            ))?;
+            .prepare_cached("REPLACE INTO position (one, spool, sequence) VALUES (1, ?, ?)")?
+            .execute((position.spool.to_be_bytes(), position.sequence.cast_signed()))?;
         transaction.commit()
     }
 }

@@ -122,6 +122,7 @@ pub(super) fn details(record: &LogRecord) -> String {
     let remote = match (conclusion.remote_host.as_str(), conclusion.remote_address.as_str()) {
         ("", address) => address.to_owned(),
         (host, "") => host.to_owned(),
+        (host, address) if host == address => host.to_owned(),
         (host, address) => format!("{host} ({address})"),
     };
     let next = conclusion.next_attempt.map(|at| format!("next try {}", output::time(at)));

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::HostName;
+use crate::HostName;
 
 /// Which domains: `example.com` alone, `*.example.com` for all below it, `*` for all.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

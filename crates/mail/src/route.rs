@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DomainPattern, NextHop};
+use base::{DomainPattern, NextHop};
 
 /// The mail of some domains goes to one next hop: `DOMAIN=HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

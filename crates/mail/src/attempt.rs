@@ -1,0 +1,286 @@
+//! An attempt: a burst of works over one connection, and what came of each.
+//!
+//! It sees neither queue nor settings nor resolver. What it needs from the works' home it asks through [`Home`]: the bodies, the
+//! leave to pass the point of no return, and an ear for the outcomes as they come. So it can run on any node.
+
+use base::{Clock, Timestamp};
+use queue::{BodySource, Chunk, LeaseOver, QueueError, Recipients};
+use smtp::client::{
+    Event, RecipientResult, Stage, Transaction,
+    stuff::{END_OF_DATA, Stuffer},
+};
+
+use crate::{
+    Counters, Timeouts,
+    burst::{Burst, Item, Tried, TriedRecipient, Trouble},
+    connection::{Age, Connection, Failure, Kept},
+    envelope::Dots,
+};
+
+/// Where the works of a burst live.
+pub(crate) trait Home: Send {
+    /// The body of an item.
+    fn body(&self, item: usize) -> BodySource;
+    /// Asks to pass the point of no return; returns the recipients that have not ended by now.
+    fn commit(&mut self, item: usize) -> impl Future<Output = Result<Recipients, LeaseOver>> + Send;
+    /// Hears what came of an item. An item that is never told of was not attempted.
+    fn tell(&mut self, item: usize, tried: Tried) -> impl Future<Output = ()> + Send;
+}
+
+/// What an attempt needs of the node it runs on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tools<'a> {
+    pub(crate) kept: &'a Kept,
+    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) counters: &'a Counters,
+    pub(crate) clock: &'a Clock,
+}
+
+/// Attempts all items of a burst.
+pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) {
+    let mut kept = tools.kept.take(&burst.hop);
+    loop {
+        let opened = match kept.take() {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&burst.hop, tools.timeouts, tools.counters).await,
+        };
+        let connection = match opened {
+            Ok(connection) => connection,
+            Err(failure) => return tell_all(burst, home, tools.clock, &failure).await,
+        };
+        let mut attempt = Attempt::new(burst, connection, tools);
+        match attempt.run(home).await {
+            Ok(()) => {
+                if attempt.connection.client.is_idle() {
+                    tools.kept.put(&burst.hop, attempt.connection);
+                }
+                return;
+            }
+            // The host closed it while nobody used it: that is no attempt.
+            Err(Stop::Failed(_)) if attempt.connection.age == Age::Kept => {}
+            Err(Stop::Failed(failure)) => return attempt.tell_unfinished(home, &failure).await,
+            Err(Stop::Damaged(at, text)) => {
+                let failure = attempt.failure(Trouble::Damaged, text);
+                let item = &burst.items[at];
+                return home.tell(at, broken(item, tools.clock.now(), &failure, Stage::Data)).await;
+            }
+            // What was told is told; nothing else of the burst has passed the point of no return.
+            Err(Stop::LeaseOver) => return,
+        }
+    }
+}
+
+async fn tell_all<H: Home>(burst: &Burst, home: &mut H, clock: &Clock, failure: &Failure) {
+    for (at, item) in burst.items.iter().enumerate() {
+        home.tell(at, broken(item, clock.now(), failure, failure.stage)).await;
+    }
+}
+
+/// One connection's worth of an attempt.
+#[derive(Debug)]
+struct Attempt<'a> {
+    burst: &'a Burst,
+    connection: Connection,
+    tools: Tools<'a>,
+    /// Items that have not come to their end.
+    open: usize,
+    greeted: Greeted,
+    /// Whether the connection has brought something to its end before, in this burst or an earlier one.
+    served: Served,
+}
+
+/// Whether the host has said hello, so that it can be held against an item if it breaks off now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Greeted {
+    No,
+    Yes,
+}
+
+/// Whether a connection has brought something to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    No,
+    Yes,
+}
+
+/// Why an attempt stops early.
+#[derive(Debug)]
+enum Stop {
+    Failed(Failure),
+    /// Our own copy of an item is damaged, and SMTP knows no way to take back what was sent of it.
+    Damaged(usize, String),
+    /// The home refuses to pass the point of no return, and SMTP knows no way to take a text back.
+    LeaseOver,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl<'a> Attempt<'a> {
+    fn new(burst: &'a Burst, mut connection: Connection, tools: Tools<'a>) -> Self {
+        for (token, item) in (0..).zip(&burst.items) {
+            connection.client.start(Transaction {
+                token,
+                sender: item.sender.clone(),
+                recipients: item.recipients.iter().map(|(_, address)| address.clone()).collect(),
+                size: item.size,
+                needs: item.needs,
+            });
+        }
+        let greeted = if connection.age == Age::Kept { Greeted::Yes } else { Greeted::No };
+        let served = if connection.age == Age::Kept { Served::Yes } else { Served::No };
+        Self { burst, connection, tools, open: burst.items.len(), greeted, served }
+    }
+
+    async fn run<H: Home>(&mut self, home: &mut H) -> Result<(), Stop> {
+        while self.open > 0 {
+            let patience = self.patience();
+            match self.connection.next(patience).await? {
+                Event::NeedInput => {}
+                Event::Ready(_) => self.greeted = Greeted::Yes,
+                Event::SendBody { token } => self.send_body(token as usize, home).await?,
+                Event::Done { token, results } => {
+                    self.open -= 1;
+                    if self.served == Served::Yes && results.iter().all(is_full) {
+                        // The host has taken as many on this connection as it likes: another will do for this item.
+                        continue;
+                    }
+                    self.served = Served::Yes;
+                    self.tell(token as usize, &results, home).await;
+                }
+                Event::Closed(reply) => {
+                    let text =
+                        reply.map_or_else(|| "the session was closed".into(), |reply| reply.to_string());
+                    return Err(self.failure(Trouble::Lost, text).into());
+                }
+                Event::Broken(error) => {
+                    return Err(self.failure(Trouble::Protocol, error.to_string()).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to wait for the host, by what is due next.
+    fn patience(&self) -> std::time::Duration {
+        let timeouts = self.tools.timeouts;
+        match self.connection.client.stage() {
+            Stage::Hello => timeouts.greeting,
+            Stage::Mail | Stage::Rcpt | Stage::Data => timeouts.command,
+            Stage::Dot => timeouts.dot,
+        }
+    }
+
+    async fn send_body<H: Home>(&mut self, at: usize, home: &mut H) -> Result<(), Stop> {
+        let item = &self.burst.items[at];
+        let patience = self.tools.timeouts.data;
+        let mut reader = home.body(at).read();
+        let mut stuffer = Stuffer::new();
+        loop {
+            let chunk = reader.next().await.map_err(|error| self.unreadable(at, &error))?;
+            match (chunk, item.dots) {
+                (Chunk::More(text), Dots::None) => {
+                    self.connection.send(&[&text], patience).await?;
+                }
+                (Chunk::More(text), Dots::Some) => {
+                    let pieces: Vec<&[u8]> = stuffer.stuff(&text).collect();
+                    self.connection.send(&pieces, patience).await?;
+                }
+                (Chunk::Last(text), dots) => {
+                    self.commit(at, home).await?;
+                    self.connection.client.body_sent();
+                    let pieces = match dots {
+                        // Every text was stored with its last line ended.
+                        Dots::None => vec![&text[..], END_OF_DATA],
+                        Dots::Some => {
+                            let mut pieces: Vec<&[u8]> = stuffer.stuff(&text).collect();
+                            pieces.push(stuffer.end());
+                            pieces
+                        }
+                    };
+                    return Ok(self.connection.send(&pieces, patience).await?);
+                }
+            }
+        }
+    }
+
+    async fn commit<H: Home>(&mut self, at: usize, home: &mut H) -> Result<(), Stop> {
+        let remaining = home.commit(at).await.map_err(|LeaseOver| Stop::LeaseOver)?;
+        let numbers = self.burst.items[at].recipients.iter().map(|(number, _)| *number);
+        // If somebody else has delivered to one of them meanwhile, this text would be his second.
+        if numbers.into_iter().all(|number| remaining.contains(number)) {
+            Ok(())
+        } else {
+            Err(Stop::LeaseOver)
+        }
+    }
+
+    async fn tell<H: Home>(&self, at: usize, results: &[RecipientResult], home: &mut H) {
+        let item = &self.burst.items[at];
+        let results = item.recipients.iter().zip(results).map(|((number, _), result)| {
+            let tried = match result.clone() {
+                RecipientResult::Reply { stage, reply } => TriedRecipient::Reply { stage, reply },
+                RecipientResult::Unsupported(missing) => TriedRecipient::Unsupported(missing),
+                RecipientResult::TooBig(limit) => TriedRecipient::TooBig(limit),
+            };
+            (*number, tried)
+        });
+        let tried = Tried {
+            at: self.tools.clock.now(),
+            address: Some(self.connection.address),
+            results: results.collect(),
+        };
+        home.tell(at, tried).await;
+    }
+
+    /// The connection has failed: tells of every item that has not come to its end how far it was.
+    ///
+    /// Those that had not begun on a connection that worked are not told of: another will do for them.
+    async fn tell_unfinished<H: Home>(&mut self, home: &mut H, failure: &Failure) {
+        for unfinished in self.connection.client.unfinished() {
+            if unfinished.stage == Stage::Hello && self.greeted == Greeted::Yes {
+                continue;
+            }
+            let at = unfinished.token as usize;
+            let item = &self.burst.items[at];
+            let mut tried = broken(item, self.tools.clock.now(), failure, unfinished.stage);
+            for (place, settled) in unfinished.results.into_iter().enumerate() {
+                if let (Some(RecipientResult::Reply { stage, reply }), Some((_, result))) =
+                    (settled, tried.results.get_mut(place))
+                {
+                    *result = TriedRecipient::Reply { stage, reply };
+                }
+            }
+            home.tell(at, tried).await;
+        }
+    }
+
+    fn failure(&self, trouble: Trouble, text: String) -> Failure {
+        Failure { stage: Stage::Hello, trouble, text, address: Some(self.connection.address) }
+    }
+
+    fn unreadable(&self, at: usize, error: &QueueError) -> Stop {
+        let text = format!("our own copy cannot be read: {error}");
+        match error {
+            QueueError::Damaged(_) => Stop::Damaged(at, text),
+            _ => self.failure(Trouble::Lost, text).into(),
+        }
+    }
+}
+
+/// Whether the host ended the session before the message had begun.
+fn is_full(result: &RecipientResult) -> bool {
+    matches!(result, RecipientResult::Reply { stage: Stage::Mail, reply } if reply.code == 421)
+}
+
+fn broken(item: &Item, at: Timestamp, failure: &Failure, stage: Stage) -> Tried {
+    let result = TriedRecipient::Broken { stage, trouble: failure.trouble, text: failure.text.clone() };
+    Tried {
+        at,
+        address: failure.address,
+        results: item.recipients.iter().map(|(number, _)| (*number, result.clone())).collect(),
+    }
+}

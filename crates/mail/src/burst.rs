@@ -1,0 +1,83 @@
+//! What an attempt is given, and what it tells: plain values, so that it can run on another node.
+
+use std::net::SocketAddr;
+
+use base::{Timestamp, WorkId};
+use serde::{Deserialize, Serialize};
+use smtp::{
+    Address, Needs, Reply, ReversePath,
+    client::{Missing, Stage},
+};
+
+use crate::envelope::Dots;
+
+/// Most works that go over one connection in one go.
+pub(crate) const BURST: usize = 20;
+
+/// Works that may start now, for one next hop, over one connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Burst {
+    pub(crate) hop: Hop,
+    pub(crate) items: Vec<Item>,
+}
+
+/// A next hop, resolved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Hop {
+    /// Its name with its port, as it was set up.
+    pub(crate) name: String,
+    /// To be tried in this order.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Our name in EHLO.
+    pub(crate) ehlo: String,
+}
+
+/// One work of a burst; the attempt calls it by its place in the burst.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Item {
+    pub(crate) work: WorkId,
+    pub(crate) sender: ReversePath,
+    /// The recipients that have not ended, by their numbers.
+    pub(crate) recipients: Vec<(u8, Address)>,
+    pub(crate) size: u64,
+    pub(crate) dots: Dots,
+    pub(crate) needs: Needs,
+}
+
+/// What an attempt tells of one work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tried {
+    pub(crate) at: Timestamp,
+    /// The address that was spoken to.
+    pub(crate) address: Option<SocketAddr>,
+    /// One for each of the item's recipients, by their numbers.
+    pub(crate) results: Vec<(u8, TriedRecipient)>,
+}
+
+/// What an attempt tells of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TriedRecipient {
+    /// The next hop said so.
+    Reply { stage: Stage, reply: Reply },
+    /// The next hop cannot carry the message.
+    Unsupported(Missing),
+    /// The next hop takes no message of this size, but this many bytes.
+    TooBig(u64),
+    /// It broke off.
+    Broken { stage: Stage, trouble: Trouble, text: String },
+}
+
+/// How an attempt broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Trouble {
+    /// There was no connection.
+    Connect,
+    /// The next hop kept silent.
+    Timeout,
+    /// The connection was lost.
+    Lost,
+    /// The next hop did not keep to the protocol.
+    Protocol,
+    /// Our own copy of the message is not what was stored.
+    Damaged,
+}

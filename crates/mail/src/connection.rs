@@ -1,0 +1,213 @@
+//! Connections to next hops: opened, driven, and kept for the next burst.
+
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use smtp::client::{Client, Config, Event, Stage};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{
+    Counters, Timeouts,
+    burst::{Hop, Trouble},
+};
+
+/// How long a connection is kept that nobody uses: shorter than any host would.
+const KEPT_FOR: Duration = Duration::from_secs(5);
+/// How long to wait for the reply to our goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Most bytes of replies that are read at once.
+const READ: usize = 4 << 10;
+
+/// A connection, past its greeting.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    pub(crate) client: Client,
+    pub(crate) address: SocketAddr,
+    pub(crate) age: Age,
+    /// What was read and not taken yet.
+    input: Vec<u8>,
+    taken: usize,
+}
+
+/// Whether a connection has served before, so that it may have been closed meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    Fresh,
+    Kept,
+}
+
+/// Why a connection came to nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) stage: Stage,
+    pub(crate) trouble: Trouble,
+    pub(crate) text: String,
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Connection {
+    /// Opens a connection to the first of the hop's addresses that answers.
+    pub(crate) async fn open(hop: &Hop, timeouts: &Timeouts, counters: &Counters) -> Result<Self, Failure> {
+        let mut failure = Failure::connect(None, format!("{} has no address", hop.name));
+        for address in &hop.addresses {
+            match timeout(timeouts.connect, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    counters.connects.add(1);
+                    // Without it small writes would wait for company; a socket that refuses is broken anyhow.
+                    let _ = stream.set_nodelay(true);
+                    let client = Client::new(Config { ehlo_name: hop.ehlo.clone() });
+                    return Ok(Self {
+                        stream,
+                        client,
+                        address: *address,
+                        age: Age::Fresh,
+                        input: Vec::with_capacity(READ),
+                        taken: 0,
+                    });
+                }
+                Ok(Err(error)) => {
+                    failure = Failure::connect(Some(*address), format!("{address}: {}", plain(&error)))
+                }
+                Err(_) => {
+                    failure = Failure::connect(
+                        Some(*address),
+                        format!("{address}: no answer within {} s", timeouts.connect.as_secs()),
+                    );
+                }
+            }
+            counters.connect_failures.add(1);
+        }
+        Err(failure)
+    }
+
+    /// The next thing that the host says; what is to be sent goes out before.
+    pub(crate) async fn next(&mut self, patience: Duration) -> Result<Event, Failure> {
+        loop {
+            let mut input = &self.input[self.taken..];
+            let event = self.client.advance(&mut input);
+            self.taken = self.input.len() - input.len();
+            if event != Event::NeedInput {
+                return Ok(event);
+            }
+            self.send(&[], patience).await?;
+            self.input.clear();
+            self.taken = 0;
+            match timeout(patience, self.stream.read_buf(&mut self.input)).await {
+                Ok(Ok(0)) => return Err(self.failure(Trouble::Lost, "the connection was closed".into())),
+                Ok(Ok(_)) => self.age = Age::Fresh,
+                Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
+                Err(_) => {
+                    let text = format!("no reply within {} s", patience.as_secs());
+                    return Err(self.failure(Trouble::Timeout, text));
+                }
+            }
+        }
+    }
+
+    /// Sends pieces of a text, and behind them what the client has to say.
+    pub(crate) async fn send(&mut self, pieces: &[&[u8]], patience: Duration) -> Result<(), Failure> {
+        let output = std::mem::take(self.client.output());
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        slices.push(IoSlice::new(&output));
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match timeout(patience, self.stream.write_vectored(rest)).await {
+                Ok(Ok(0)) => return Err(self.failure(Trouble::Lost, "the connection was closed".into())),
+                Ok(Ok(written)) => IoSlice::advance_slices(&mut rest, written),
+                Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
+                Err(_) => {
+                    let text = format!("nothing was taken within {} s", patience.as_secs());
+                    return Err(self.failure(Trouble::Timeout, text));
+                }
+            }
+        }
+        let mut output = output;
+        output.clear();
+        *self.client.output() = output;
+        Ok(())
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn quit(mut self) {
+        self.client.quit();
+        // Whatever it answers, we are through.
+        let _ = timeout(GOODBYE, self.next(GOODBYE)).await;
+    }
+
+    fn failure(&self, trouble: Trouble, text: String) -> Failure {
+        Failure { stage: Stage::Hello, trouble, text, address: Some(self.address) }
+    }
+
+    /// Whether the host has closed it, or said something, while nobody listened.
+    fn is_stale(&self) -> bool {
+        let mut byte = [0];
+        !matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// An error of the system in its words alone.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
+impl Failure {
+    fn connect(address: Option<SocketAddr>, text: String) -> Self {
+        Self { stage: Stage::Hello, trouble: Trouble::Connect, text, address }
+    }
+}
+
+/// Connections that are kept for the next burst, by the hop's name.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Mutex<HashMap<String, Vec<(Connection, Instant)>>>);
+
+impl Kept {
+    /// The connection to this hop that was used last.
+    pub(crate) fn take(&self, hop: &Hop) -> Option<Connection> {
+        let mut all = self.0.lock();
+        let kept = all.get_mut(&hop.name)?;
+        let found = std::iter::from_fn(|| kept.pop())
+            .find(|(connection, _)| hop.addresses.contains(&connection.address) && !connection.is_stale());
+        if kept.is_empty() {
+            all.remove(&hop.name);
+        }
+        found.map(|(connection, _)| connection)
+    }
+
+    /// Keeps a connection on which nothing is under way.
+    pub(crate) fn put(&self, hop: &Hop, connection: Connection) {
+        let connection = Connection { age: Age::Kept, ..connection };
+        self.0.lock().entry(hop.name.clone()).or_default().push((connection, Instant::now()));
+    }
+
+    /// Ends those that nobody used for a while; all of them with no patience.
+    pub(crate) fn sweep(self: &Arc<Self>, kept_for: Option<Duration>) -> Vec<tokio::task::JoinHandle<()>> {
+        let patience = kept_for.unwrap_or(KEPT_FOR);
+        let mut old = Vec::new();
+        self.0.lock().retain(|_, kept| {
+            let fresh = kept.iter().position(|(_, since)| since.elapsed() < patience).unwrap_or(kept.len());
+            old.extend(kept.drain(..fresh).map(|(connection, _)| connection));
+            !kept.is_empty()
+        });
+        old.into_iter().map(|connection| tokio::spawn(connection.quit())).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().values().map(Vec::len).sum()
+    }
+}

@@ -1,0 +1,267 @@
+//! The gateway: the mail trade of one node, put together, started and stopped.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use base::{Clock, MessageId, Shutdown, WorkId};
+use queue::{Holder, Kind, Position, Queue, QueueError, Scope, WorkInfo};
+use smtp::{Address, server::Config as ServerConfig};
+use store::records::{self, Records};
+use tokio::net::TcpListener;
+
+use crate::{
+    Config, Counters, MessageHeader, Submission, SubmissionError, WorkState,
+    bounce::Bounces,
+    budget::Budget,
+    connection::Kept,
+    delivery::Delivery,
+    dispatcher,
+    envelope::{Detail, WordsError, decode},
+    intake::Intake,
+    listener,
+    log::{self, Progress},
+    registry::Registry,
+    session,
+};
+
+/// How often silent sessions and unused connections are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long sessions that were asked to end may take.
+const SESSIONS_END: Duration = Duration::from_secs(5);
+/// How long attempts that were aborted may take to say so.
+const ABORTED: Duration = Duration::from_millis(100);
+
+/// The mail trade of a node, running.
+#[derive(Debug)]
+pub struct Gateway {
+    intake: Arc<Intake>,
+    kept: Arc<Kept>,
+    registry: Arc<Registry>,
+    progress: Arc<Progress>,
+    /// Stops what takes mail in, and then what sends it out.
+    doors: Shutdown,
+    dispatch: Shutdown,
+    projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The message log cannot be used.
+    #[error(transparent)]
+    Records(#[from] records::Error),
+    /// The queue cannot be read.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A thread could not be had.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A work that waits, with what mail knows of it.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// What the queue knows.
+    pub info: WorkInfo,
+    /// The words of its message.
+    pub header: MessageHeader,
+    /// Its recipients that have not ended.
+    pub recipients: Vec<Address>,
+    /// What its latest attempt came to.
+    pub state: WorkState,
+}
+
+impl Gateway {
+    /// Starts the gateway: the log first, then what sends, then the doors, which are `listeners`.
+    ///
+    /// # Errors
+    /// If the message log or a thread cannot be had; then nothing was started.
+    pub fn start(
+        config: Config,
+        listeners: Vec<TcpListener>,
+        queue: &Queue,
+        log: &Path,
+        clock: Clock,
+        shutdown: &Shutdown,
+    ) -> Result<Arc<Self>, GatewayError> {
+        let config = Arc::new(config);
+        let counters = Arc::new(Counters::default());
+        let progress = Arc::new(Progress::default());
+        let projector = start_projector(queue, log.to_owned(), progress.clone())?;
+        let intake = Arc::new(Intake {
+            config: config.clone(),
+            queue: queue.clone(),
+            clock: clock.clone(),
+            counters: counters.clone(),
+        });
+        let registry = Registry::new(config.limits.sessions, config.limits.sessions_per_client);
+        let gateway = Arc::new(Self {
+            intake: intake.clone(),
+            kept: Arc::new(Kept::default()),
+            registry,
+            progress,
+            doors: shutdown.child(),
+            dispatch: shutdown.child(),
+            projector: parking_lot::Mutex::new(Some(projector)),
+        });
+        let delivery = Arc::new(Delivery {
+            config,
+            queue: queue.clone(),
+            clock: clock.clone(),
+            counters,
+            kept: gateway.kept.clone(),
+            bounces: Bounces { intake, clock },
+            holder: Holder(fastrand::u128(1..)),
+        });
+        tokio::spawn(dispatcher::run(delivery, gateway.dispatch.clone()));
+        gateway.open_doors(listeners);
+        Ok(gateway)
+    }
+
+    fn open_doors(&self, listeners: Vec<TcpListener>) {
+        let config = &self.intake.config;
+        let server = ServerConfig {
+            limits: config.limits.session.clone(),
+            ..ServerConfig::new(config.hostname.as_str())
+        };
+        let shared = Arc::new(session::Shared {
+            intake: self.intake.clone(),
+            server: Arc::new(server),
+            budget: Budget::new(config.limits.receive_memory.len()),
+        });
+        for socket in listeners {
+            tokio::spawn(listener::listen(socket, shared.clone(), self.registry.clone(), self.doors.clone()));
+        }
+        let (registry, kept) = (self.registry.clone(), self.kept.clone());
+        let (doors, idle) = (self.doors.clone(), config.limits.idle);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP);
+            while !doors.is_stopping() {
+                ticks.tick().await;
+                registry.sweep(idle);
+                drop(kept.sweep(None));
+            }
+        });
+    }
+
+    /// Stops: no more sessions, then no more deliveries, those under way ended or given up after `grace`.
+    pub async fn stop(&self, grace: Duration) {
+        self.doors.stop();
+        self.registry.stop();
+        if self.doors.ended("session", SESSIONS_END).await.is_err() {
+            self.registry.cut();
+        }
+        self.dispatch.stop();
+        if let Err(running) = self.dispatch.ended("delivery", grace).await {
+            tracing::warn!(running, "deliveries are given up; they are tried again after the next start");
+        }
+        let goodbyes = self.kept.sweep(Some(Duration::ZERO));
+        let patience = tokio::time::sleep(ABORTED);
+        tokio::pin!(patience);
+        for goodbye in goodbyes {
+            tokio::select! {
+                _ = goodbye => {}
+                () = &mut patience => break,
+            }
+        }
+    }
+
+    /// Waits until everything that the closed queue told is in the message log.
+    pub async fn log_is_written(&self) {
+        let projector = self.projector.lock().take();
+        if let Some(projector) = projector
+            && let Ok(Err(_)) = tokio::task::spawn_blocking(move || projector.join()).await
+        {
+            tracing::error!("the projector of the message log panicked");
+        }
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.intake.counters
+    }
+
+    /// Sessions that are open.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Connections that are kept for the next message.
+    #[must_use]
+    pub fn kept_connections(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Deliveries under way.
+    #[must_use]
+    pub fn deliveries(&self) -> usize {
+        self.dispatch.running().iter().find(|(label, _)| *label == "delivery").map_or(0, |(_, count)| *count)
+    }
+
+    /// Tales that are not in the message log yet.
+    #[must_use]
+    pub fn log_behind(&self) -> u64 {
+        self.progress.behind.load(Ordering::Relaxed)
+    }
+
+    /// Takes a message in that did not come by SMTP.
+    ///
+    /// # Errors
+    /// If it breaks a rule or cannot be stored.
+    pub async fn submit(&self, submission: Submission) -> Result<MessageId, SubmissionError> {
+        self.intake.submit(submission).await
+    }
+
+    /// What the queue knows of all works of mail that wait, in no order.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<WorkInfo> {
+        let queue = &self.intake.queue;
+        queue.find(&Scope::All(Kind::Mail)).into_iter().filter_map(|work| queue.info(work)).collect()
+    }
+
+    /// What there is to know of a work, unless it has ended.
+    ///
+    /// # Errors
+    /// If its words cannot be read.
+    pub async fn inspect(&self, work: WorkId) -> Result<Option<Waiting>, QueueError> {
+        let queue = &self.intake.queue;
+        let (Some(info), Some(words)) = (queue.info(work), queue.words(work).await?) else { return Ok(None) };
+        let read = || -> Result<Waiting, WordsError> {
+            let detail: Detail = decode(&words.detail)?;
+            let numbered = (0u8..).zip(detail.recipients);
+            let remaining = numbered.filter(|(number, _)| info.remaining.contains(*number));
+            Ok(Waiting {
+                header: MessageHeader::read(&words.header)?,
+                recipients: remaining.map(|(_, address)| address).collect(),
+                state: WorkState::read(&words.state)?,
+                info: info.clone(),
+            })
+        };
+        read().map(Some).map_err(|error| QueueError::Damaged(error.to_string()))
+    }
+
+    /// The works of a message that have not ended.
+    #[must_use]
+    pub fn works_of(&self, message: MessageId) -> Vec<WorkId> {
+        self.intake.queue.find(&Scope::Message(message))
+    }
+}
+
+fn start_projector(
+    queue: &Queue,
+    log: PathBuf,
+    progress: Arc<Progress>,
+) -> Result<JoinHandle<()>, GatewayError> {
+    let records = Records::open(log)?;
+    let at = records.position()?.map(|at| Position { spool: at.spool, sequence: at.sequence });
+    let feed = queue.feed(at.unwrap_or_default())?;
+    let run = move || log::project(feed, records, &progress);
+    Ok(std::thread::Builder::new().name("message-log".into()).spawn(run)?)
+}

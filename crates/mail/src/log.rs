@@ -1,0 +1,247 @@
+//! The message log: what the queue tells, written as records.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use base::{MessageId, Timestamp, WorkId};
+use queue::{Epoch, Feed, Position, Tale, Told};
+use smtp::Address;
+use store::records::{self, Conclusion, Duplicate, Outcome, Reception, Record, Records, What};
+
+use crate::{
+    Source,
+    envelope::{Became, Detail, Header, RecordWords, Repeated, decode},
+};
+
+/// So many tales are waited for, so that a transaction holds some hundreds of records.
+const ENOUGH: usize = 400;
+/// Most tales of one transaction.
+const MOST: usize = 2000;
+/// Records are written after this time at the latest.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// What is written is made to survive a loss of power at least after so many tales.
+const DURABLE_AFTER: usize = 10_000;
+/// How long to wait before a log that cannot be written is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How the log stands.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) behind: AtomicU64,
+}
+
+/// Projects the feed into the records until the queue is closed and all is told.
+pub(crate) fn project(mut feed: Feed, mut records: Records, progress: &Arc<Progress>) {
+    let mut undurable = 0;
+    let mut confirmed = Position::default();
+    loop {
+        let closed = feed.is_closed();
+        let (tales, position) = match feed.next(ENOUGH, MOST, PATIENCE) {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "the spool cannot be read back for the message log");
+                return;
+            }
+        };
+        if !tales.is_empty() {
+            while let Err(error) = write(&mut records, &tales, position) {
+                tracing::error!(%error, "records cannot be written; it is tried again");
+                if feed.is_closed() {
+                    return;
+                }
+                std::thread::park_timeout(PAUSE);
+            }
+            undurable += tales.len();
+        }
+        progress.behind.store(feed.behind() as u64, Ordering::Relaxed);
+        let idle = tales.is_empty();
+        if undurable >= DURABLE_AFTER || (idle && position != confirmed) {
+            // What tells nothing moves the position too, or its segment would be kept for it.
+            let written = if idle { write(&mut records, &[], position) } else { Ok(()) };
+            match written.and_then(|()| records.make_durable()) {
+                Ok(()) => {
+                    feed.confirm(position);
+                    confirmed = position;
+                    undurable = 0;
+                }
+                Err(error) => tracing::warn!(%error, "records are written but not synced; it is tried again"),
+            }
+        }
+        if closed && idle {
+            return;
+        }
+    }
+}
+
+/// Writes what tales say.
+fn write(records: &mut Records, tales: &[Tale], position: Position) -> records::Result<()> {
+    let read: Vec<Read<'_>> = tales.iter().filter_map(|tale| Read::of(&tale.told)).collect();
+    let mut rows = Vec::with_capacity(read.len() * 2);
+    for one in &read {
+        one.rows(&mut rows);
+    }
+    records.write(&rows, records::Position { spool: position.spool, sequence: position.sequence })
+}
+
+/// A tale whose words were read.
+enum Read<'a> {
+    Published {
+        message: MessageId,
+        at: Timestamp,
+        header: Header,
+        client: String,
+        works: Vec<(u16, Vec<Address>)>,
+    },
+    Concluded {
+        work: WorkId,
+        epoch: Epoch,
+        at: Timestamp,
+        words: RecordWords<'a>,
+        address: AddressText,
+    },
+    Cancelled {
+        work: WorkId,
+        at: Timestamp,
+        numbers: Vec<u8>,
+    },
+}
+
+impl<'a> Read<'a> {
+    /// Words that cannot be read are said in the log of the node, and left out.
+    fn of(told: &'a Told) -> Option<Self> {
+        match told {
+            Told::Published { message, at, header, works, .. } => {
+                let header: Header = read(*message, header)?;
+                let works = works.iter().filter_map(|(index, _, detail)| {
+                    Some((*index, read::<Detail>(*message, detail)?.recipients))
+                });
+                let works = works.collect();
+                let client = header.client.map(|client| client.to_string()).unwrap_or_default();
+                Some(Self::Published { message: *message, at: *at, header, client, works })
+            }
+            Told::Concluded { work, epoch, at, record } => {
+                let words: RecordWords<'a> = read(work.message, record)?;
+                let address = AddressText::of(words.address);
+                Some(Self::Concluded { work: *work, epoch: *epoch, at: *at, words, address })
+            }
+            Told::Cancelled { work, at, remaining } => {
+                Some(Self::Cancelled { work: *work, at: *at, numbers: remaining.iter().collect() })
+            }
+        }
+    }
+
+    fn rows<'r>(&'r self, rows: &mut Vec<Record<&'r str>>) {
+        match self {
+            Self::Published { message, at, header, client, works } => {
+                for (index, recipients) in works {
+                    let work = WorkId { message: *message, index: *index };
+                    rows.extend((0u16..).zip(recipients).map(|(recipient, address)| Record {
+                        work,
+                        recipient,
+                        at: *at,
+                        node: header.node.as_str(),
+                        what: What::Reception(Reception {
+                            sender: header.sender.as_str(),
+                            recipient: address.as_str(),
+                            size: header.size,
+                            source: source(header.source),
+                            client,
+                            helo: &header.helo,
+                            protocol: &header.protocol,
+                        }),
+                    }));
+                }
+            }
+            Self::Concluded { work, epoch, at, words, address } => {
+                rows.extend(words.recipients.iter().map(|recipient| Record {
+                    work: *work,
+                    recipient: recipient.number.into(),
+                    at: *at,
+                    node: words.node,
+                    what: What::Conclusion(Conclusion {
+                        epoch: epoch.folded(),
+                        outcome: outcome(recipient.became),
+                        reason: recipient.reason,
+                        remote_host: words.host,
+                        remote_address: address.as_str(),
+                        reply: recipient.reply,
+                        attempt: words.attempt,
+                        delay: at.since(work.message.time()),
+                        duplicate: match words.repeated {
+                            Repeated::No => Duplicate::No,
+                            Repeated::Possibly => Duplicate::Possible,
+                        },
+                    }),
+                }));
+            }
+            Self::Cancelled { work, at, numbers } => {
+                rows.extend(numbers.iter().map(|number| Record {
+                    work: *work,
+                    recipient: (*number).into(),
+                    at: *at,
+                    node: "",
+                    what: What::Conclusion(Conclusion {
+                        epoch: 0,
+                        outcome: Outcome::Cancelled,
+                        reason: "by-hand",
+                        remote_host: "",
+                        remote_address: "",
+                        reply: "",
+                        attempt: 0,
+                        delay: at.since(work.message.time()),
+                        duplicate: Duplicate::No,
+                    }),
+                }));
+            }
+        }
+    }
+}
+
+/// An address as text, without room on the heap.
+struct AddressText {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl AddressText {
+    fn of(address: Option<SocketAddr>) -> Self {
+        let mut bytes = [0; 64];
+        let mut rest = &mut bytes[..];
+        // The longest address, of IPv6 with a scope, has 58 characters.
+        let written = address.is_none_or(|address| write!(rest, "{address}").is_ok());
+        let len = if written { 64 - rest.len() } else { 0 };
+        Self { bytes, len }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(message: MessageId, bytes: &'a [u8]) -> Option<T> {
+    decode(bytes).inspect_err(|error| tracing::error!(%message, %error, "not in the message log")).ok()
+}
+
+fn source(source: Source) -> records::Source {
+    match source {
+        Source::Smtp => records::Source::Smtp,
+        Source::Control => records::Source::Control,
+        Source::Dsn => records::Source::Dsn,
+    }
+}
+
+fn outcome(became: Became) -> Outcome {
+    match became {
+        Became::Delivered => Outcome::Delivered,
+        Became::Deferred { until } => Outcome::Deferred { until },
+        Became::Failed => Outcome::Failed,
+        Became::Expired => Outcome::Expired,
+    }
+}

@@ -1,0 +1,312 @@
+//! What follows from an attempt: the one place that decides what becomes of each recipient.
+
+use std::borrow::Cow;
+
+use base::{RetryPlan, Timestamp};
+use queue::{End, Reason, Recipients, Rest, WorkInfo};
+use smtp::{
+    EnhancedCode, Reply,
+    client::{Missing, Stage},
+};
+
+use crate::{
+    burst::{Tried, TriedRecipient, Trouble as Broke},
+    envelope::{Became, Remote, State, Trouble},
+};
+
+/// What becomes of the recipients of a work.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) at: Timestamp,
+    pub(crate) remote: Remote,
+    pub(crate) recipients: Vec<RecipientOutcome>,
+    pub(crate) rest: Rest,
+}
+
+/// What becomes of one recipient.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct RecipientOutcome {
+    pub(crate) number: u8,
+    pub(crate) became: Became,
+    /// Why, in a word.
+    pub(crate) reason: Cow<'static, str>,
+    /// What the next hop said, or what was wrong.
+    pub(crate) reply: Reply,
+    /// When it was tried last.
+    pub(crate) tried: Option<Timestamp>,
+}
+
+/// What follows from an attempt that came to `tried`.
+pub(crate) fn of_attempt(
+    info: &WorkInfo,
+    hop: &str,
+    tried: Tried,
+    retry: &RetryPlan,
+    spread: f64,
+) -> Outcome {
+    let at = tried.at;
+    let next = (at + retry.wait_after(info.attempts + 1, spread)).min(info.expires);
+    let rest = rest(&tried, next);
+    let recipients = tried.results.into_iter().map(|(number, result)| {
+        let (verdict, reason, reply) = judge(result);
+        let became = match verdict {
+            Verdict::Delivered => Became::Delivered,
+            Verdict::Failed => Became::Failed,
+            Verdict::NotNow if info.expires <= at => Became::Expired,
+            Verdict::NotNow => Became::Deferred { until: next },
+        };
+        RecipientOutcome { number, became, reason, reply, tried: Some(at) }
+    });
+    Outcome {
+        at,
+        remote: Remote { host: hop.into(), address: tried.address },
+        recipients: recipients.collect(),
+        rest,
+    }
+}
+
+/// What becomes of the recipients that an attempt did not end.
+fn rest(tried: &Tried, next: Timestamp) -> Rest {
+    let broke = |how: fn(Stage, Broke) -> bool| {
+        tried.results.iter().any(|(_, result)| {
+            matches!(result, TriedRecipient::Broken { stage, trouble, .. } if how(*stage, *trouble))
+        })
+    };
+    if broke(|_, trouble| trouble == Broke::Damaged) {
+        return Rest::Hold { reason: Reason::Damaged };
+    }
+    // Behind the final dot silence is no word: the next attempt may be the second delivery.
+    let reason = if broke(|stage, _| stage == Stage::Dot) { Reason::PossiblyDone } else { Reason::Deferred };
+    Rest::Retry { not_before: next, reason }
+}
+
+/// What follows when a work is too old to be tried again.
+pub(crate) fn of_expiry(info: &WorkInfo, state: State, now: Timestamp) -> Outcome {
+    let recipients = info.remaining.iter().map(|number| {
+        let last = state.waiting.iter().find(|(waiting, _)| *waiting == number).map(|(_, trouble)| trouble);
+        RecipientOutcome {
+            number,
+            became: Became::Expired,
+            reason: "expired".into(),
+            reply: last.map_or_else(
+                || Reply::new(450, (4, 4, 7), "it could not be delivered in time"),
+                |trouble| trouble.reply.clone(),
+            ),
+            tried: last.map(|trouble| trouble.at),
+        }
+    });
+    Outcome { at: now, recipients: recipients.collect(), remote: state.remote, rest: NOTHING_LEFT }
+}
+
+/// What follows when nothing says where a work is to go.
+pub(crate) fn of_no_route(
+    info: &WorkInfo,
+    domain: &str,
+    now: Timestamp,
+    retry: &RetryPlan,
+    spread: f64,
+) -> Outcome {
+    let result = TriedRecipient::Reply {
+        stage: Stage::Hello,
+        reply: Reply::new(451, (4, 4, 4), format!("no route to {domain} is set up on this node")),
+    };
+    let results = info.remaining.iter().map(|number| (number, result.clone())).collect();
+    let mut outcome = of_attempt(info, "", Tried { at: now, address: None, results }, retry, spread);
+    for recipient in &mut outcome.recipients {
+        recipient.reason = "no-route".into();
+    }
+    outcome
+}
+
+/// Never read: all recipients have ended.
+const NOTHING_LEFT: Rest = Rest::Hold { reason: Reason::Deferred };
+
+enum Verdict {
+    Delivered,
+    Failed,
+    NotNow,
+}
+
+fn judge(result: TriedRecipient) -> (Verdict, Cow<'static, str>, Reply) {
+    match result {
+        TriedRecipient::Reply { stage, reply } => {
+            if reply.is_positive() && stage == Stage::Dot {
+                return (Verdict::Delivered, "taken".into(), reply);
+            }
+            let verdict = if stage == Stage::Hello {
+                // A host that does not even greet says nothing of the message; another day it may.
+                Verdict::NotNow
+            } else if reply.is_permanent() {
+                Verdict::Failed
+            } else {
+                Verdict::NotNow
+            };
+            (verdict, stage_word(stage).into(), reply)
+        }
+        TriedRecipient::Unsupported(Missing::EightBitMime) => {
+            let text = "the next hop cannot carry 8-bit text (8BITMIME), which this message holds";
+            (Verdict::Failed, "needs-8bitmime".into(), Reply::new(554, (5, 6, 3), text))
+        }
+        TriedRecipient::Unsupported(Missing::SmtpUtf8) => {
+            let text = "the next hop cannot carry UTF-8 in addresses or header fields (SMTPUTF8), which this message needs";
+            (Verdict::Failed, "needs-smtputf8".into(), Reply::new(553, (5, 6, 7), text))
+        }
+        TriedRecipient::TooBig(limit) => {
+            let text = format!("the next hop takes messages of at most {limit} bytes");
+            (Verdict::Failed, "too-big".into(), Reply::new(552, (5, 3, 4), text))
+        }
+        TriedRecipient::Broken { stage, trouble, text } => {
+            let (word, status): (_, EnhancedCode) = match trouble {
+                Broke::Connect => ("connect", (4, 4, 1)),
+                Broke::Timeout => ("timeout", (4, 4, 2)),
+                Broke::Lost => ("lost", (4, 4, 2)),
+                Broke::Protocol => ("protocol", (4, 5, 0)),
+                Broke::Damaged => ("damaged", (4, 3, 0)),
+            };
+            let text =
+                if stage == Stage::Hello { text } else { format!("{text} (after {})", stage_word(stage)) };
+            (Verdict::NotNow, word.into(), Reply::new(451, status, text))
+        }
+    }
+}
+
+/// The command whose reply was the last word.
+fn stage_word(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Hello => "hello",
+        Stage::Mail => "mail",
+        Stage::Rcpt => "rcpt",
+        Stage::Data => "data",
+        Stage::Dot => "message",
+    }
+}
+
+impl Outcome {
+    /// How recipients ended, for the queue.
+    pub(crate) fn ends(&self) -> Vec<(End, Recipients)> {
+        let mut ends: Vec<(End, Recipients)> = Vec::new();
+        for recipient in &self.recipients {
+            let end = match recipient.became {
+                Became::Delivered => End::Done,
+                Became::Failed => End::Failed,
+                Became::Expired => End::Expired,
+                Became::Deferred { .. } => continue,
+            };
+            let one = Recipients::only(recipient.number);
+            match ends.iter_mut().find(|(other, _)| *other == end) {
+                Some((_, some)) => *some = some.with(one),
+                None => ends.push((end, one)),
+            }
+        }
+        ends
+    }
+
+    /// What is kept with the work until its next attempt.
+    pub(crate) fn state(&self) -> State {
+        let waiting =
+            self.recipients.iter().filter(|recipient| matches!(recipient.became, Became::Deferred { .. }));
+        State {
+            remote: self.remote.clone(),
+            waiting: waiting
+                .map(|recipient| {
+                    let trouble = Trouble {
+                        reason: recipient.reason.clone().into_owned(),
+                        reply: recipient.reply.clone(),
+                        at: self.at,
+                    };
+                    (recipient.number, trouble)
+                })
+                .collect(),
+        }
+    }
+
+    /// The recipients that the sender is to be told of.
+    pub(crate) fn to_report(&self) -> impl Iterator<Item = &RecipientOutcome> {
+        self.recipients
+            .iter()
+            .filter(|recipient| matches!(recipient.became, Became::Failed | Became::Expired))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base::{MessageId, WorkId};
+    use queue::{Kind, Status};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
+
+    fn info(expires: Timestamp) -> WorkInfo {
+        WorkInfo {
+            work: WorkId { message: MessageId::generate(NOW), index: 0 },
+            kind: Kind::Mail,
+            since: NOW,
+            lane: "example.com".into(),
+            account: "".into(),
+            priority: 5,
+            not_before: NOW,
+            expires,
+            attempts: 0,
+            remaining: Recipients::first(3),
+            status: Status::Waiting,
+            reason: Reason::New,
+            lease: None,
+        }
+    }
+
+    fn outcome(expires: Timestamp, results: Vec<TriedRecipient>) -> Outcome {
+        let results = (0..).zip(results).collect();
+        of_attempt(
+            &info(expires),
+            "mx:25",
+            Tried { at: NOW, address: None, results },
+            &RetryPlan::default(),
+            0.5,
+        )
+    }
+
+    fn reply(stage: Stage, code: u16) -> TriedRecipient {
+        TriedRecipient::Reply { stage, reply: Reply::plain(code, "said") }
+    }
+
+    #[test]
+    fn each_recipient_has_his_own_fate() {
+        let far = NOW + Duration::from_secs(86_400);
+        let outcome =
+            outcome(far, vec![reply(Stage::Dot, 250), reply(Stage::Rcpt, 550), reply(Stage::Rcpt, 450)]);
+        let next = NOW + Duration::from_secs(60);
+        let became: Vec<Became> = outcome.recipients.iter().map(|recipient| recipient.became).collect();
+        assert_eq!(became, [Became::Delivered, Became::Failed, Became::Deferred { until: next }]);
+        assert_eq!(outcome.ends(), [(End::Done, Recipients::only(0)), (End::Failed, Recipients::only(1))]);
+        assert_eq!(outcome.rest, Rest::Retry { not_before: next, reason: Reason::Deferred });
+        assert_eq!(outcome.state().waiting.len(), 1);
+        assert_eq!(outcome.to_report().map(|recipient| recipient.number).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn a_positive_reply_before_the_dot_delivers_nothing() {
+        let outcome = outcome(NOW + Duration::from_secs(99), vec![reply(Stage::Rcpt, 250)]);
+        assert!(outcome.ends().is_empty());
+    }
+
+    #[test]
+    fn what_is_too_old_expires_instead_of_waiting_again() {
+        let outcome = outcome(NOW, vec![reply(Stage::Rcpt, 450), reply(Stage::Dot, 250)]);
+        assert_eq!(outcome.ends(), [(End::Expired, Recipients::only(0)), (End::Done, Recipients::only(1))]);
+        let last = Trouble { reason: "rcpt".into(), reply: Reply::plain(450, "busy"), at: NOW };
+        let state = State { remote: Remote::default(), waiting: vec![(1, last)] };
+        let expired = of_expiry(&info(NOW), state, NOW);
+        assert_eq!(expired.recipients.len(), 3);
+        assert_eq!(expired.recipients[1].reply.text, "busy");
+    }
+
+    #[test]
+    fn the_last_wait_ends_at_the_expiry() {
+        let soon = NOW + Duration::from_secs(5);
+        let outcome = outcome(soon, vec![reply(Stage::Rcpt, 450)]);
+        assert_eq!(outcome.rest, Rest::Retry { not_before: soon, reason: Reason::Deferred });
+    }
+}

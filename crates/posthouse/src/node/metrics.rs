@@ -1,0 +1,112 @@
+//! The metrics, each with its text for operators (Prometheus exposition format 0.0.4).
+
+use std::fmt::Write as _;
+
+use mail::Gateway;
+use queue::Queue;
+
+/// A metric: name, kind, text, value.
+type Metric = (&'static str, Kind, &'static str, u64);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// All metrics as text.
+pub(super) fn text(gateway: &Gateway, queue: &Queue) -> String {
+    let mut text = String::with_capacity(4096);
+    for (name, kind, help, value) in mail(gateway).into_iter().chain(storage(gateway, queue)) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+    }
+    text
+}
+
+fn mail(gateway: &Gateway) -> Vec<Metric> {
+    use Kind::{Counter, Gauge};
+    let counters = gateway.counters();
+    vec![
+        ("posthouse_recipients_accepted_total", Counter, "Recipients accepted.", counters.accepted.now()),
+        (
+            "posthouse_recipients_delivered_total",
+            Counter,
+            "Recipients delivered to.",
+            counters.delivered.now(),
+        ),
+        (
+            "posthouse_recipients_deferred_total",
+            Counter,
+            "Recipients deferred, once for each attempt; rising fast: a next hop is in trouble.",
+            counters.deferred.now(),
+        ),
+        (
+            "posthouse_recipients_bounced_total",
+            Counter,
+            "Recipients that failed for good.",
+            counters.bounced.now(),
+        ),
+        (
+            "posthouse_recipients_expired_total",
+            Counter,
+            "Recipients too old to be tried again.",
+            counters.expired.now(),
+        ),
+        (
+            "posthouse_recipients_rejected_total",
+            Counter,
+            "Recipients refused at the door.",
+            counters.rejected.now(),
+        ),
+        ("posthouse_messages_accepted_total", Counter, "Messages accepted.", counters.messages.now()),
+        ("posthouse_sessions_total", Counter, "SMTP sessions taken in.", counters.sessions.now()),
+        (
+            "posthouse_sessions_turned_away_total",
+            Counter,
+            "SMTP sessions turned away because there were too many; rising: see limits.sessions.",
+            counters.turned_away.now(),
+        ),
+        ("posthouse_sessions", Gauge, "SMTP sessions open now.", gateway.sessions() as u64),
+        ("posthouse_connects_total", Counter, "Connections opened to next hops.", counters.connects.now()),
+        (
+            "posthouse_connect_failures_total",
+            Counter,
+            "Connections to next hops that could not be opened.",
+            counters.connect_failures.now(),
+        ),
+        (
+            "posthouse_connections_kept",
+            Gauge,
+            "Connections kept for the next message.",
+            gateway.kept_connections() as u64,
+        ),
+        ("posthouse_deliveries", Gauge, "Deliveries under way.", gateway.deliveries() as u64),
+    ]
+}
+
+fn storage(gateway: &Gateway, queue: &Queue) -> Vec<Metric> {
+    use Kind::Gauge;
+    let stats = queue.stats();
+    vec![
+        ("posthouse_queue_recipients", Gauge, "Recipients that have not ended.", stats.recipients as u64),
+        ("posthouse_queue_works", Gauge, "Works that have not ended.", stats.works as u64),
+        ("posthouse_spool_segments", Gauge, "Segments of the spool in use.", stats.segments as u64),
+        ("posthouse_spool_bytes", Gauge, "Bytes of the spool on disk.", stats.disk_bytes),
+        (
+            "posthouse_spool_damaged",
+            Gauge,
+            "Places of the spool found damaged; above 0: see the node's log.",
+            stats.damaged as u64,
+        ),
+        (
+            "posthouse_log_behind",
+            Gauge,
+            "Conclusions that are not in the message log yet.",
+            gateway.log_behind(),
+        ),
+    ]
+}

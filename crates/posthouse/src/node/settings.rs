@@ -1,0 +1,45 @@
+//! From the configuration to what the mail trade is set up with.
+
+use crate::config::Config;
+
+/// The mail trade's part of the configuration.
+pub(super) fn mail(config: &Config) -> mail::Config {
+    let limits = &config.limits;
+    let delivery = &config.delivery;
+    let timeout = &delivery.timeout;
+    mail::Config {
+        node: config.name.as_str().to_owned(),
+        hostname: config.smtp.hostname.clone(),
+        relay: mail::Relay { from: config.relay.from.clone(), to: config.relay.to.clone() },
+        limits: mail::Limits {
+            session: smtp::server::Limits {
+                message: limits.message,
+                text_line: limits.text_line,
+                header: limits.header,
+                recipients: limits.recipients.size(),
+                hops: limits.hops.size(),
+                errors: limits.errors.size(),
+                ..smtp::server::Limits::default()
+            },
+            sessions: limits.sessions.size(),
+            sessions_per_client: limits.sessions_per_client.size(),
+            idle: limits.idle.0,
+            data_rate: limits.data_rate,
+            receive_memory: limits.receive_memory,
+        },
+        delivery: mail::Delivery {
+            smarthost: delivery.smarthost.clone(),
+            routes: delivery.route.clone(),
+            connections: delivery.connections.size(),
+            retry: delivery.retry.clone(),
+            expire: delivery.expire.0,
+            timeouts: mail::Timeouts {
+                connect: timeout.connect.0,
+                greeting: timeout.greeting.0,
+                command: timeout.command.0,
+                data: timeout.data.0,
+                dot: timeout.dot.0,
+            },
+        },
+    }
+}

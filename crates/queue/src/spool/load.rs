@@ -1,0 +1,149 @@
+//! Reading the words and the body of a work again.
+
+use std::{sync::Arc, time::Duration};
+
+use base::WorkId;
+use bytes::Bytes;
+
+use super::{
+    Shared,
+    recovery::reread,
+    scan::Damage,
+    segment::{Pin, Segment},
+};
+use crate::{
+    BodySource, Epoch, QueueError, Words, WorkInfo,
+    body::{BodyFolder, StoredBody, checksum},
+    index::Place,
+    ledger::{Content, Given},
+    memory::recent,
+    op::{BodyRef, Op},
+};
+
+/// Bodies up to this length are read with the words and proven whole at once; longer ones while they are read.
+const READ_AT_ONCE: u32 = 256 << 10;
+/// A work that the disk does not give now is tried again after this time.
+const UNREADABLE_FOR: Duration = Duration::from_secs(60);
+
+/// A work that was leased and loaded; given back if nobody takes it.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    shared: Arc<Shared>,
+    given: Option<(Epoch, WorkInfo, Words, BodySource)>,
+}
+
+impl Loaded {
+    /// Hands it to whoever leased it.
+    pub(super) fn take(mut self) -> Option<(Epoch, WorkInfo, Words, BodySource)> {
+        self.given.take()
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        if let Some((epoch, info, ..)) = self.given.take() {
+            self.shared.ledger.give_back(info.work, epoch);
+        }
+    }
+}
+
+/// Loads what was leased; what is damaged is set aside.
+pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
+    let work = given.info.work;
+    match shared.load(work, &given.content) {
+        Ok((words, body)) => {
+            let given = Some((given.epoch, given.info, words, body));
+            Some(Loaded { shared: shared.clone(), given })
+        }
+        Err(QueueError::Damaged(what)) => {
+            shared.set_aside(work, &what);
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%work, %error, "cannot be read now; it is tried again");
+            shared.ledger.put_off(work, given.epoch, shared.clock.now() + UNREADABLE_FOR);
+            None
+        }
+    }
+}
+
+impl Shared {
+    /// A work cannot go, because it is damaged: it waits, visibly, and is reported.
+    pub(super) fn set_aside(&self, work: WorkId, what: &str) {
+        tracing::error!(%work, "set aside, because it is damaged: {what}");
+        self.report(Damage { segment: 0, offset: 0, what: format!("work {work}: {what}") });
+        self.ledger.set_aside(work);
+    }
+
+    /// The words and the body of a work, from memory or from the disk.
+    pub(super) fn load(&self, work: WorkId, content: &Content) -> Result<(Words, BodySource), QueueError> {
+        self.load_from(work, content).or_else(|error| match self.ledger.content(work) {
+            // It was copied forward before it was leased, and its old place is in use again.
+            Some(now) if now.place() != content.place() => self.load_from(work, &now),
+            _ => Err(error),
+        })
+    }
+
+    fn load_from(&self, work: WorkId, content: &Content) -> Result<(Words, BodySource), QueueError> {
+        let (place, body, state) = match content {
+            Content::Recent(content) => {
+                return recent(content, work)
+                    .ok_or_else(|| QueueError::Damaged(format!("work {work} has no words")));
+            }
+            Content::Stored { message, body, state } => (*message, *body, *state),
+        };
+        let (segment, pin) = self.segment(place.segment)?;
+        let (publish, words, body_at) = reread(&segment, place, |op| match op {
+            Op::Publish(publish) if publish.message == work.message => Some(publish.clone()),
+            _ => None,
+        })?;
+        let words = publish.words(&words).of(work.index);
+        let mut words = words.ok_or_else(|| QueueError::Damaged(format!("work {work} has no words")))?;
+        if let Some(place) = state {
+            words.state = self.read_state(work, place)?;
+        }
+        Ok((words, self.body(work, body, &segment, pin, body_at)?))
+    }
+
+    fn body(
+        &self,
+        work: WorkId,
+        body: BodyRef,
+        segment: &Segment,
+        pin: Pin,
+        offset: u64,
+    ) -> Result<BodySource, QueueError> {
+        let stored = match body {
+            BodyRef::Empty => return Ok(BodySource::Memory(Bytes::new())),
+            BodyRef::Inline { len, crc } if len <= READ_AT_ONCE => {
+                let bytes = segment.file.read_exact_at(len as usize, offset)?;
+                if checksum(&bytes) != crc {
+                    return Err(QueueError::Damaged("the body is not what was written".into()));
+                }
+                return Ok(BodySource::Memory(bytes.into()));
+            }
+            BodyRef::Inline { len, crc } => {
+                StoredBody { file: segment.file.clone(), offset, size: len.into(), crc, _pin: Some(pin) }
+            }
+            BodyRef::File { salt, len, crc } => {
+                let file = self.bodies.open_body(&BodyFolder::file_name(work.message, salt))?;
+                if file.size()? != len {
+                    return Err(QueueError::Damaged("the body file is not as long as it was".into()));
+                }
+                StoredBody { file, offset: 0, size: len, crc, _pin: None }
+            }
+        };
+        Ok(BodySource::Stored(Arc::new(stored)))
+    }
+
+    /// A work's state from the record of it.
+    pub(super) fn read_state(&self, work: WorkId, place: Place) -> Result<Bytes, QueueError> {
+        let (segment, _pin) = self.segment(place.segment)?;
+        let (len, words, _) = reread(&segment, place, |op| match op {
+            Op::Conclude(conclude) if conclude.work == work => Some(conclude.state_len),
+            Op::State(state) if state.work == work => Some(state.state_len),
+            _ => None,
+        })?;
+        Ok(words.slice(..len as usize))
+    }
+}
