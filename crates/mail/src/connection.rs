@@ -77,7 +77,7 @@ impl Connection {
                     });
                 }
                 Ok(Err(error)) => {
-                    failure = Failure::connect(Some(*address), format!("{address}: {}", plain(&error)))
+                    failure = Failure::connect(Some(*address), format!("{address}: {}", plain(&error)));
                 }
                 Err(_) => {
                     failure = Failure::connect(

@@ -8,7 +8,7 @@ use std::{
 use base::{Clock, MessageId, Timestamp};
 use queue::{Body, BodyWriter, Kind, NewWork, Publication, Queue, QueueError, Repeat};
 use smtp::{
-    Address, BodyType, Needs, Reply, ReversePath, SmtpUtf8,
+    Address, AddressError, BodyType, Needs, Reply, ReversePath, SmtpUtf8,
     received::Received,
     server::{BodyFacts, Config as ServerConfig, Event, Hello, MailFrom, Server},
 };
@@ -199,6 +199,22 @@ pub enum SubmissionError {
     /// It breaks a rule; the reply says which.
     #[error("{0}")]
     Refused(Reply),
+    /// One of its recipients cannot be sent to; the reply says why.
+    #[error("{to}: {reply}")]
+    Recipient {
+        /// The recipient.
+        to: Address,
+        /// What a client would have been answered.
+        reply: Reply,
+    },
+    /// What stands for an address is none.
+    #[error("\"{text}\" is not an address: {why}")]
+    Address {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        why: AddressError,
+    },
     /// It could not be stored.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -211,7 +227,7 @@ impl Intake {
             limits: self.config.limits.session.clone(),
             ..ServerConfig::new(self.config.hostname.as_str())
         };
-        let script = script(&submission);
+        let script = script(&submission)?;
         let mut server = Server::new(Arc::new(config));
         server.output().clear();
         let mut input = &script[..];
@@ -229,9 +245,13 @@ impl Intake {
                 }
                 Event::Rcpt(to) => {
                     policy::recipient(policy::Standing::Trusted, &to, &self.config)
-                        .map_err(SubmissionError::Refused)?;
+                        .map_err(|reply| SubmissionError::Recipient { to: to.clone(), reply })?;
                     recipients.push(to);
                     server.accept();
+                }
+                // For all or for nobody.
+                Event::BodyStart if recipients.len() < submission.recipients.len() => {
+                    return Err(SubmissionError::Refused(last_refusal(server.output())));
                 }
                 Event::BodyStart => {
                     let mail = mail.as_ref().expect("a text comes after MAIL");
@@ -255,24 +275,30 @@ impl Intake {
 }
 
 /// What a client would say to hand the submission over.
-fn script(submission: &Submission) -> Vec<u8> {
-    let ascii = submission.sender.is_ascii()
-        && submission.recipients.iter().all(|to| to.is_ascii())
-        && header_of(&submission.text).is_ascii();
-    let text = with_line_ends(&submission.text);
-    let clean = |address: &str| address.replace(['\r', '\n', '\0'], "?");
+fn script(submission: &Submission) -> Result<Vec<u8>, SubmissionError> {
+    let Submission { sender, recipients, text } = submission;
+    let sender: ReversePath = sender.clone().try_into().map_err(|why| not_an_address(sender, why))?;
+    let ascii = sender.is_ascii()
+        && recipients.iter().all(|to| to.is_ascii())
+        && header_of(text).is_ascii();
+    let text = with_line_ends(text);
     let mut script = format!(
         "EHLO localhost\r\nMAIL FROM:<{}> BODY=8BITMIME{}\r\n",
-        clean(&submission.sender),
+        sender.as_str(),
         if ascii { "" } else { " SMTPUTF8" }
     );
-    for to in &submission.recipients {
-        script.push_str(&format!("RCPT TO:<{}>\r\n", clean(to)));
+    for to in recipients {
+        let to: Address = to.parse().map_err(|why| not_an_address(to, why))?;
+        script.push_str(&format!("RCPT TO:<{}>\r\n", to.as_str()));
     }
     script.push_str(&format!("BDAT {} LAST\r\n", text.len()));
     let mut script = script.into_bytes();
     script.extend_from_slice(&text);
-    script
+    Ok(script)
+}
+
+fn not_an_address(text: &str, why: AddressError) -> SubmissionError {
+    SubmissionError::Address { text: text.to_owned(), why }
 }
 
 fn header_of(text: &[u8]) -> &[u8] {

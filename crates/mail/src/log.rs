@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::{MessageId, Timestamp, WorkId};
@@ -26,8 +26,8 @@ const ENOUGH: usize = 400;
 const MOST: usize = 2000;
 /// Records are written after this time at the latest.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// What is written is made to survive a loss of power at least after so many tales.
-const DURABLE_AFTER: usize = 10_000;
+/// What is written is made to survive a loss of power this often: until then the segments that told it are kept.
+const DURABLE_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before a log that cannot be written is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,7 +39,7 @@ pub(crate) struct Progress {
 
 /// Projects the feed into the records until the queue is closed and all is told.
 pub(crate) fn project(mut feed: Feed, mut records: Records, progress: &Arc<Progress>) {
-    let mut undurable = 0;
+    let mut durable = Instant::now();
     let mut confirmed = Position::default();
     loop {
         let closed = feed.is_closed();
@@ -58,18 +58,17 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, progress: &Arc<Progr
                 }
                 std::thread::park_timeout(PAUSE);
             }
-            undurable += tales.len();
         }
         progress.behind.store(feed.behind() as u64, Ordering::Relaxed);
         let idle = tales.is_empty();
-        if undurable >= DURABLE_AFTER || (idle && position != confirmed) {
+        if position != confirmed && (idle || durable.elapsed() >= DURABLE_EVERY) {
             // What tells nothing moves the position too, or its segment would be kept for it.
             let written = if idle { write(&mut records, &[], position) } else { Ok(()) };
             match written.and_then(|()| records.make_durable()) {
                 Ok(()) => {
                     feed.confirm(position);
                     confirmed = position;
-                    undurable = 0;
+                    durable = Instant::now();
                 }
                 Err(error) => tracing::warn!(%error, "records are written but not synced; it is tried again"),
             }

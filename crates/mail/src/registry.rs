@@ -39,7 +39,7 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Entry {
     stream: TcpStream,
-    /// Second since the registry's start in which the client was heard last; [`BUSY`] while it waits for us.
+    /// Seconds since the registry's start up to when the client was heard last; [`BUSY`] while it waits for us.
     heard: AtomicU32,
     goodbye: AtomicU8,
 }
@@ -104,7 +104,7 @@ impl Registry {
         let number = inner.next;
         inner.next += 1;
         let entry =
-            Arc::new(Entry { stream, heard: AtomicU32::new(self.second()), goodbye: AtomicU8::new(0) });
+            Arc::new(Entry { stream, heard: AtomicU32::new(self.heard_now()), goodbye: AtomicU8::new(0) });
         inner.open.insert(number, entry.clone());
         *inner.clients.entry(client).or_default() += 1;
         Ok(Place { registry: self.clone(), entry, number, client })
@@ -147,7 +147,12 @@ impl Registry {
     }
 
     fn second(&self) -> u32 {
-        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(BUSY - 1)
+        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(BUSY - 2)
+    }
+
+    /// The second that is not over yet counts as heard, so that nobody is ended too early.
+    fn heard_now(&self) -> u32 {
+        self.second() + 1
     }
 }
 
@@ -174,7 +179,7 @@ impl Place {
 
     /// The client has just been heard.
     pub(crate) fn heard(&self) {
-        self.entry.heard.store(self.registry.second(), Ordering::Relaxed);
+        self.entry.heard.store(self.registry.heard_now(), Ordering::Relaxed);
     }
 
     /// The client waits for us: its silence does not count.

@@ -74,7 +74,11 @@ impl fmt::Display for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::configuration(error)
+        let failure = Self::configuration(&error);
+        match error {
+            ConfigError::UnknownKey { meant: None, .. } => failure.hint("docs/CONFIGURATION.md lists the keys"),
+            _ => failure,
+        }
     }
 }
 

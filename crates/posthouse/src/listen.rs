@@ -23,18 +23,20 @@ impl ListenError {
     #[must_use]
     pub fn hint(&self) -> String {
         let Self { key, address, .. } = self;
+        // Each of these keys has a flag of the name of its table.
+        let set = format!("set {key} or --{}", key.split('.').next().unwrap_or(key));
         match self.source.kind() {
             io::ErrorKind::AddrInUse => format!(
-                "another program has this port (`ss -ltnp 'sport = :{}'` shows which): stop it, or set {key}",
+                "another program has this port (`ss -ltnp 'sport = :{}'` shows which): stop it, or {set}",
                 address.port()
             ),
             io::ErrorKind::AddrNotAvailable => {
-                format!("this machine does not have the address {}: set {key}", address.ip())
+                format!("this machine does not have the address {}: {set}", address.ip())
             }
             io::ErrorKind::PermissionDenied => format!(
-                "ports below 1024 need the capability CAP_NET_BIND_SERVICE: set {key} to a higher port, or grant it"
+                "ports below 1024 need the capability CAP_NET_BIND_SERVICE: {set} to a higher port, or grant it"
             ),
-            _ => format!("set {key} to an address of this machine and a free port"),
+            _ => format!("{set} to an address of this machine and a free port"),
         }
     }
 }

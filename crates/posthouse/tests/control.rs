@@ -113,7 +113,7 @@ fn status() -> StatusReport {
         sessions: 20,
         connections: 4,
         rates: Rates { accepted: 1.25, ..Rates::default() },
-        spool: SpoolStatus { segments: 2, bytes: 128 << 20, live: 40_000 },
+        spool: SpoolStatus { segments: 1, free_segments: 1, bytes: 128 << 20 },
         records: RecordsStatus { behind: 5 },
     }
 }

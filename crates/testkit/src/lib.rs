@@ -1,1 +1,19 @@
-//! testkit
+//! For tests alone: the real program as a process, clients and next hops that keep to a script or
+//! break it, and ways to wait for a fact.
+//!
+//! Nothing of the product is used here, so that a mistake in it is not made twice: the client and
+//! the peer speak SMTP by themselves.
+
+pub mod client;
+pub mod load;
+pub mod node;
+pub mod peer;
+mod process;
+pub mod text;
+pub mod tools;
+pub mod wait;
+
+pub use client::Session;
+pub use node::{Node, Setup};
+pub use peer::{Moment, Move, Peer, Taken};
+pub use wait::{Gate, until};

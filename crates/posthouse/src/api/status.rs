@@ -82,12 +82,12 @@ pub struct Rates {
 /// How full the spool is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoolStatus {
-    /// Segments on disk.
+    /// Segments in use.
     pub segments: u64,
+    /// Segments ready to be used again.
+    pub free_segments: u64,
     /// Bytes on disk.
     pub bytes: u64,
-    /// Bytes of them that are still needed.
-    pub live: u64,
 }
 
 /// How the message log keeps up with the spool.

@@ -10,6 +10,7 @@ mod keys;
 mod listen;
 mod log;
 mod sections;
+mod segment;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub use listen::ListenAddress;
 pub use log::{Log, LogFormat, LogLevel};
 pub use mail::Route;
 pub use sections::{Console, Delivery, Limits, Relay, Smtp, Spool, Stop, Timeouts};
+pub use segment::SegmentSize;
 
 /// All that a node is told at its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
-use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route};
+use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize};
 
 /// `[smtp]`: receiving by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,11 +106,11 @@ pub struct Stop {
 }
 
 /// `[spool]`: the spool's shape on disk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Spool {
     /// The size of a segment.
-    pub segment: ByteSize,
+    pub segment: SegmentSize,
 }
 
 impl Default for Smtp {
@@ -177,12 +177,6 @@ impl Default for Limits {
 impl Default for Stop {
     fn default() -> Self {
         Self { grace: seconds(30) }
-    }
-}
-
-impl Default for Spool {
-    fn default() -> Self {
-        Self { segment: ByteSize::mib(64) }
     }
 }
 

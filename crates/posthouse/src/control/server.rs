@@ -8,6 +8,7 @@ use axum::{
         DefaultBodyLimit, Path, Query, State,
         rejection::{BytesRejection, QueryRejection},
     },
+    http::StatusCode,
     routing::{get, post},
 };
 use bytes::Bytes;
@@ -64,9 +65,12 @@ async fn send<V: NodeView>(
     message: Result<Bytes, BytesRejection>,
 ) -> Answer<SendAnswer> {
     let request = SendRequest::from_pairs(pairs).map_err(invalid)?;
-    let message = message.map_err(|e| {
-        ApiError::new(ErrorKind::Refused, format!("the message was not taken: {}", e.body_text()))
-            .hint("`limits.message` is the size up to which messages are taken")
+    let message = message.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(ErrorKind::Refused, "the message is larger than this node takes")
+                .hint("limits.message is the size up to which messages are taken")
+        }
+        _ => ApiError::new(ErrorKind::Invalid, format!("the message did not come whole: {}", e.body_text())),
     })?;
     view.send(request, message).await.map(Json)
 }

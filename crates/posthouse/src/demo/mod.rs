@@ -40,7 +40,9 @@ pub struct Options {
 /// How often the summary is shown.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long the node may take, after the traffic has ended, to deliver what it has.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether it has.
+const GLANCE: Duration = Duration::from_millis(50);
 /// The demo's retry plan: quick, so that deferred mail is seen to go.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -84,12 +86,19 @@ pub async fn run(options: Options) -> Result<(), NodeError> {
             break None;
         }
     };
+    let lasted = began.elapsed();
+    summary.ending();
     let sent = traffic.stop().await;
-    drain(&node).await;
-    let last = node.view().status().await.ok();
+    tokio::select! {
+        () = drain(&node) => {}
+        // Who asks again does not want to wait.
+        _ = interrupt.recv() => {}
+    }
+    let view = node.view().clone();
     let stopped = node.stop().await;
-    if let Some(status) = last {
-        summary.sums(&status, sent, began.elapsed());
+    // Nothing moves any more, so the sums add up.
+    if let Ok(status) = view.status().await {
+        summary.sums(&status, sent, lasted);
     }
     drop(sink);
     match failure {
@@ -103,7 +112,7 @@ async fn drain(node: &Node) {
     let until = Instant::now() + DRAIN;
     while Instant::now() < until {
         match node.view().status().await {
-            Ok(status) if status.queued > 0 => tokio::time::sleep(Duration::from_millis(100)).await,
+            Ok(status) if status.queued > 0 => tokio::time::sleep(GLANCE).await,
             _ => return,
         }
     }

@@ -79,6 +79,13 @@ impl Summary {
         ));
     }
 
+    /// Says that the end has begun.
+    pub(super) fn ending(&self) {
+        if self.form == Form::Text {
+            say("\nThe traffic ends; the node delivers what it has.");
+        }
+    }
+
     /// Shows the sums at the end.
     pub(super) fn sums(&self, status: &StatusReport, sent: u64, time: Duration) {
         if self.form == Form::Json {
@@ -86,7 +93,7 @@ impl Summary {
         }
         let ended = status.delivered + status.bounced + status.expired;
         say(&format!(
-            "\nIn {:.1} s: {sent} recipients of the sample traffic were answered with 250.\n\
+            "In {:.1} s: {sent} recipients of the sample traffic were answered with 250.\n\
              accepted {} (reports to senders included) = delivered {} + bounced {} + expired {} + queued {}{}\n\
              Attempts that were deferred: {}. The data is gone with the demo.",
             time.as_secs_f64(),

@@ -77,6 +77,9 @@ impl DataDir {
     /// Takes a directory, and makes it ours if it is new.
     pub(super) fn open(dir: &Path) -> Result<Self, DataError> {
         let unusable = |source| DataError::Unusable { path: dir.to_owned(), source };
+        if dir.exists() && !dir.is_dir() {
+            return Err(unusable(io::ErrorKind::NotADirectory.into()));
+        }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
         let identity = dir.join(IDENTITY);
         if !identity.exists() && holds_something_else(dir).map_err(unusable)? {

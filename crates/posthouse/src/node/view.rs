@@ -190,8 +190,8 @@ impl NodeView for View {
             rates: self.sampler.rates(Instant::now(), &totals),
             spool: SpoolStatus {
                 segments: stats.segments as u64,
+                free_segments: stats.free_segments as u64,
                 bytes: stats.disk_bytes,
-                live: stats.works as u64,
             },
             records: RecordsStatus { behind: self.gateway.log_behind() },
         })
@@ -239,8 +239,10 @@ impl NodeView for View {
         let submission = Submission { sender: request.from, recipients: request.to, text: message.to_vec() };
         match self.gateway.submit(submission).await {
             Ok(id) => Ok(SendAnswer { id, recipients }),
-            Err(SubmissionError::Refused(reply)) => Err(ApiError::new(ErrorKind::Refused, reply.to_string())),
             Err(SubmissionError::Queue(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
+            Err(error @ SubmissionError::Recipient { .. }) => Err(ApiError::new(ErrorKind::Refused, error.to_string())
+                .hint("`posthouse up` says with --smarthost and --route where mail goes")),
+            Err(error) => Err(ApiError::new(ErrorKind::Refused, error.to_string())),
         }
     }
 

@@ -48,7 +48,12 @@ pub(crate) fn duration(duration: Duration) -> String {
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// A time to the second, as people read it.
+/// So many of something, whose plural ends in s.
+pub(crate) fn count(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A time to the second in UTC, as people read it.
 pub(crate) fn time(at: Moment) -> String {
     let text = at.to_string();
     text.get(..19).map_or(text.clone(), |seconds| seconds.replace('T', " "))

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{Disk, DiskProvider, FileProvider};
 
@@ -36,6 +36,16 @@ struct Condition {
     syncs: AtomicU64,
     /// The number of the sync that fails.
     failing_sync: AtomicU64,
+    pace: Mutex<Pace>,
+    pace_changed: Condvar,
+}
+
+/// Whether syncs come to an end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pace {
+    #[default]
+    Running,
+    Held,
 }
 
 impl Default for Condition {
@@ -45,6 +55,8 @@ impl Default for Condition {
             capacity: AtomicU64::new(u64::MAX),
             syncs: AtomicU64::new(0),
             failing_sync: AtomicU64::new(u64::MAX),
+            pace: Mutex::default(),
+            pace_changed: Condvar::new(),
         }
     }
 }
@@ -60,6 +72,8 @@ struct Bytes {
     synced: Vec<u8>,
     /// Writes since the last sync: where and how long.
     unsynced: Vec<(usize, usize)>,
+    /// Writes that a failed sync should have synced: no later sync will.
+    given_up: Vec<(usize, usize)>,
 }
 
 impl SimulatedDisk {
@@ -85,7 +99,9 @@ impl SimulatedDisk {
         let after = Self::default();
         for (path, contents) in found {
             let mut bytes = contents.bytes.lock().clone();
-            for (start, len) in std::mem::take(&mut bytes.unsynced) {
+            let mut uncertain = std::mem::take(&mut bytes.given_up);
+            uncertain.append(&mut bytes.unsynced);
+            for (start, len) in uncertain {
                 keep_some_sectors(&mut bytes.synced, &bytes.now, start, len, random);
             }
             bytes.now.clone_from(&bytes.synced);
@@ -146,6 +162,17 @@ impl SimulatedDisk {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.condition.syncs.load(Ordering::SeqCst)
+    }
+
+    /// From now on syncs take until [`release_syncs`](Self::release_syncs).
+    pub fn hold_syncs(&self) {
+        *self.condition.pace.lock() = Pace::Held;
+    }
+
+    /// Lets syncs come to an end.
+    pub fn release_syncs(&self) {
+        *self.condition.pace.lock() = Pace::Running;
+        self.condition.pace_changed.notify_all();
     }
 
     /// After `more` syncs that work one fails, and what it should have synced is never synced by a later one.
@@ -226,6 +253,13 @@ impl DiskProvider for SimulatedDisk {
 }
 
 impl Condition {
+    fn wait_while_held(&self) {
+        let mut pace = self.pace.lock();
+        while *pace == Pace::Held {
+            self.pace_changed.wait(&mut pace);
+        }
+    }
+
     fn grow(&self, by: usize) -> io::Result<()> {
         let used = self.used.fetch_add(by as u64, Ordering::SeqCst) + by as u64;
         if by > 0 && used > self.capacity.load(Ordering::SeqCst) {
@@ -263,14 +297,16 @@ impl FileProvider for Contents {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.condition.wait_while_held();
         let mut bytes = self.bytes.lock();
         let number = self.condition.syncs.fetch_add(1, Ordering::SeqCst);
         if number == self.condition.failing_sync.load(Ordering::SeqCst) {
             // What the system could not write it counts as written.
-            bytes.unsynced.clear();
+            let Bytes { unsynced, given_up, .. } = &mut *bytes;
+            given_up.append(unsynced);
             return Err(io::Error::other("the disk is broken"));
         }
-        let Bytes { now, synced, unsynced } = &mut *bytes;
+        let Bytes { now, synced, unsynced, .. } = &mut *bytes;
         synced.resize(now.len(), 0);
         for (start, len) in unsynced.drain(..) {
             synced[start..start + len].copy_from_slice(&now[start..start + len]);

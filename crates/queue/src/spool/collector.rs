@@ -19,7 +19,7 @@ use super::{
     inbox::{Haste, Queued},
     mover,
     recovery::{FreeSegment, segment_name},
-    segment::{DATA_START, Segment, SegmentState},
+    segment::{DATA_START, Segment, SegmentHeader, SegmentState},
 };
 use crate::{
     QueueError,
@@ -102,7 +102,8 @@ impl Collector {
         Ok(free)
     }
 
-    /// Makes a segment's file, filled with zeros, so that later syncs of it need not change the file system.
+    /// Makes a segment's file, filled with zeros, so that later syncs of it need not change the file system. It begins
+    /// with a header that says it is free: one without any is damaged, or was not finished.
     fn make(&self, shared: &Shared) -> Result<FreeSegment, QueueError> {
         let slot = {
             let mut state = self.state.lock();
@@ -120,6 +121,7 @@ impl Collector {
                 file.write_at(&zeros[..len], at as u64)?;
                 at += len;
             }
+            file.write_at(&SegmentHeader::unused(shared.spool).encode(), 0)?;
             file.sync()?;
             shared.disk.sync_dir(&shared.dir)
         };

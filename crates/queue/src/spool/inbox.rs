@@ -273,6 +273,11 @@ impl InboxState {
         }
     }
 
+    /// Notes that this id is being published.
+    pub(super) fn publishes(&mut self, message: MessageId) {
+        self.publishing.entry(message).or_default();
+    }
+
     /// A repeatable publication is stored, or has failed; returns those who joined it.
     pub(super) fn published(&mut self, message: MessageId) -> Vec<Waiter> {
         self.publishing.remove(&message).unwrap_or_default()

@@ -145,7 +145,9 @@ fn with_contents(shared: &Shared, mut publish: Publish) -> Result<(Publish, Tran
     transaction.head.extend_from_slice(&stored_words.header);
     for work in &mut publish.works {
         let id = WorkId { message, index: work.index };
-        let mut words = stored_words.of(work.index).unwrap_or_default();
+        let mut words = stored_words
+            .of(work.index)
+            .ok_or_else(|| QueueError::Damaged(format!("work {id} has no words")))?;
         if let Some(place) = shared.ledger.with_index(|index| index.work(id).and_then(|work| work.state_at)) {
             words.state = shared.read_state(id, place)?;
         }

@@ -32,16 +32,9 @@ impl Promise {
         self.files.extend(later.files);
     }
 
-    /// The queue has the body files from now on: what needs them is written.
-    pub(super) fn take_over_files(&mut self) {
-        for file in self.files.drain(..) {
-            file.hand_over();
-        }
-    }
-
     /// It is synced and has taken effect.
-    pub(super) fn keep(mut self) {
-        self.take_over_files();
+    pub(super) fn keep(self) {
+        self.hand_over_files();
         self.answer(&Ok(()));
     }
 
@@ -51,9 +44,16 @@ impl Promise {
     }
 
     /// Nobody knows what of it is on the disk: its files are left to the next start.
-    pub(super) fn break_off(mut self, error: &QueueError) {
-        self.take_over_files();
+    pub(super) fn break_off(self, error: &QueueError) {
+        self.hand_over_files();
         self.answer(&Err(error.clone()));
+    }
+
+    /// The queue has the body files from now on.
+    fn hand_over_files(&self) {
+        for file in &self.files {
+            file.hand_over();
+        }
     }
 
     fn answer(self, answer: &Result<(), QueueError>) {

@@ -82,6 +82,19 @@ impl Spool {
         }
         new
     }
+
+    /// Whether a follow-up is to be published: if so, repeats of it wait for that.
+    fn is_unknown(&self, follow_up: &Publication) -> bool {
+        if follow_up.repeat == Repeat::Never {
+            return true;
+        }
+        let mut inbox = self.shared.inbox.lock();
+        let known = self.shared.ledger.with_index(|index| index.knows(follow_up.message));
+        if !known {
+            inbox.publishes(follow_up.message);
+        }
+        !known
+    }
 }
 
 /// Waits for the syncer's answer; one that never comes means that the spool has ended.
@@ -174,7 +187,7 @@ impl Provider for Spool {
         let mut transaction = Transaction::default();
         transaction.conclude(op, &conclusion);
         let follow_ups: Vec<&Publication> = match concluded {
-            Concluded::Applied => conclusion.follow_ups.iter().collect(),
+            Concluded::Applied => conclusion.follow_ups.iter().filter(|p| self.is_unknown(p)).collect(),
             Concluded::Late | Concluded::Ignored => Vec::new(),
         };
         self.put_with(transaction, &follow_ups, Haste::Unawaited, None)

@@ -173,7 +173,7 @@ fn survey(disk: &Disk, dir: &Path, segment_size: u64) -> Result<Survey, QueueErr
         let mut start = vec![0; LOOKED_AT];
         let read = file.read_at(&mut start, 0)?;
         match SegmentHeader::decode(&start[..read]) {
-            FoundHeader::Blank => survey.add_free(disk, &path, FreeSegment { file, name }, segment_size)?,
+            FoundHeader::Blank => disk.remove(&path)?,
             FoundHeader::Foreign(why) => return Err(foreign(&path, &why)),
             FoundHeader::Damaged => survey.damage.push(Damage {
                 segment: 0,

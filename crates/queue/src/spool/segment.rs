@@ -58,7 +58,7 @@ pub(super) enum SegmentState {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FoundHeader {
     Ours(SegmentHeader),
-    /// Made, but never used.
+    /// Only begun to be made.
     Blank,
     /// Both copies are damaged.
     Damaged,
@@ -67,6 +67,11 @@ pub(super) enum FoundHeader {
 }
 
 impl SegmentHeader {
+    /// The header of a file that was made and not used yet.
+    pub(super) fn unused(spool: u128) -> Self {
+        Self { spool, number: 0, nonce: Nonce(0), after: 0, until: 0, state: SegmentState::Free }
+    }
+
     /// The first [`DATA_START`] bytes of the segment.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut one = Vec::with_capacity(HEADER_LEN);

@@ -104,7 +104,6 @@ pub(super) fn run(shared: &Arc<Shared>) {
 
 fn take_effect(shared: &Shared, written: Written) {
     let Written { applied, tales, mut promise, last, .. } = written;
-    promise.take_over_files();
     let repeatable: Vec<MessageId> = applied.iter().filter_map(|applied| repeatable(&applied.op)).collect();
     let effects = shared.ledger.apply(applied);
     shared.tales.add(tales, last);

@@ -96,7 +96,7 @@ fn text(records: &[LogRecord]) -> String {
     }
     let mut table =
         Table::new([Align::Left, Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);
-    table.header(["TIME", "WHAT", "MESSAGE", "FROM", "TO", "DETAILS"]);
+    table.header(["TIME (UTC)", "WHAT", "MESSAGE", "FROM", "TO", "DETAILS"]);
     for record in records {
         table.row([
             output::time(record.time),

@@ -97,6 +97,7 @@ fn more(report: &QueueReport) -> String {
     let shown = u64::try_from(report.works.len()).unwrap_or(u64::MAX);
     match report.destinations.iter().map(|d| d.works).sum::<u64>().saturating_sub(shown) {
         0 => String::new(),
+        1 => "1 more work waits; see it with --limit.\n".into(),
         more => format!("{more} more works wait; see them with --limit.\n"),
     }
 }

@@ -89,6 +89,6 @@ impl Send {
 
 fn text(answer: &SendAnswer) -> String {
     let SendAnswer { id, recipients } = answer;
-    let noun = if *recipients == 1 { "recipient" } else { "recipients" };
-    format!("{id} is queued for {recipients} {noun}; follow it with `posthouse mail show {id}`\n")
+    let recipients = output::count(*recipients, "recipient");
+    format!("{id} is queued for {recipients}; follow it with `posthouse mail show {id}`\n")
 }

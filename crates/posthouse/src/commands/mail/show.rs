@@ -52,7 +52,7 @@ fn text(story: &MessageStory) -> String {
         ]);
     }
     let mut happened = Table::new([Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);
-    happened.header(["TIME", "WHAT", "NODE", "RECIPIENT", "DETAILS"]);
+    happened.header(["TIME (UTC)", "WHAT", "NODE", "RECIPIENT", "DETAILS"]);
     for record in &story.records {
         happened.row([
             output::time(record.time),
@@ -63,7 +63,7 @@ fn text(story: &MessageStory) -> String {
         ]);
     }
     format!(
-        "message {} from {}, {} bytes, accepted {}\n\n{}\n{}",
+        "message {} from {}, {} bytes, accepted {} UTC\n\n{}\n{}",
         story.id,
         output::sender(&story.sender),
         story.size,

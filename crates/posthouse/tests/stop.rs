@@ -1,0 +1,128 @@
+//! SIGTERM: what was answered stays answered, what is under way is awaited, and then all ends well.
+
+use std::collections::BTreeMap;
+
+use testkit::{
+    Gate, Moment, Move, Node, Peer, Session, Setup,
+    load::{Load, Sent},
+    until,
+};
+
+fn setup(peer: &Peer) -> Setup {
+    Setup::new(env!("CARGO_BIN_EXE_posthouse")).to(peer).flag("--retry", "100ms")
+}
+
+fn send(node: &Node, recipient: &str) {
+    let mut session = Session::open(node.smtp());
+    session.envelope("a@example.com", &[recipient]);
+    assert_eq!(session.data(b"Subject: short\r\n\r\nhello\r\n").code, 250);
+}
+
+/// A peer that comes to this gate before it answers a dot.
+fn gated(gate: &Gate) -> Peer {
+    let gate = gate.clone();
+    Peer::start(move |moment| {
+        if matches!(moment, Moment::Dot(_)) {
+            gate.pass();
+        }
+        Move::Go
+    })
+}
+
+#[test]
+fn under_load_every_250_is_kept_and_nothing_comes_twice() {
+    let peer = Peer::willing();
+    let mut node = setup(&peer).start();
+    let load = Load::start(17, node.smtp());
+    until("some load", || (peer.count() > 100).then_some(()));
+    node.stop();
+    let answered = load.stop();
+    node.restart();
+    let log = node.quiet();
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for recipient in peer.taken().into_iter().flat_map(|taken| taken.recipients) {
+        *times.entry(recipient).or_default() += 1;
+    }
+    for recipient in answered.iter().flat_map(|name| Sent::named(name).recipients) {
+        assert_eq!(times.get(&recipient), Some(&1), "{recipient} of those answered 250");
+    }
+    assert!(times.values().all(|times| *times == 1), "{times:?}");
+    assert!(log.iter().all(|record| record["what"] != "delivered" || record["possible_duplicate"] == false));
+    assert_eq!(peer.faults(), Vec::<String>::new());
+}
+
+#[test]
+fn sessions_get_421_wherever_they_stand_and_newcomers_are_not_served() {
+    let peer = Peer::willing();
+    let mut node = setup(&peer).start();
+    let fresh = Session::open(node.smtp());
+    let mut with_envelope = Session::open(node.smtp());
+    with_envelope.envelope("a@example.com", &["b@example.net"]);
+    let mut in_text = Session::open(node.smtp());
+    in_text.envelope("a@example.com", &["b@example.net"]);
+    assert_eq!(in_text.say("DATA").code, 354);
+    in_text.write(b"Subject: half\r\n\r\nno end of it\r\n").unwrap();
+    node.terminate();
+    for session in [fresh, with_envelope, in_text] {
+        let farewell = session.farewell();
+        assert!(farewell.starts_with("421 4.3.2 ") && farewell.lines().count() == 1, "{farewell:?}");
+    }
+    assert!(node.ended().success());
+    assert!(Session::greeted(node.smtp()).is_err());
+    node.restart();
+    assert_eq!((node.quiet().len(), peer.count()), (0, 0));
+}
+
+#[test]
+fn a_dot_under_way_is_awaited() {
+    let gate = Gate::new();
+    let peer = gated(&gate);
+    let mut node = setup(&peer).start();
+    send(&node, "u@example.net");
+    gate.reached(1);
+    node.terminate();
+    node.said("the node is stopping");
+    // Nobody else comes in any more, but the delivery goes on.
+    until("a closed door", || Session::greeted(node.smtp()).is_err().then_some(()));
+    assert!(node.is_running());
+    gate.open();
+    assert!(node.ended().success());
+    node.restart();
+    let log = node.quiet();
+    assert_eq!((log.len(), peer.count()), (2, 1));
+    assert_eq!((&log[1]["what"], &log[1]["possible_duplicate"]), (&"delivered".into(), &false.into()));
+}
+
+#[test]
+fn a_dot_that_is_not_answered_within_the_grace_is_given_up_and_comes_again_marked() {
+    let gate = Gate::new();
+    let peer = gated(&gate);
+    let mut node = setup(&peer).flag("--stop-grace", "500ms").start();
+    send(&node, "u@example.net");
+    gate.reached(1);
+    node.stop();
+    gate.open();
+    node.restart();
+    let log = node.quiet();
+    let end = log.last().expect("there is an end");
+    assert_eq!((&end["what"], &end["possible_duplicate"]), (&"delivered".into(), &true.into()));
+    assert_eq!((log.len(), peer.count()), (2, 2), "{log:?}");
+}
+
+#[test]
+fn what_waits_for_its_time_waits_on_after_a_stop() {
+    let peer = Peer::start(|moment| match moment {
+        Moment::Mail(_) => Move::Say("451 4.3.0 not today".into()),
+        _ => Move::Go,
+    });
+    let mut node = Setup::new(env!("CARGO_BIN_EXE_posthouse")).to(&peer).flag("--retry", "1h").start();
+    send(&node, "u@example.net");
+    node.counts("deferred", 1);
+    let before = node.json(&["mail", "queue", "--all"]);
+    for stop in [Node::stop, |node: &mut Node| drop(node.kill())] {
+        stop(&mut node);
+        node.restart();
+        assert_eq!(node.json(&["mail", "queue", "--all"]), before);
+    }
+    assert_eq!(peer.connections(), 1);
+}

@@ -1,0 +1,366 @@
+//! A spool on a simulated disk, with the model of what it should hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base::{ManualClock, MessageId, Timestamp, WorkId};
+use queue::{
+    Arrival, Committing, Feed, Holder, Kind, Lease, Patience, Position, Queue, Spool, Status, Told,
+    conformance, files::SimulatedDisk, spool::Options,
+};
+
+use crate::story::{Event, Model, Step, Work};
+
+pub const INLINE: usize = 4 << 10;
+pub const SEGMENT: usize = 40 << 10;
+/// How long a work waits whose outcome is unknown.
+pub const AFTER_LOSS: Duration = Duration::from_secs(900);
+const DIR: &str = "/spool";
+/// What never ends is a failure after this time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A lease that somebody has, or once had.
+pub struct Held {
+    pub work: WorkId,
+    pub holder: Holder,
+    pub right: Right,
+    pub standing: Standing,
+}
+
+pub enum Right {
+    Lease(Lease),
+    Committing(Committing),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Current,
+    Over,
+}
+
+pub struct World {
+    pub disk: SimulatedDisk,
+    pub clock: ManualClock,
+    pub queue: Queue,
+    spool: Arc<Spool>,
+    /// What is synced for certain.
+    pub durable: Model,
+    /// What was said after that, in order; a crash may cut it anywhere.
+    pub pending: Vec<Step>,
+    pub held: Vec<Held>,
+    pub arrivals: HashMap<WorkId, Arrival>,
+    /// Times that works wait for and that were perhaps never written down.
+    pub waits: HashMap<WorkId, BTreeSet<Timestamp>>,
+    feed: Option<Feed>,
+    /// How many events the reader was told, and how many at each position that it may have stored.
+    told: usize,
+    positions: Vec<(Position, usize)>,
+}
+
+fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Arc<Spool> {
+    let options = Options {
+        segment_size: SEGMENT,
+        inline_body: INLINE,
+        recent_bytes: 16 << 10,
+        after_loss: AFTER_LOSS,
+    };
+    Spool::open(disk.disk(), Path::new(DIR), clock.clock(), options).expect("the spool opens")
+}
+
+impl World {
+    pub fn new() -> Self {
+        let disk = SimulatedDisk::default();
+        let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
+        let spool = open(&disk, &clock);
+        let queue = Queue::new(spool.clone());
+        let feed = queue.feed(Position::default()).expect("a new reader");
+        Self {
+            disk,
+            clock,
+            queue,
+            spool,
+            durable: Model::default(),
+            pending: Vec::new(),
+            held: Vec::new(),
+            arrivals: HashMap::new(),
+            waits: HashMap::new(),
+            feed: Some(feed),
+            told: 0,
+            positions: vec![(Position::default(), 0)],
+        }
+    }
+
+    /// What should be there once everything said is synced.
+    pub fn ahead(&self) -> Model {
+        let mut model = self.durable.clone();
+        self.pending.iter().for_each(|step| model.apply(step));
+        model
+    }
+
+    /// Everything said before was synced, because something said later is.
+    pub fn settled(&mut self) {
+        self.durable = self.ahead();
+        self.pending.clear();
+        self.collect_arrivals();
+    }
+
+    pub fn collect_arrivals(&mut self) {
+        let mut arrivals = Vec::new();
+        self.queue.take_arrivals(Kind::Mail, usize::MAX, &mut arrivals);
+        self.arrivals.extend(arrivals.into_iter().map(|arrival| (arrival.work, arrival)));
+    }
+
+    /// Everybody drops what he holds; what was committed waits then.
+    pub fn drop_all(&mut self) {
+        let until = self.clock.clock().now() + AFTER_LOSS;
+        for held in self.held.drain(..) {
+            if matches!(held.right, Right::Committing(_)) {
+                self.waits.entry(held.work).or_default().insert(until);
+            }
+        }
+    }
+
+    pub fn is_current(&self, work: WorkId) -> bool {
+        self.held.iter().any(|held| held.work == work && held.standing == Standing::Current)
+    }
+
+    pub fn is_pending(&self, id: WorkId) -> bool {
+        self.pending.iter().any(|step| match step {
+            Step::Publish(batch) => batch.iter().any(|(message, _)| *message == id.message),
+            Step::Conclude(conclude) => {
+                conclude.work == id || conclude.follow_ups.iter().any(|(message, _)| *message == id.message)
+            }
+            Step::Cancel(work, _) | Step::Change { work, .. } => *work == id,
+        })
+    }
+
+    /// What the queue says there is, as the model has it.
+    async fn actual(&self) -> BTreeMap<WorkId, Work> {
+        let mut works = BTreeMap::new();
+        for id in self.queue.find(&queue::Scope::All(Kind::Mail)) {
+            let info = self.queue.info(id).expect("it was just found");
+            let words = self.queue.words(id).await.expect("it can be read").expect("it was just found");
+            let work = Work {
+                remaining: info.remaining,
+                attempts: info.attempts,
+                status: info.status,
+                not_before: info.not_before,
+                state: words.state,
+            };
+            assert_eq!(words.header, self.header(id.message), "the header of {id}");
+            assert_eq!(words.detail, format!("detail {}", id.index), "the detail of {id}");
+            works.insert(id, work);
+        }
+        works
+    }
+
+    fn header(&self, message: MessageId) -> bytes::Bytes {
+        let all = self.ahead();
+        let header = all.messages.get(&message).or_else(|| self.durable.messages.get(&message));
+        if let Some(message) = header {
+            return message.header.clone();
+        }
+        // Something pending has ended it.
+        let mut model = self.durable.clone();
+        for step in &self.pending {
+            model.apply(step);
+            if let Some(message) = model.messages.get(&message) {
+                return message.header.clone();
+            }
+        }
+        panic!("message {message} was never published")
+    }
+
+    /// Waits for all that was said, and compares.
+    pub async fn settle_and_compare(&mut self) {
+        self.queue.settled().await.expect("the disk works");
+        self.settled();
+        let actual = self.actual().await;
+        if let Some(difference) = self.durable.differs(&actual) {
+            panic!("{difference}");
+        }
+        let stats = self.queue.stats();
+        let recipients: u32 = actual.values().map(|work| work.remaining.count()).sum();
+        assert_eq!((stats.works, stats.recipients), (actual.len(), recipients as usize));
+        assert!(self.spool.damage().is_empty(), "{:?}", self.spool.damage());
+    }
+
+    /// Leases a work that waits and nobody holds, and looks at all that comes with it.
+    pub async fn lease(&mut self, work: WorkId, holder: Holder, patience: Patience) {
+        let arrival = self.arrivals.get(&work).expect("what waits was told");
+        let leased = self.queue.lease(holder, patience, vec![(work, arrival.ticket)]).await.pop();
+        let leased = leased.expect("nobody holds it");
+        let model = self.ahead();
+        let (message, of_model) = (&model.messages[&work.message], model.work(work).expect("it is there"));
+        assert_eq!(leased.words.header, message.header);
+        assert_eq!(leased.words.state, of_model.state);
+        assert_eq!(leased.info.remaining, of_model.remaining);
+        assert_eq!(
+            conformance::read(&leased.body).await.expect("it is whole"),
+            message.body,
+            "the body of {work}"
+        );
+        let right = Right::Lease(leased.lease);
+        self.held.push(Held { work, holder, right, standing: Standing::Current });
+    }
+
+    /// Reads the feed to its end and compares with the story, of which all that is told must be part.
+    pub fn read_feed(&mut self) {
+        let told = self.tell();
+        let story = self.ahead().story;
+        let end = self.told + told.len();
+        assert!(
+            story.get(self.told..end) == Some(&told[..]),
+            "told {told:?} after {} of {story:?}",
+            self.told
+        );
+        self.told = end;
+        let position = self.positions.last_mut().expect("there is always one");
+        position.1 = end;
+    }
+
+    /// All that the feed tells now.
+    fn tell(&mut self) -> Vec<Event> {
+        let feed = self.feed.as_mut().expect("there is a reader");
+        let mut events = Vec::new();
+        loop {
+            let (tales, position) = feed.next(1, 7, Duration::ZERO).expect("it can be read");
+            if tales.is_empty() {
+                self.positions.push((position, usize::MAX));
+                return events;
+            }
+            events.extend(tales.into_iter().map(|tale| match tale.told {
+                Told::Published { message, .. } => Event::Published(message),
+                Told::Concluded { work, record, .. } => Event::Concluded(work, record),
+                Told::Cancelled { work, remaining, .. } => Event::Cancelled(work, remaining),
+            }));
+        }
+    }
+
+    /// Says that everything told is stored.
+    pub fn confirm(&mut self) {
+        let last = *self.positions.last().expect("there is always one");
+        self.feed.as_ref().expect("there is a reader").confirm(last.0);
+        self.positions = vec![last];
+    }
+
+    /// The reader begins anew where it stored a position.
+    pub fn reread_feed(&mut self, which: usize) {
+        let (position, told) = self.positions[which % self.positions.len()];
+        self.positions = vec![(position, told)];
+        self.told = told;
+        self.feed = Some(self.queue.feed(position).expect("it is this spool's"));
+    }
+
+    /// The spool ends, as `disk` was at that moment, and is opened again; what is there must be some beginning of
+    /// what was said, and no less than what was promised or told.
+    pub async fn reopen(&mut self, disk: SimulatedDisk, stored: usize) {
+        let told_before = self.told;
+        self.feed = None;
+        self.held.clear();
+        self.arrivals.clear();
+        let spool = open(&disk, &self.clock);
+        self.queue = Queue::new(spool.clone());
+        (self.disk, self.spool) = (disk, spool);
+        let bodies = self.body_files();
+        self.reread_feed(stored);
+        let told = self.tell();
+        let actual = self.actual().await;
+        let mut model = self.durable.clone();
+        let mut differences = Vec::new();
+        for (at, step) in self.pending.iter().map(Some).chain([None]).enumerate() {
+            let difference = match model.differs(&actual) {
+                Some(difference) => Some(difference),
+                None if model.story.len() < told_before => Some("the feed has told more".into()),
+                None if model.story.get(self.told..) != Some(&told[..]) => {
+                    Some(format!("told {told:?} after {} of {:?}", self.told, model.story))
+                }
+                None => None,
+            };
+            match (difference, step) {
+                (None, _) => break,
+                (Some(difference), Some(step)) => {
+                    differences.push(format!("after {at} steps: {difference}"));
+                    model.apply(step);
+                }
+                (Some(difference), None) => {
+                    differences.push(format!("after all steps: {difference}"));
+                    panic!("no beginning of what was said: {}", differences.join("\n"));
+                }
+            }
+        }
+        self.pending.clear();
+        self.durable = model;
+        self.told += told.len();
+        self.positions.last_mut().expect("there is always one").1 = self.told;
+        self.take_over_times(&actual);
+        self.compare_bodies(bodies);
+        assert!(self.spool.damage().is_empty(), "{:?}", self.spool.damage());
+        self.collect_arrivals();
+    }
+
+    /// Times that were never written down may have gone, or have been copied forward.
+    fn take_over_times(&mut self, actual: &BTreeMap<WorkId, Work>) {
+        for (id, actual) in actual {
+            let message = self.durable.messages.get_mut(&id.message).expect("the works are the same");
+            let work = message.works.get_mut(&id.index).expect("the works are the same");
+            let known = self.waits.get(id).is_some_and(|times| times.contains(&actual.not_before));
+            assert!(known || work.not_before == actual.not_before, "{id} waits until {}", actual.not_before);
+            work.not_before = actual.not_before;
+        }
+    }
+
+    /// Gives the collector a chance to free what is free; whether it takes it makes no difference to the model.
+    pub async fn let_collect(&self) {
+        let before = self.queue.stats().segments;
+        for _ in 0..200 {
+            if self.queue.stats().segments < before {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn body_files(&self) -> usize {
+        self.disk.paths().iter().filter(|path| path.extension().is_some_and(|end| end == "body")).count()
+    }
+
+    fn compare_bodies(&self, files: usize) {
+        let expected = self.durable.messages.values().filter(|message| message.body.len() > INLINE).count();
+        assert_eq!(files, expected, "body files");
+    }
+
+    /// Ends all that is left, and waits until nothing of it is on the disk any more.
+    pub async fn clear_out(&mut self) {
+        self.drop_all();
+        self.queue.settled().await.expect("the disk works");
+        self.settled();
+        let at = self.clock.clock().now();
+        let works: Vec<WorkId> = self.durable.works().into_iter().collect();
+        assert_eq!(self.queue.cancel(works.clone(), at).await.expect("the disk works"), works.len());
+        self.pending.extend(works.into_iter().map(|work| Step::Cancel(work, at)));
+        self.settle_and_compare().await;
+        let begun = Instant::now();
+        loop {
+            self.read_feed();
+            self.confirm();
+            let left = (self.queue.stats().segments, self.body_files());
+            if left == (1, 0) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "segments and body files left: {left:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether a work may be leased.
+    pub fn is_ready(&self, model: &Model, work: WorkId) -> bool {
+        model.work(work).is_some_and(|work| work.status == Status::Waiting)
+            && !self.is_current(work)
+            && !self.is_pending(work)
+    }
+}

@@ -1,0 +1,436 @@
+//! The real program as a process: started, asked, killed, started again.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    peer::Peer,
+    process,
+    tools::{self, Ran},
+    wait::{PATIENCE, locked, pass, settled, until},
+};
+
+/// What a node says when it is there.
+const RUNNING: &str = "the node is running";
+
+/// How a node is to be started.
+#[derive(Debug)]
+pub struct Setup {
+    program: PathBuf,
+    folder: TempDir,
+    flags: Vec<String>,
+}
+
+impl Setup {
+    /// A node of this program, on free ports of this machine, with a data directory of its own.
+    ///
+    /// # Panics
+    /// If there is no temporary folder.
+    #[must_use]
+    pub fn new(program: &str) -> Self {
+        let folder = TempDir::new().expect("there is a temporary folder");
+        let setup = Self { program: program.into(), folder, flags: Vec::new() };
+        setup.flag("--name", "mx1").flag("--hostname", "mx1.example.org").file("")
+    }
+
+    /// With a flag; one that may be repeated adds to those before.
+    #[must_use]
+    pub fn flag(mut self, flag: &str, value: impl Into<String>) -> Self {
+        self.flags.extend([flag.to_owned(), value.into()]);
+        self
+    }
+
+    /// With this peer as its smarthost.
+    #[must_use]
+    pub fn to(self, peer: &Peer) -> Self {
+        self.flag("--smarthost", peer.address().to_string())
+    }
+
+    /// With this text in its `posthouse.toml`.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    #[must_use]
+    pub fn file(self, text: &str) -> Self {
+        fs::write(self.folder.path().join("posthouse.toml"), text).expect("the folder is ours");
+        self
+    }
+
+    /// The folder in which everything of the node lies, and files of a test may.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The node's data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts the node.
+    ///
+    /// # Panics
+    /// If it does not come to run.
+    #[must_use]
+    pub fn start(self) -> Node {
+        let running = Running::start(&self).unwrap_or_else(|ran| panic!("no node: {ran:?}"));
+        Node { setup: self, running }
+    }
+
+    /// Starts the node, which is expected to end by itself.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn fail(&self) -> Ran {
+        tools::run(&mut self.command(), b"")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("up").args(&self.flags).arg("--config").arg(self.folder.path().join("posthouse.toml"));
+        command.arg("--data-dir").arg(self.data_dir());
+        for ports in ["--smtp", "--console"] {
+            if !self.flags.iter().any(|flag| flag == ports) {
+                command.args([ports, "127.0.0.1:0"]);
+            }
+        }
+        command
+    }
+}
+
+/// A running node; killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    setup: Setup,
+    running: Running,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    lines: Arc<Lines>,
+    smtp: SocketAddr,
+    console: SocketAddr,
+}
+
+/// What the process has written to standard error so far.
+#[derive(Debug, Default)]
+struct Lines {
+    written: Mutex<Written>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Running {
+    /// Starts the program; what it did if it ended before it ran.
+    fn start(setup: &Setup) -> Result<Self, Ran> {
+        let mut command = setup.command();
+        command.arg("--json").stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let lines = Arc::new(Lines::default());
+        let (stderr, writer) = (child.stderr.take().expect("it is piped"), lines.clone());
+        thread::spawn(move || writer.read(stderr));
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        // From here on the process ends with the value, whatever it has to say.
+        let mut running = Self { child, lines, smtp: unknown, console: unknown };
+        let Some(line) = running.lines.wait_for(RUNNING) else {
+            let code = process::ended(&mut running.child, "the node").code();
+            return Err(Ran { code, stdout: String::new(), stderr: running.lines.all() });
+        };
+        let line: Value = serde_json::from_str(&line).expect("each line is an object");
+        let address = |field: &str| {
+            let text = line[field].as_str().unwrap_or_default().trim_matches(['[', ']']);
+            text.parse().unwrap_or_else(|_| panic!("no address in {field} of {line}"))
+        };
+        (running.smtp, running.console) = (address("smtp"), address("console"));
+        Ok(running)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already, by itself or by the test.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let written = locked(&self.lines.written);
+            let from = written.lines.len().saturating_sub(SHOWN);
+            eprintln!("the node's last lines:\n{}", written.lines[from..].join("\n"));
+        }
+    }
+}
+
+/// Lines of the node that a failed test shows.
+const SHOWN: usize = 40;
+
+impl Lines {
+    fn read(&self, from: ChildStderr) {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            locked(&self.written).lines.push(line);
+            self.more.notify_all();
+        }
+        locked(&self.written).ended = true;
+        self.more.notify_all();
+    }
+
+    /// The first line with this part; nothing if the process ends without it.
+    fn wait_for(&self, part: &str) -> Option<String> {
+        let found = |written: &Written| written.lines.iter().find(|line| line.contains(part)).cloned();
+        let missing = |written: &mut Written| found(written).is_none() && !written.ended;
+        let waited = self.more.wait_timeout_while(locked(&self.written), PATIENCE, missing);
+        let (written, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let said = found(&written);
+        assert!(said.is_some() || written.ended, "{part:?} was not said within {PATIENCE:?}: {:?}", written.lines);
+        said
+    }
+
+    fn all(&self) -> String {
+        locked(&self.written).lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
+
+impl Node {
+    /// Where it takes mail.
+    #[must_use]
+    pub fn smtp(&self) -> SocketAddr {
+        self.running.smtp
+    }
+
+    /// Where it answers health checks and metrics.
+    #[must_use]
+    pub fn console(&self) -> SocketAddr {
+        self.running.console
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.running.child.id()
+    }
+
+    /// How it was set up.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Kills it as `kill -9` does. Returns when it still lived.
+    ///
+    /// # Panics
+    /// If it is not there any more.
+    pub fn kill(&mut self) -> Instant {
+        let lives = self.running.child.try_wait().is_ok_and(|status| status.is_none());
+        assert!(lives, "the node has ended by itself");
+        let at = Instant::now();
+        self.running.child.kill().expect("it is our child");
+        self.running.child.wait().expect("it is our child");
+        at
+    }
+
+    /// Starts it again on the same data, on other ports; it must have ended.
+    ///
+    /// # Panics
+    /// If it does not come to run.
+    pub fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|ran| panic!("no node: {ran:?}"));
+    }
+
+    /// Starts it again on the same data, on other ports; it must have ended.
+    ///
+    /// # Errors
+    /// What it did if it does not come to run.
+    pub fn try_restart(&mut self) -> Result<(), Ran> {
+        self.running = Running::start(&self.setup)?;
+        Ok(())
+    }
+
+    /// Starts it again on the same data, and kills it after so long, wherever it stands by then. Returns when
+    /// it still lived.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart_and_kill(&mut self, after: Duration) -> Instant {
+        let mut command = self.setup.command();
+        let mut child =
+            command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+        pass(after);
+        let at = Instant::now();
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+        at
+    }
+
+    /// Asks it to stop, as systemd does.
+    ///
+    /// # Panics
+    /// If it is not there any more.
+    pub fn terminate(&self) {
+        let id = i32::try_from(self.running.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a child has an id"), Signal::TERM).expect("it is our child");
+    }
+
+    /// Whether it is still there.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.running.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn ended(&mut self) -> ExitStatus {
+        process::ended(&mut self.running.child, "the node")
+    }
+
+    /// Asks it to stop, and waits until it has.
+    ///
+    /// # Panics
+    /// If it does not end, or not well.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = self.ended();
+        assert!(status.success(), "the node ended with {status}");
+    }
+
+    /// Waits for a line on its standard error, and returns it.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn said(&self, part: &str) -> String {
+        self.running.lines.wait_for(part).unwrap_or_else(|| panic!("the node ended without {part:?}"))
+    }
+
+    /// Runs a command against it, such as `mail queue`.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Ran {
+        self.command_with(arguments, b"")
+    }
+
+    /// Runs a command against it, with standard input.
+    #[must_use]
+    pub fn command_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut command = Command::new(&self.setup.program);
+        tools::run(command.args(arguments).arg("--data-dir").arg(self.setup.data_dir()), input)
+    }
+
+    /// What a command with `--json` prints: an object or a list.
+    ///
+    /// # Panics
+    /// If it fails, or prints something else.
+    #[must_use]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let printed = self.command(&[arguments, &["--json"]].concat()).done();
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {printed}"))
+    }
+
+    /// The whole message log, the oldest record first.
+    #[must_use]
+    pub fn log(&self) -> Vec<Value> {
+        let printed = self.command(&["mail", "log", "--json", "--limit", "100000"]).done();
+        printed.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect()
+    }
+
+    /// Waits until `posthouse status` shows this number.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn counts(&self, field: &str, number: u64) {
+        until(&format!("{number} {field}"), || (self.json(&["status"])[field] == number).then_some(()));
+    }
+
+    /// Waits until every recipient has come to an end and the message log says so; returns that.
+    ///
+    /// # Panics
+    /// If some have not.
+    #[must_use]
+    pub fn quiet(&self) -> Vec<Value> {
+        settled("an empty queue and a log that knows it", || {
+            let status = self.json(&["status"]);
+            if status["queued"] != 0 {
+                return Err(status.to_string());
+            }
+            let log = self.log();
+            let accepted = log.iter().filter(|record| record["what"] == "accepted").count();
+            let ends = log.iter().filter(|record| is_end(record)).count();
+            // More ends than recipients are for the test to find. What was accepted before this start
+            // is in the log only.
+            let known = status["accepted"].as_u64() <= u64::try_from(accepted).ok();
+            if known && ends >= accepted {
+                return Ok(log);
+            }
+            Err(format!("{accepted} accepted and {ends} ended in the log; {status}"))
+        })
+    }
+
+    /// The records of what happened to a recipient, the oldest first, once there are so many.
+    ///
+    /// # Panics
+    /// If they do not come.
+    #[must_use]
+    pub fn records_of(&self, recipient: &str, count: usize) -> Vec<Value> {
+        until(&format!("{count} records of {recipient}"), || {
+            let mut records = self.log();
+            records.retain(|record| record["recipient"] == recipient);
+            (records.len() >= count).then_some(records)
+        })
+    }
+
+    /// What an address of the console answers: the whole reply, with its head.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[must_use]
+    pub fn get(&self, path: &str) -> String {
+        use std::io::{Read, Write};
+        let mut stream = TcpStream::connect(self.console()).expect("the console listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("the console reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("the console answers");
+        answer
+    }
+}
+
+/// Whether a record says how a recipient ended.
+#[must_use]
+pub fn is_end(record: &Value) -> bool {
+    record["what"].as_str().is_some_and(|what| !["accepted", "deferred"].contains(&what))
+}
+
+/// A text field of a record.
+///
+/// # Panics
+/// If it has none.
+#[must_use]
+pub fn word<'r>(record: &'r Value, field: &str) -> &'r str {
+    record[field].as_str().unwrap_or_else(|| panic!("{field} is no text in {record}"))
+}
+
+/// A number field of a record.
+///
+/// # Panics
+/// If it has none.
+#[must_use]
+pub fn number(record: &Value, field: &str) -> u64 {
+    record[field].as_u64().unwrap_or_else(|| panic!("{field} is no number in {record}"))
+}

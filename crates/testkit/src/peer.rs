@@ -1,0 +1,233 @@
+//! A next hop that keeps to a plan: what it says, when it breaks off, and what it has taken, to the byte.
+
+mod session;
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Instant,
+};
+
+use crate::wait::{locked, until};
+use session::Conversation;
+
+/// Something that a client has said or done, to which the peer may react.
+#[derive(Clone, Copy, Debug)]
+pub enum Moment<'m> {
+    /// It connected; the greeting is due.
+    Connected,
+    /// It said EHLO or HELO: the whole line.
+    Hello(&'m str),
+    /// It said MAIL: the whole line.
+    Mail(&'m str),
+    /// It said RCPT: the address.
+    Recipient(&'m str),
+    /// It said DATA.
+    Data,
+    /// The first line of a text has come, and more will.
+    Text,
+    /// The text has come to its end.
+    Dot(&'m Taken),
+}
+
+/// What the peer does at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// What any host would do.
+    Go,
+    /// It says this; with a code from 400 it is a no, with 421 it closes.
+    Say(String),
+    /// It closes without a word.
+    Break,
+    /// It says the same line of a reply over and over, until the client closes.
+    Babble,
+}
+
+/// A message of which the whole text has come.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Over which connection, from 0.
+    pub connection: usize,
+    /// The whole MAIL line.
+    pub mail: String,
+    /// The sender.
+    pub sender: String,
+    /// The recipients that were not refused.
+    pub recipients: Vec<String>,
+    /// The text, without stuffing.
+    pub text: Vec<u8>,
+    /// The bytes after DATA as they came, the final dot with them.
+    pub wire: Vec<u8>,
+    /// What had come behind it by then: the next commands, from a client that pipelines.
+    pub behind: Vec<u8>,
+    /// When its end had come.
+    pub read: Instant,
+    /// What was answered; nothing if the connection ended before.
+    pub answer: Option<Answer>,
+}
+
+/// What a peer answered to a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// When it was written.
+    pub at: Instant,
+    /// Whether it was a yes.
+    pub verdict: Verdict,
+}
+
+/// Whether an answer was a yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The message was taken.
+    Yes,
+    /// It was refused, for now or for good.
+    No,
+}
+
+type Plan = dyn Fn(&Moment<'_>) -> Move + Send + Sync;
+
+/// A next hop on a port of its own; closed when dropped.
+#[derive(Debug)]
+pub struct Peer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What all conversations of a peer have in common.
+struct Shared {
+    plan: Box<Plan>,
+    keywords: Vec<String>,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    taken: Vec<Taken>,
+    faults: Vec<String>,
+    streams: Vec<TcpStream>,
+    closed: bool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+/// What a peer offers unless it is told otherwise.
+pub const KEYWORDS: [&str; 5] = ["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"];
+
+impl Peer {
+    /// A peer that takes everything.
+    #[must_use]
+    pub fn willing() -> Self {
+        Self::start(|_| Move::Go)
+    }
+
+    /// A peer with a plan.
+    #[must_use]
+    pub fn start(plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {
+        Self::offering(&KEYWORDS, plan)
+    }
+
+    /// A peer with a plan, that offers these extensions in EHLO.
+    ///
+    /// # Panics
+    /// If there is no port.
+    #[must_use]
+    pub fn offering(keywords: &[&str], plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let keywords = keywords.iter().map(ToString::to_string).collect();
+        let shared = Arc::new(Shared { plan: Box::new(plan), keywords, log: Mutex::default() });
+        let peer = Self { address, shared: shared.clone() };
+        thread::spawn(move || listen(&listener, &shared));
+        peer
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The messages of which the whole text has come, answered or not.
+    #[must_use]
+    pub fn taken(&self) -> Vec<Taken> {
+        locked(&self.shared.log).taken.clone()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        locked(&self.shared.log).taken.len()
+    }
+
+    /// How many connections there have been.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        locked(&self.shared.log).streams.len()
+    }
+
+    /// Waits for so many messages, and returns them all.
+    ///
+    /// # Panics
+    /// If they do not come.
+    #[must_use]
+    pub fn wait_for(&self, count: usize) -> Vec<Taken> {
+        until(&format!("{count} messages at the peer"), || (self.count() >= count).then(|| self.taken()))
+    }
+
+    /// Closes all connections without a word.
+    pub fn hang_up(&self) {
+        for stream in &locked(&self.shared.log).streams {
+            // Those that are closed already need no more of it.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// What clients did against the protocol: a line that does not end in CRLF, a command out of order,
+    /// commands ahead of replies though PIPELINING was not offered.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        locked(&self.shared.log).faults.clone()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        locked(&self.shared.log).closed = true;
+        self.hang_up();
+        // The last connection, which wakes the listener.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept() {
+        let number = {
+            let mut log = locked(&shared.log);
+            if log.closed {
+                return;
+            }
+            let Ok(clone) = stream.try_clone() else { continue };
+            log.streams.push(clone);
+            log.streams.len() - 1
+        };
+        let shared = shared.clone();
+        thread::spawn(move || converse(stream, number, &shared));
+    }
+}
+
+fn converse(stream: TcpStream, number: usize, shared: &Shared) {
+    let ended: io::Result<()> = Conversation::new(stream, number, shared).and_then(Conversation::run);
+    match ended {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            locked(&shared.log).faults.push(error.to_string());
+        }
+        // That a client breaks off is part of many stories.
+        _ => {}
+    }
+}
