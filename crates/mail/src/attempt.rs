@@ -39,6 +39,7 @@ pub(crate) struct Tools<'a> {
 /// Attempts all items of a burst.
 pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) {
     let mut kept = tools.kept.take(&burst.hop);
+    let mut told = Vec::new();
     loop {
         let opened = match kept.take() {
             Some(connection) => Ok(connection),
@@ -48,7 +49,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
             Ok(connection) => connection,
             Err(failure) => return tell_all(burst, home, tools.clock, &failure).await,
         };
-        let mut attempt = Attempt::new(burst, connection, tools);
+        let mut attempt = Attempt::new(burst, connection, tools, told);
         match attempt.run(home).await {
             Ok(()) => {
                 if attempt.connection.client.is_idle() {
@@ -57,7 +58,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
                 return;
             }
             // The host closed it while nobody used it: that is no attempt.
-            Err(Stop::Failed(_)) if attempt.connection.age == Age::Kept => {}
+            Err(Stop::Failed(_)) if attempt.connection.age == Age::Kept => told = attempt.told,
             Err(Stop::Failed(failure)) => return attempt.tell_unfinished(home, &failure).await,
             Err(Stop::Damaged(at, text)) => {
                 let failure = attempt.failure(Trouble::Damaged, text);
@@ -82,8 +83,8 @@ struct Attempt<'a> {
     burst: &'a Burst,
     connection: Connection,
     tools: Tools<'a>,
-    /// Items that have not come to their end.
-    open: usize,
+    /// Items that have come to their end, on this connection or on one before it.
+    told: Vec<usize>,
     greeted: Greeted,
     /// Whether the connection has brought something to its end before, in this burst or an earlier one.
     served: Served,
@@ -120,8 +121,8 @@ impl From<Failure> for Stop {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(burst: &'a Burst, mut connection: Connection, tools: Tools<'a>) -> Self {
-        for (token, item) in (0..).zip(&burst.items) {
+    fn new(burst: &'a Burst, mut connection: Connection, tools: Tools<'a>, told: Vec<usize>) -> Self {
+        for (token, item) in (0..).zip(&burst.items).filter(|(token, _)| !told.contains(&(*token as usize))) {
             connection.client.start(Transaction {
                 token,
                 sender: item.sender.clone(),
@@ -132,18 +133,18 @@ impl<'a> Attempt<'a> {
         }
         let greeted = if connection.age == Age::Kept { Greeted::Yes } else { Greeted::No };
         let served = if connection.age == Age::Kept { Served::Yes } else { Served::No };
-        Self { burst, connection, tools, open: burst.items.len(), greeted, served }
+        Self { burst, connection, tools, told, greeted, served }
     }
 
     async fn run<H: Home>(&mut self, home: &mut H) -> Result<(), Stop> {
-        while self.open > 0 {
+        while self.told.len() < self.burst.items.len() {
             let patience = self.patience();
             match self.connection.next(patience).await? {
                 Event::NeedInput => {}
                 Event::Ready(_) => self.greeted = Greeted::Yes,
                 Event::SendBody { token } => self.send_body(token as usize, home).await?,
                 Event::Done { token, results } => {
-                    self.open -= 1;
+                    self.told.push(token as usize);
                     if self.served == Served::Yes && results.iter().all(is_full) {
                         // The host has taken as many on this connection as it likes: another will do for this item.
                         continue;

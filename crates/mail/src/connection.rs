@@ -13,7 +13,7 @@ use smtp::client::{Client, Config, Event, Stage};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 
 use crate::{
@@ -93,6 +93,8 @@ impl Connection {
 
     /// The next thing that the host says; what is to be sent goes out before.
     pub(crate) async fn next(&mut self, patience: Duration) -> Result<Event, Failure> {
+        // For the whole reply: a host that drips it gains no time by that.
+        let until = tokio::time::Instant::now() + patience;
         loop {
             let mut input = &self.input[self.taken..];
             let event = self.client.advance(&mut input);
@@ -103,7 +105,7 @@ impl Connection {
             self.send(&[], patience).await?;
             self.input.clear();
             self.taken = 0;
-            match timeout(patience, self.stream.read_buf(&mut self.input)).await {
+            match timeout_at(until, self.stream.read_buf(&mut self.input)).await {
                 Ok(Ok(0)) => return Err(self.failure(Trouble::Lost, "the connection was closed".into())),
                 Ok(Ok(_)) => self.age = Age::Fresh,
                 Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),

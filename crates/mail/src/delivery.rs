@@ -1,6 +1,6 @@
 //! Delivery of one burst, at the works' home: leases them, has them attempted, and concludes each as its outcome comes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base::{Clock, NextHop, WorkId};
 use queue::{
@@ -8,6 +8,7 @@ use queue::{
     Queue, QueueError, Reason, Recipients, WorkInfo,
 };
 use smtp::Address;
+use tokio::time::timeout;
 
 use crate::{
     Config, Counters,
@@ -19,6 +20,7 @@ use crate::{
         Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, decode, encode,
     },
     outcome::{self, Outcome},
+    resolver::Resolver,
 };
 
 /// What all deliveries share.
@@ -31,7 +33,11 @@ pub(crate) struct Delivery {
     pub(crate) kept: Arc<Kept>,
     pub(crate) bounces: Bounces,
     pub(crate) holder: Holder,
+    pub(crate) resolver: Resolver,
 }
+
+/// How long one burst may take at most, however busy the next hop seems.
+const BURST_ENDS: Duration = Duration::from_secs(2 * 3600);
 
 /// A work that was leased for this burst, while it is being attempted.
 #[derive(Debug)]
@@ -89,21 +95,13 @@ impl Delivery {
             counters: &self.counters,
             clock: &self.clock,
         };
-        attempt::run(&burst, &mut home, tools).await;
+        if timeout(BURST_ENDS, attempt::run(&burst, &mut home, tools)).await.is_err() {
+            tracing::warn!(hop = burst.hop.name, "a next hop kept us too long; what is left is tried again");
+        }
     }
 
-    /// The hop with its addresses; none if its name is not known, which the attempt then says.
     async fn resolve(&self, hop: &NextHop) -> Hop {
-        let addresses = match hop.address() {
-            Some(address) => vec![(address, hop.port()).into()],
-            None => match tokio::net::lookup_host((hop.host(), hop.port())).await {
-                Ok(addresses) => addresses.collect(),
-                Err(error) => {
-                    tracing::warn!(%hop, %error, "the next hop's name cannot be resolved");
-                    Vec::new()
-                }
-            },
-        };
+        let addresses = self.resolver.resolve(hop, self.config.delivery.timeouts.connect).await;
         Hop { name: hop.to_string(), addresses, ehlo: self.config.hostname.as_str().into() }
     }
 

@@ -42,6 +42,10 @@ pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
             () = delivery.queue.arrived(Kind::Mail) => Event::Arrived,
             () = tokio::time::sleep(pause) => Event::Glance,
         };
+        if delivery.queue.health().is_err() {
+            // Nothing can be concluded any more; the node is about to stop.
+            return;
+        }
         let now = delivery.clock.now();
         let mut begun = Vec::new();
         match event {

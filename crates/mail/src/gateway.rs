@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
@@ -23,9 +23,9 @@ use crate::{
     dispatcher,
     envelope::{Detail, WordsError, decode},
     intake::Intake,
-    listener,
-    log::{self, Progress},
+    listener, log,
     registry::Registry,
+    resolver::Resolver,
     session,
 };
 
@@ -33,8 +33,8 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long sessions that were asked to end may take.
 const SESSIONS_END: Duration = Duration::from_secs(5);
-/// How long attempts that were aborted may take to say so.
-const ABORTED: Duration = Duration::from_millis(100);
+/// How long our goodbyes on kept connections may take.
+const GOODBYES: Duration = Duration::from_millis(100);
 
 /// The mail trade of a node, running.
 #[derive(Debug)]
@@ -42,7 +42,6 @@ pub struct Gateway {
     intake: Arc<Intake>,
     kept: Arc<Kept>,
     registry: Arc<Registry>,
-    progress: Arc<Progress>,
     /// Stops what takes mail in, and then what sends it out.
     doors: Shutdown,
     dispatch: Shutdown,
@@ -91,8 +90,7 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Arc::new(config);
         let counters = Arc::new(Counters::default());
-        let progress = Arc::new(Progress::default());
-        let projector = start_projector(queue, log.to_owned(), progress.clone())?;
+        let projector = start_projector(queue, log.to_owned())?;
         let intake = Arc::new(Intake {
             config: config.clone(),
             queue: queue.clone(),
@@ -104,7 +102,6 @@ impl Gateway {
             intake: intake.clone(),
             kept: Arc::new(Kept::default()),
             registry,
-            progress,
             doors: shutdown.child(),
             dispatch: shutdown.child(),
             projector: parking_lot::Mutex::new(Some(projector)),
@@ -117,6 +114,7 @@ impl Gateway {
             kept: gateway.kept.clone(),
             bounces: Bounces { intake, clock },
             holder: Holder(fastrand::u128(1..)),
+            resolver: Resolver::default(),
         });
         tokio::spawn(dispatcher::run(delivery, gateway.dispatch.clone()));
         gateway.open_doors(listeners);
@@ -161,7 +159,7 @@ impl Gateway {
             tracing::warn!(running, "deliveries are given up; they are tried again after the next start");
         }
         let goodbyes = self.kept.sweep(Some(Duration::ZERO));
-        let patience = tokio::time::sleep(ABORTED);
+        let patience = tokio::time::sleep(GOODBYES);
         tokio::pin!(patience);
         for goodbye in goodbyes {
             tokio::select! {
@@ -203,12 +201,6 @@ impl Gateway {
     #[must_use]
     pub fn deliveries(&self) -> usize {
         self.dispatch.running().iter().find(|(label, _)| *label == "delivery").map_or(0, |(_, count)| *count)
-    }
-
-    /// Tales that are not in the message log yet.
-    #[must_use]
-    pub fn log_behind(&self) -> u64 {
-        self.progress.behind.load(Ordering::Relaxed)
     }
 
     /// Takes a message in that did not come by SMTP.
@@ -254,14 +246,10 @@ impl Gateway {
     }
 }
 
-fn start_projector(
-    queue: &Queue,
-    log: PathBuf,
-    progress: Arc<Progress>,
-) -> Result<JoinHandle<()>, GatewayError> {
+fn start_projector(queue: &Queue, log: PathBuf) -> Result<JoinHandle<()>, GatewayError> {
     let records = Records::open(log)?;
     let at = records.position()?.map(|at| Position { spool: at.spool, sequence: at.sequence });
     let feed = queue.feed(at.unwrap_or_default())?;
-    let run = move || log::project(feed, records, &progress);
+    let run = move || log::project(feed, records);
     Ok(std::thread::Builder::new().name("message-log".into()).spawn(run)?)
 }

@@ -278,9 +278,7 @@ impl Intake {
 fn script(submission: &Submission) -> Result<Vec<u8>, SubmissionError> {
     let Submission { sender, recipients, text } = submission;
     let sender: ReversePath = sender.clone().try_into().map_err(|why| not_an_address(sender, why))?;
-    let ascii = sender.is_ascii()
-        && recipients.iter().all(|to| to.is_ascii())
-        && header_of(text).is_ascii();
+    let ascii = sender.is_ascii() && recipients.iter().all(|to| to.is_ascii()) && header_of(text).is_ascii();
     let text = with_line_ends(text);
     let mut script = format!(
         "EHLO localhost\r\nMAIL FROM:<{}> BODY=8BITMIME{}\r\n",

@@ -30,6 +30,7 @@ mod log;
 mod outcome;
 mod policy;
 mod registry;
+mod resolver;
 mod route;
 mod session;
 

@@ -3,10 +3,6 @@
 use std::{
     io::Write as _,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -31,14 +27,8 @@ const DURABLE_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before a log that cannot be written is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How the log stands.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    pub(crate) behind: AtomicU64,
-}
-
 /// Projects the feed into the records until the queue is closed and all is told.
-pub(crate) fn project(mut feed: Feed, mut records: Records, progress: &Arc<Progress>) {
+pub(crate) fn project(mut feed: Feed, mut records: Records) {
     let mut durable = Instant::now();
     let mut confirmed = Position::default();
     loop {
@@ -46,8 +36,12 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, progress: &Arc<Progr
         let (tales, position) = match feed.next(ENOUGH, MOST, PATIENCE) {
             Ok(next) => next,
             Err(error) => {
-                tracing::error!(%error, "the spool cannot be read back for the message log");
-                return;
+                tracing::error!(%error, "the spool cannot be read back for the message log; it is tried again");
+                if closed {
+                    return;
+                }
+                std::thread::park_timeout(PAUSE);
+                continue;
             }
         };
         if !tales.is_empty() {
@@ -59,7 +53,6 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, progress: &Arc<Progr
                 std::thread::park_timeout(PAUSE);
             }
         }
-        progress.behind.store(feed.behind() as u64, Ordering::Relaxed);
         let idle = tales.is_empty();
         if position != confirmed && (idle || durable.elapsed() >= DURABLE_EVERY) {
             // What tells nothing moves the position too, or its segment would be kept for it.

@@ -48,7 +48,8 @@ pub(crate) fn of_attempt(
     let next = (at + retry.wait_after(info.attempts + 1, spread)).min(info.expires);
     let rest = rest(&tried, next);
     let recipients = tried.results.into_iter().map(|(number, result)| {
-        let (verdict, reason, reply) = judge(result);
+        let (verdict, reason, mut reply) = judge(result);
+        cut(&mut reply);
         let became = match verdict {
             Verdict::Delivered => Became::Delivered,
             Verdict::Failed => Became::Failed,
@@ -62,6 +63,17 @@ pub(crate) fn of_attempt(
         remote: Remote { host: hop.into(), address: tried.address },
         recipients: recipients.collect(),
         rest,
+    }
+}
+
+/// Longest text of a reply that is kept, in bytes: it stands in the queue and in the log once for each recipient.
+const REPLY: usize = 1024;
+const _: () = assert!((REPLY + 256) * (queue::MAX_RECIPIENTS as usize) < queue::MAX_HEADER);
+
+fn cut(reply: &mut Reply) {
+    if reply.text.len() > REPLY {
+        let end = (0..=REPLY).rev().find(|end| reply.text.is_char_boundary(*end)).unwrap_or(0);
+        reply.text.to_mut().truncate(end);
     }
 }
 
@@ -133,8 +145,9 @@ fn judge(result: TriedRecipient) -> (Verdict, Cow<'static, str>, Reply) {
             if reply.is_positive() && stage == Stage::Dot {
                 return (Verdict::Delivered, "taken".into(), reply);
             }
-            let verdict = if stage == Stage::Hello {
-                // A host that does not even greet says nothing of the message; another day it may.
+            let verdict = if stage == Stage::Hello || (stage == Stage::Rcpt && reply.code == 552) {
+                // A host that does not even greet says nothing of the message. And 552 to RCPT is what old hosts say
+                // to one recipient too many (RFC 5321, section 4.5.3.1.10).
                 Verdict::NotNow
             } else if reply.is_permanent() {
                 Verdict::Failed
@@ -284,6 +297,13 @@ mod tests {
         assert_eq!(outcome.rest, Rest::Retry { not_before: next, reason: Reason::Deferred });
         assert_eq!(outcome.state().waiting.len(), 1);
         assert_eq!(outcome.to_report().map(|recipient| recipient.number).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn a_wordy_host_is_cut_short() {
+        let wordy = Reply::plain(450, "é".repeat(10_000));
+        let outcome = outcome(NOW, vec![TriedRecipient::Reply { stage: Stage::Rcpt, reply: wordy }]);
+        assert_eq!(outcome.recipients[0].reply.text.len(), REPLY);
     }
 
     #[test]

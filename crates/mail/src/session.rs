@@ -34,6 +34,10 @@ const READ: usize = 32 << 10;
 /// From when on the average rate of a text must be kept.
 const RATE_AFTER: Duration = Duration::from_secs(60);
 
+/// So many times the largest message may be sent in one text before the session is ended: what is too large is refused
+/// at its end, which has to come.
+const SWALLOWED: u64 = 4;
+
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -44,6 +48,7 @@ pub(crate) struct Session {
     standing: Standing,
     account: Arc<str>,
     message: Option<Box<Message>>,
+    pace: Option<Pace>,
 }
 
 /// The message that is being taken in.
@@ -58,6 +63,11 @@ struct Message {
 struct Text {
     draft: Draft,
     share: Share,
+}
+
+/// How fast a text comes in, also one that is only swallowed.
+#[derive(Debug)]
+struct Pace {
     began: Instant,
     received: u64,
 }
@@ -74,7 +84,7 @@ impl Session {
         let standing = Standing::of(peer.ip(), &shared.intake.config.relay);
         let account = policy::account(peer.ip()).into();
         let server = Server::new(shared.server.clone());
-        Self { shared, place, peer, server, standing, account, message: None }
+        Self { shared, place, peer, server, standing, account, message: None, pace: None }
     }
 
     /// Serves the client until either side ends it.
@@ -98,12 +108,33 @@ impl Session {
             }
             self.place.heard();
             let then = self.take(&buffer).await?;
+            let then = if then == Then::GoOn { self.watch_pace(buffer.len()) } else { then };
             drop(buffer);
             self.flush().await?;
             if then == Then::Close {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends a session whose text comes too slowly, or does not end.
+    fn watch_pace(&mut self, read: usize) -> Then {
+        if !self.server.is_in_text() {
+            self.pace = None;
+        }
+        let Some(pace) = &mut self.pace else { return Then::GoOn };
+        pace.received += read as u64;
+        let limits = &self.shared.intake.config.limits;
+        let reply = if pace.is_too_slow(limits.data_rate.0) {
+            Reply::new(421, (4, 4, 2), "the text comes too slowly, closing")
+        } else if pace.received > SWALLOWED.saturating_mul(limits.session.message.0) {
+            Reply::new(421, (5, 3, 4), "the text does not end, closing")
+        } else {
+            return Then::GoOn;
+        };
+        self.message = None;
+        self.server.close(&reply);
+        Then::Close
     }
 
     /// The client closed its side, or the registry did.
@@ -167,6 +198,7 @@ impl Session {
     }
 
     async fn text_begins(&mut self) {
+        self.pace = Some(Pace { began: Instant::now(), received: 0 });
         let Some(mut message) = self.message.take() else {
             return self.server.reject(&Reply::closing("out of step"));
         };
@@ -175,8 +207,11 @@ impl Session {
         let recipients = std::mem::take(&mut message.recipients);
         match self.shared.intake.begin(&self.bringer(&hello), &message.mail, recipients).await {
             Ok(draft) => {
-                let share = self.shared.budget.share();
-                message.text = Some(Text { draft, share, began: Instant::now(), received: 0 });
+                let mut share = self.shared.budget.share();
+                if share.hold(draft.body.held()).is_err() {
+                    return self.server.reject(&out_of_memory());
+                }
+                message.text = Some(Text { draft, share });
                 self.message = Some(message);
                 self.server.accept();
             }
@@ -186,12 +221,6 @@ impl Session {
 
     async fn text(&mut self, piece: &[u8]) {
         let Some(text) = self.message.as_mut().and_then(|message| message.text.as_mut()) else { return };
-        text.received += piece.len() as u64;
-        if text.is_too_slow(self.shared.intake.config.limits.data_rate.0) {
-            self.message = None;
-            // The rest is not waited for.
-            return self.server.close(&Reply::new(421, (4, 4, 2), "the text comes too slowly, closing"));
-        }
         let written = text.draft.body.write(piece).await;
         let held = text.share.hold(text.draft.body.held());
         let refusal = match (written, held) {
@@ -259,7 +288,7 @@ impl Session {
     }
 }
 
-impl Text {
+impl Pace {
     fn is_too_slow(&self, bytes_per_second: u64) -> bool {
         let time = self.began.elapsed();
         time > RATE_AFTER && self.received < bytes_per_second.saturating_mul(time.as_secs())

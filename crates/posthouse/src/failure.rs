@@ -76,7 +76,9 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let failure = Self::configuration(&error);
         match error {
-            ConfigError::UnknownKey { meant: None, .. } => failure.hint("docs/CONFIGURATION.md lists the keys"),
+            ConfigError::UnknownKey { meant: None, .. } => {
+                failure.hint("docs/CONFIGURATION.md lists the keys")
+            }
             _ => failure,
         }
     }

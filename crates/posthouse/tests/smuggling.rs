@@ -32,7 +32,8 @@ const LOOK_ALIKES: [&[u8]; 14] = [
 ];
 
 /// A whole second message, as an attacker wants it to be seen.
-const SMUGGLED: &[u8] = b"MAIL FROM:<admin@example.com>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nSubject: smuggled\r\n";
+const SMUGGLED: &[u8] =
+    b"MAIL FROM:<admin@example.com>\r\nRCPT TO:<victim@example.net>\r\nDATA\r\nSubject: smuggled\r\n";
 
 /// A text with something in it that looks like an end, and a second message behind.
 fn text_with(look_alike: &[u8]) -> Vec<u8> {
@@ -164,7 +165,11 @@ fn texts_of_dots_arrive_as_they_were_and_every_text_ends_once() {
     for (number, text) in texts.iter().enumerate() {
         let (chunk, data) = (format!("chunk{number}@example.net"), format!("data{number}@example.net"));
         // A last line without its end gets it; only a chunk can lack it.
-        let whole = if text.is_empty() || text.ends_with(b"\r\n") { text.to_vec() } else { [text, &b"\r\n"[..]].concat() };
+        let whole = if text.is_empty() || text.ends_with(b"\r\n") {
+            text.to_vec()
+        } else {
+            [text, &b"\r\n"[..]].concat()
+        };
         session.envelope("a@example.com", &[&chunk]);
         assert_eq!(session.bdat(text).code, 250, "{number}");
         session.envelope("a@example.com", &[&data]);

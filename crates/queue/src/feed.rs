@@ -159,12 +159,6 @@ impl Feed {
         self.archive.confirmed(position.sequence);
     }
 
-    /// How many tales wait in memory.
-    #[must_use]
-    pub fn behind(&self) -> usize {
-        self.recent.state.lock().tales.len()
-    }
-
     /// Whether the queue was closed, so that nothing new will come.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -222,7 +216,7 @@ impl RecentTales {
             state.bytes += bytes;
             state.tales.extend(tales);
         }
-        state.last = last;
+        state.last = state.last.max(last);
         if state.waited_for > 0 && (too_many || state.tales.len() >= state.waited_for) {
             self.changed.notify_one();
         }

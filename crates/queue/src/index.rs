@@ -90,6 +90,15 @@ pub(crate) struct Effects {
     pub(crate) arrived: bool,
 }
 
+/// What says that a work has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndedBy {
+    /// The last record by itself.
+    ThisRecord,
+    /// It and those before it together: late words ended some recipients.
+    AllRecords,
+}
+
 impl Message {
     /// The numbers of its works that have not ended.
     pub(crate) fn work_numbers(&self) -> Vec<u16> {
@@ -106,6 +115,12 @@ impl Index {
     /// All that happened before was applied.
     pub(crate) fn recovered(&mut self) {
         self.phase = Phase::Running;
+        for kind in 0..self.fresh.len() {
+            let mut fresh = std::mem::take(&mut self.fresh[kind]);
+            fresh.retain(|(id, ticket)| self.is_current(*id, *ticket));
+            fresh.shrink_to_fit();
+            self.fresh[kind] = fresh;
+        }
     }
 
     /// Applies an operation that stands at `place`; `size` is how many bytes of the segment its message takes.
@@ -116,7 +131,7 @@ impl Index {
             Op::State(state) => self.stands(state.work, state.standing, place, effects),
             Op::Cancel(cancel) => {
                 for (work, _) in &cancel.works {
-                    self.end(*work, cancel.at, place.segment, effects);
+                    self.end(*work, cancel.at, place.segment, EndedBy::ThisRecord, effects);
                 }
             }
             Op::Commit { work, .. } => {
@@ -219,7 +234,8 @@ impl Index {
                 work.pinned.push(place.segment);
                 self.segments.pin(place.segment);
             }
-            _ => self.end(id, conclude.at, place.segment, effects),
+            After::Ended => self.end(id, conclude.at, place.segment, EndedBy::ThisRecord, effects),
+            _ => self.end(id, conclude.at, place.segment, EndedBy::AllRecords, effects),
         }
     }
 
@@ -231,7 +247,7 @@ impl Index {
         let remaining = standing.remaining.among(before);
         if remaining.is_empty() {
             let at = self.messages[&id.message].since;
-            return self.end(id, at, place.segment, effects);
+            return self.end(id, at, place.segment, EndedBy::AllRecords, effects);
         }
         work.standing = Standing { remaining, ..standing };
         work.state_at = Some(place);
@@ -247,7 +263,7 @@ impl Index {
     }
 
     /// A record in `segment` ends the work.
-    fn end(&mut self, id: WorkId, at: Timestamp, segment: u32, effects: &mut Effects) {
+    fn end(&mut self, id: WorkId, at: Timestamp, segment: u32, by: EndedBy, effects: &mut Effects) {
         let Some(message) = self.messages.get_mut(&id.message) else { return };
         let Some(at_index) = message.works.iter().position(|work| work.index == id.index) else { return };
         let work = message.works.swap_remove(at_index);
@@ -259,6 +275,9 @@ impl Index {
         self.accounts.release(work.account);
         for pinned in work.pinned {
             self.segments.unpin(pinned);
+            if by == EndedBy::AllRecords {
+                self.segments.supersede(home, pinned);
+            }
         }
         self.segments.supersede(home, segment);
         if last {
@@ -308,8 +327,10 @@ impl Index {
 
     /// The next arrivals of a kind, at most `max`.
     pub(crate) fn take_arrivals(&mut self, kind: Kind, max: usize, into: &mut Vec<Arrival>) {
-        for _ in 0..max {
+        let enough = into.len() + max;
+        while into.len() < enough {
             let Some((id, ticket)) = self.fresh[kind as usize].pop_front() else { break };
+            // It has ended or arrived anew since.
             let Some(work) = self.work(id).filter(|work| work.ticket == ticket) else { continue };
             into.push(Arrival {
                 work: id,
@@ -449,5 +470,96 @@ impl Index {
     /// Works and recipients that have not ended.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.works, self.recipients)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{End, Epoch, op::State};
+
+    fn place(segment: u32) -> Place {
+        Place { segment, offset: 0, len: 0 }
+    }
+
+    fn standing(remaining: Recipients) -> Standing {
+        Standing {
+            remaining,
+            attempts: 0,
+            not_before: Timestamp::default(),
+            priority: 0,
+            status: Status::Waiting,
+            reason: Reason::New,
+        }
+    }
+
+    fn published(id: MessageId) -> Op {
+        let work = PublishedWork {
+            index: 0,
+            lane: "lane".into(),
+            account: "account".into(),
+            needs: Vec::new(),
+            expires: Timestamp::default(),
+            recipients: 2,
+            standing: standing(Recipients::first(2)),
+            detail_len: 0,
+            state_len: 0,
+        };
+        Op::Publish(Publish {
+            message: id,
+            kind: Kind::Mail,
+            at: Timestamp::default(),
+            repeat: Repeat::Never,
+            origin: Origin::New,
+            header_len: 0,
+            body: BodyRef::Empty,
+            works: vec![work],
+        })
+    }
+
+    fn concluded(work: WorkId, ended: Recipients, after: After) -> Op {
+        Op::Conclude(Conclude {
+            work,
+            epoch: Epoch::default(),
+            at: Timestamp::default(),
+            ends: vec![(End::Done, ended)],
+            after,
+            state_len: 0,
+            record_len: 0,
+        })
+    }
+
+    #[test]
+    fn a_late_word_stays_as_long_as_only_it_says_that_somebody_was_delivered_to() {
+        let mut index = Index::default();
+        let mut effects = Effects::default();
+        let work = WorkId { message: MessageId::generate(Timestamp::default()), index: 0 };
+        let (first, second) = (Recipients::only(0), Recipients::only(1));
+        index.apply(&published(work.message), place(1), 0, &mut effects);
+        index.apply(&concluded(work, first, After::Unchanged), place(2), 0, &mut effects);
+        // It was written by somebody who had not heard the late word.
+        let rest = After::Stands(standing(first));
+        index.apply(&concluded(work, second, rest), place(3), 0, &mut effects);
+        assert_eq!(index.counts(), (0, 0));
+        assert!(index.segments.is_free(1) && !index.segments.is_free(2) && !index.segments.is_free(3));
+        index.segments.retire(1);
+        assert!(index.segments.is_free(2) && index.segments.is_free(3));
+    }
+
+    #[test]
+    fn a_state_that_says_all_lets_go_of_those_before_it() {
+        let mut index = Index::default();
+        let mut effects = Effects::default();
+        let work = WorkId { message: MessageId::generate(Timestamp::default()), index: 0 };
+        let (first, second) = (Recipients::only(0), Recipients::only(1));
+        index.apply(&published(work.message), place(1), 0, &mut effects);
+        index.apply(&concluded(work, first, After::Unchanged), place(2), 0, &mut effects);
+        let change = |remaining| Op::State(State { work, standing: standing(remaining), state_len: 0 });
+        index.apply(&change(Recipients::first(2)), place(3), 0, &mut effects);
+        assert_eq!(index.work(work).map(|work| work.standing.remaining), Some(second));
+        assert!(!index.segments.is_free(2), "only the late word knows of the first recipient");
+        index.apply(&change(second), place(4), 0, &mut effects);
+        assert!(index.segments.is_free(2) && index.segments.is_free(3) && !index.segments.is_free(4));
+        assert_eq!(index.counts(), (1, 1));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    hash::BuildHasherDefault,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,6 +17,7 @@ use crate::{
     Arrival, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Patience, Reason, Recipients, Rest,
     Scope, Status, WorkInfo,
     index::{Effects, Index, Place},
+    intern::IdHasher,
     op::{After, BodyRef, Cancel, Conclude, Op, Standing, State},
     recent::{Recent, RecentContent},
     work::Change,
@@ -31,7 +33,7 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 struct Inner {
     index: Index,
-    leases: HashMap<WorkId, Holding>,
+    leases: HashMap<WorkId, Holding, BuildHasherDefault<IdHasher>>,
     holders: HashMap<Holder, Option<Instant>>,
     counter: u64,
     recent: Recent,
@@ -109,8 +111,11 @@ impl Ledger {
     /// A ledger over an index; `recent_bytes` bounds the contents kept in memory.
     pub(crate) fn new(index: Index, incarnation: u64, recent_bytes: usize) -> Self {
         let recent = Recent::new(recent_bytes);
-        let inner = Inner { index, leases: HashMap::new(), holders: HashMap::new(), counter: 0, recent };
-        Self { state: Mutex::new(inner), arrived: [Notify::new(), Notify::new()], incarnation }
+        let inner = Inner { index, leases: HashMap::default(), holders: HashMap::new(), counter: 0, recent };
+        let ledger = Self { state: Mutex::new(inner), arrived: [Notify::new(), Notify::new()], incarnation };
+        // What was recovered waits already.
+        ledger.wake();
+        ledger
     }
 
     /// Runs something on the index.

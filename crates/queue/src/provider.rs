@@ -85,6 +85,10 @@ pub struct Stats {
     pub free_segments: usize,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Bytes of messages in segments that have not ended.
+    pub live_bytes: u64,
+    /// Frames that the reader of the feed has not stored for good yet.
+    pub untold: u64,
     /// What was found damaged at the start and since.
     pub damaged: usize,
 }

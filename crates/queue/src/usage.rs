@@ -70,6 +70,11 @@ impl Segments {
         }
     }
 
+    /// What all messages take in all segments, in bytes.
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.0.values().map(|usage| usage.bytes).sum()
+    }
+
     /// Whether nothing needs this segment any more.
     pub(crate) fn is_free(&self, segment: u32) -> bool {
         self.0.get(&segment).is_none_or(|usage| usage.messages + usage.states + usage.superseding == 0)

@@ -231,6 +231,12 @@ impl Server {
         matches!((&self.phase, self.state), (Phase::Idle, State::Command))
     }
 
+    /// Whether text is being taken, or swallowed.
+    #[must_use]
+    pub fn is_in_text(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
     /// Says yes to `Mail`, `Rcpt` or `BodyStart`.
     pub fn accept(&mut self) {
         let State::Asked(question) = self.state else { return };

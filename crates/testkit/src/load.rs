@@ -41,7 +41,8 @@ impl Sent {
     /// The message of this name, such as `3-2-17` for the 17th of client 2 under seed 3.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let mut random = fastrand::Rng::with_seed(name.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)));
+        let mut random =
+            fastrand::Rng::with_seed(name.bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte)));
         let recipients = (0..random.usize(1..5)).map(|number| {
             let mood = random.choice(["yes", "yes", "yes", "later", "no"]).expect("there is one");
             let domain = random.choice(["example.com", "example.net"]).expect("there is one");

@@ -199,7 +199,11 @@ impl Lines {
         let waited = self.more.wait_timeout_while(locked(&self.written), PATIENCE, missing);
         let (written, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let said = found(&written);
-        assert!(said.is_some() || written.ended, "{part:?} was not said within {PATIENCE:?}: {:?}", written.lines);
+        assert!(
+            said.is_some() || written.ended,
+            "{part:?} was not said within {PATIENCE:?}: {:?}",
+            written.lines
+        );
         said
     }
 

@@ -117,7 +117,8 @@ impl fmt::Debug for Shared {
 }
 
 /// What a peer offers unless it is told otherwise.
-pub const KEYWORDS: [&str; 5] = ["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"];
+pub const KEYWORDS: [&str; 5] =
+    ["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"];
 
 impl Peer {
     /// A peer that takes everything.

@@ -3,7 +3,8 @@
 /// A plain message with a subject and about `bytes` of body, in lines that end in CRLF.
 #[must_use]
 pub fn message(subject: &str, bytes: usize) -> Vec<u8> {
-    let mut text = format!("From: a@example.com\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n\r\n").into_bytes();
+    let mut text =
+        format!("From: a@example.com\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n\r\n").into_bytes();
     let line = format!("{:-^76}\r\n", subject.get(..20).unwrap_or(subject));
     while text.len() < bytes {
         text.extend_from_slice(line.as_bytes());

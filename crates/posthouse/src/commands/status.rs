@@ -47,7 +47,11 @@ fn text(status: &StatusReport) -> String {
     table.row(["deferred".into(), status.deferred.to_string(), rate(status.rates.deferred)]);
     table.row(["bounced".into(), status.bounced.to_string(), rate(status.rates.bounced)]);
     table.row(["expired".into(), status.expired.to_string(), String::new()]);
-    table.row(["queued".into(), status.queued.to_string(), format!("in {}", output::count(status.queued_works, "work"))]);
+    table.row([
+        "queued".into(),
+        status.queued.to_string(),
+        format!("in {}", output::count(status.queued_works, "work")),
+    ]);
     table.row(["sessions".into(), status.sessions.to_string(), "of clients".into()]);
     table.row(["connections".into(), status.connections.to_string(), "to next hops".into()]);
     table.row(["records".into(), status.records.behind.to_string(), "not yet in the log".into()]);

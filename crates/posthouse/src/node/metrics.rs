@@ -17,7 +17,7 @@ enum Kind {
 /// All metrics as text.
 pub(super) fn text(gateway: &Gateway, queue: &Queue) -> String {
     let mut text = String::with_capacity(4096);
-    for (name, kind, help, value) in mail(gateway).into_iter().chain(storage(gateway, queue)) {
+    for (name, kind, help, value) in mail(gateway).into_iter().chain(storage(queue)) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -88,7 +88,7 @@ fn mail(gateway: &Gateway) -> Vec<Metric> {
     ]
 }
 
-fn storage(gateway: &Gateway, queue: &Queue) -> Vec<Metric> {
+fn storage(queue: &Queue) -> Vec<Metric> {
     use Kind::Gauge;
     let stats = queue.stats();
     vec![
@@ -105,8 +105,8 @@ fn storage(gateway: &Gateway, queue: &Queue) -> Vec<Metric> {
         (
             "posthouse_log_behind",
             Gauge,
-            "Conclusions that are not in the message log yet.",
-            gateway.log_behind(),
+            "Frames of the spool that are not safe in the message log yet; rising: the log is in trouble.",
+            stats.untold,
         ),
     ]
 }

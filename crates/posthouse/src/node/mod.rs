@@ -3,6 +3,7 @@
 //! identity and lock → spool → mail: log, dispatch, doors → control socket and console
 
 mod data;
+mod limits;
 mod metrics;
 mod rates;
 mod settings;
@@ -10,7 +11,7 @@ mod view;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use base::{Clock, NodeId, Shutdown};
+use base::{Clock, Shutdown};
 use mail::{Gateway, GatewayError};
 use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,6 +77,8 @@ pub struct Node {
     view: Arc<View>,
     queue: Queue,
     gateway: Arc<Gateway>,
+    /// Ends what looks at the node from time to time.
+    upkeep: Shutdown,
     faces: Shutdown,
     grace: Duration,
     smtp: Vec<SocketAddr>,
@@ -96,6 +99,7 @@ impl Node {
     pub async fn start(config: Config) -> Result<Self, NodeError> {
         let dir = config.data_dir()?;
         let data = DataDir::open(&dir)?;
+        let descriptors = limits::raise_descriptors();
         let mut doors = Vec::new();
         for address in &config.smtp.listen {
             doors.push(listen("smtp.listen", *address).await?);
@@ -106,11 +110,11 @@ impl Node {
         let control = ControlSocket::open(&dir)?;
         let clock = Clock::system();
         let queue = open_queue(&dir, &config, &clock)?;
-        let shutdown = Shutdown::new();
+        let upkeep = Shutdown::new();
         let log = dir.join(data::MESSAGE_LOG);
-        let settings = settings::mail(&config);
-        let gateway = Gateway::start(settings, doors, &queue, &log, clock.clone(), &shutdown)?;
-        let sampler = Sampler::start(gateway.clone(), shutdown.clone());
+        let settings = settings::mail(&config, descriptors);
+        let gateway = Gateway::start(settings, doors, &queue, &log, clock.clone(), &upkeep)?;
+        let sampler = Sampler::start(gateway.clone(), upkeep.clone());
         let view =
             Arc::new(View::new(&config, data.id(), queue.clone(), gateway.clone(), sampler, log, clock));
         let faces = Shutdown::new();
@@ -118,7 +122,7 @@ impl Node {
         spawn_face(&faces, control.serve(view.clone(), max_message, faces.clone()));
         spawn_face(&faces, console::serve(console, view.clone(), faces.clone()));
         let grace = config.stop.grace.0;
-        Ok(Self { view, queue, gateway, faces, grace, smtp, console: console_address, _data: data })
+        Ok(Self { view, queue, gateway, upkeep, faces, grace, smtp, console: console_address, _data: data })
     }
 
     /// Where it takes mail by SMTP.
@@ -158,6 +162,7 @@ impl Node {
         self.gateway.stop(self.grace).await;
         let closed = self.queue.close().await;
         self.gateway.log_is_written().await;
+        self.upkeep.stop();
         self.faces.stop();
         // One that hangs is cut off by the end of the process.
         let _ = self.faces.ended(FACE, FACES_END).await;
@@ -193,7 +198,9 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let leads_nowhere = config.delivery.smarthost.is_none() && config.delivery.route.is_empty();
     let node = Node::start(config).await?;
     if leads_nowhere {
-        tracing::warn!("all mail is refused with 451 4.4.4: neither --smarthost nor --route says where it goes");
+        tracing::warn!(
+            "all mail is refused with 451 4.4.4: neither --smarthost nor --route says where it goes"
+        );
     }
     tracing::info!(smtp = ?node.smtp(), console = %node.console(), id = %node.view().id(), "the node is running");
     let failure = tokio::select! {
@@ -206,13 +213,5 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     match failure {
         Some(error) => Err(error.into()),
         None => stopped,
-    }
-}
-
-impl View {
-    /// The node's id.
-    #[must_use]
-    pub fn id(&self) -> NodeId {
-        self.node_id()
     }
 }

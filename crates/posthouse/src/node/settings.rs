@@ -3,7 +3,7 @@
 use crate::config::Config;
 
 /// The mail trade's part of the configuration.
-pub(super) fn mail(config: &Config) -> mail::Config {
+pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
     let limits = &config.limits;
     let delivery = &config.delivery;
     let timeout = &delivery.timeout;
@@ -21,7 +21,7 @@ pub(super) fn mail(config: &Config) -> mail::Config {
                 errors: limits.errors.size(),
                 ..smtp::server::Limits::default()
             },
-            sessions: limits.sessions.size(),
+            sessions: super::limits::sessions(limits.sessions.size(), descriptors),
             sessions_per_client: limits.sessions_per_client.size(),
             idle: limits.idle.0,
             data_rate: limits.data_rate,

@@ -68,7 +68,9 @@ impl View {
         }
     }
 
-    pub(super) fn node_id(&self) -> NodeId {
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
         self.id
     }
 
@@ -193,7 +195,7 @@ impl NodeView for View {
                 free_segments: stats.free_segments as u64,
                 bytes: stats.disk_bytes,
             },
-            records: RecordsStatus { behind: self.gateway.log_behind() },
+            records: RecordsStatus { behind: stats.untold },
         })
     }
 
@@ -240,8 +242,10 @@ impl NodeView for View {
         match self.gateway.submit(submission).await {
             Ok(id) => Ok(SendAnswer { id, recipients }),
             Err(SubmissionError::Queue(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
-            Err(error @ SubmissionError::Recipient { .. }) => Err(ApiError::new(ErrorKind::Refused, error.to_string())
-                .hint("`posthouse up` says with --smarthost and --route where mail goes")),
+            Err(error @ SubmissionError::Recipient { .. }) => {
+                Err(ApiError::new(ErrorKind::Refused, error.to_string())
+                    .hint("`posthouse up` says with --smarthost and --route where mail goes"))
+            }
             Err(error) => Err(ApiError::new(ErrorKind::Refused, error.to_string())),
         }
     }

@@ -20,10 +20,13 @@ use verdict::{Kill, Story};
 const SEEDS: u64 = 6;
 /// Kills for each seed.
 const KILLS: usize = 3;
+/// Texts at the next hop for each kill before it.
+const TEXTS: usize = 40;
 
 #[test]
 fn what_was_answered_250_survives_kill_9_and_comes_twice_only_if_it_was_in_flight() {
-    let seeds = env::var("POSTHOUSE_CRASH_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number of seeds"));
+    let seeds =
+        env::var("POSTHOUSE_CRASH_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("a number of seeds"));
     for seed in 1..=seeds {
         // The last one that is shown is the one that failed.
         eprintln!("seed {seed}");
@@ -43,8 +46,9 @@ fn play(seed: u64) -> Story {
         .start();
     let load = Load::start(seed, node.smtp());
     let mut kills = Vec::new();
-    for _ in 0..KILLS {
-        wait::pass(Duration::from_millis(random.u64(20..500)));
+    for round in 1..=KILLS {
+        until("some load", || (peer.count() >= round * TEXTS).then_some(()));
+        wait::pass(Duration::from_millis(random.u64(..400)));
         let mut killed = vec![node.kill()];
         if random.u8(..3) == 0 {
             killed.push(node.restart_and_kill(Duration::from_millis(random.u64(..60))));

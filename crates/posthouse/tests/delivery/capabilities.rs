@@ -44,14 +44,20 @@ fn utf_8_bounces_at_a_host_without_smtputf8_and_ascii_does_not() {
     let senders = Peer::willing();
     let node = setup(&plain).flag("--route", format!("example.com={}", senders.address())).start();
     send_with(&node, "SMTPUTF8", &["plain@example.net"], b"Subject: only declared\r\n\r\nhello\r\n");
-    send_with(&node, "SMTPUTF8", &["field@example.net"], "Subject: Gr\u{fc}\u{df}e\r\n\r\nhello\r\n".as_bytes());
+    send_with(
+        &node,
+        "SMTPUTF8",
+        &["field@example.net"],
+        "Subject: Gr\u{fc}\u{df}e\r\n\r\nhello\r\n".as_bytes(),
+    );
     let mixed = ["ascii@example.net", "j\u{f6}rg@example.net"];
     send_with(&node, "SMTPUTF8", &mixed, b"Subject: hi\r\n\r\nhello\r\n");
     for recipient in ["field@example.net", "j\u{f6}rg@example.net"] {
         let (reason, reply) = failure(&node, recipient);
         assert_eq!((reason.as_str(), reply.get(..9)), ("needs-smtputf8", Some("553 5.6.7")), "{reply}");
     }
-    let mut delivered: Vec<String> = plain.wait_for(2).into_iter().flat_map(|taken| taken.recipients).collect();
+    let mut delivered: Vec<String> =
+        plain.wait_for(2).into_iter().flat_map(|taken| taken.recipients).collect();
     delivered.sort();
     assert_eq!(delivered, ["ascii@example.net", "plain@example.net"]);
     assert!(plain.taken().iter().all(|taken| !taken.mail.contains("SMTPUTF8")));

@@ -40,7 +40,8 @@ fn messages_that_wait_go_over_one_connection_with_commands_behind_each_text() {
     gate.open();
     let taken = peer.wait_for(10);
     assert_eq!((peer.connections(), peer.faults()), (1, Vec::new()));
-    let pipelined = taken.iter().filter(|taken| taken.behind.starts_with(b"MAIL FROM:<a@example.com>")).count();
+    let pipelined =
+        taken.iter().filter(|taken| taken.behind.starts_with(b"MAIL FROM:<a@example.com>")).count();
     assert!(pipelined >= 5, "{pipelined} of 10 had the next message right behind");
 }
 

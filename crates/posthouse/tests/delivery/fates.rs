@@ -31,8 +31,12 @@ fn recipients_of_one_transaction_have_each_their_own_fate() {
     assert_eq!(words(&later), ["accepted", "deferred", "delivered"]);
     assert_eq!((&later[1]["reply"], &later[1]["reason"]), (&"450 4.2.0 busy".into(), &"rcpt".into()));
     assert_eq!((later[1]["attempt"].as_u64(), later[2]["attempt"].as_u64()), (Some(1), Some(2)));
-    let taken: Vec<Vec<String>> =
-        peer.taken().into_iter().filter(|taken| !taken.sender.is_empty()).map(|taken| taken.recipients).collect();
+    let taken: Vec<Vec<String>> = peer
+        .taken()
+        .into_iter()
+        .filter(|taken| !taken.sender.is_empty())
+        .map(|taken| taken.recipients)
+        .collect();
     assert_eq!(taken, [vec!["yes@example.net", "too@example.net"], vec!["later@example.net"]]);
 }
 

@@ -46,7 +46,10 @@ fn a_failure_is_reported_to_the_sender_in_the_form_of_rfc_3464() {
     assert_eq!((report.recipients.as_slice(), taken.len()), (&["a@example.com".to_owned()][..], 2));
     let read = read(report);
     assert_eq!((&read["kind"], &read["report"]), (&"multipart/report".into(), &"delivery-status".into()));
-    assert_eq!(read["parts"], serde_json::json!(["text/plain", "message/delivery-status", "text/rfc822-headers"]));
+    assert_eq!(
+        read["parts"],
+        serde_json::json!(["text/plain", "message/delivery-status", "text/rfc822-headers"])
+    );
     assert_eq!((&read["to"], &read["auto"]), (&"a@example.com".into(), &"auto-replied".into()));
     assert_eq!((&read["date"], &read["defects"]), (&true.into(), &0.into()));
     assert!(read["from"].as_str().unwrap().contains("<MAILER-DAEMON@mx1.example.org>"), "{read}");

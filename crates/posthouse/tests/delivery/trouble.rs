@@ -24,9 +24,11 @@ fn step(moment: &Moment<'_>) -> &'static str {
 /// A peer that does this the first time it comes to a step.
 fn once_at(at: &'static str, what: Move) -> Peer {
     let seen = Tally::default();
-    Peer::start(move |moment| {
-        if step(moment) == at && seen.before(at) == 0 { what.clone() } else { Move::Go }
-    })
+    Peer::start(
+        move |moment| {
+            if step(moment) == at && seen.before(at) == 0 { what.clone() } else { Move::Go }
+        },
+    )
 }
 
 #[test]
@@ -64,7 +66,9 @@ fn a_host_that_says_421_at_any_step_gets_the_message_at_the_next_try() {
 #[test]
 fn a_host_that_talks_without_end_harms_nobody_and_gets_the_message_at_the_next_try() {
     let endless = format!("250 {}", "x".repeat(3 << 20));
-    for babble in [Move::Babble, Move::Say(endless), Move::Say("nonsense".into()), Move::Say("999 9.9.9 ?".into())] {
+    for babble in
+        [Move::Babble, Move::Say(endless), Move::Say("nonsense".into()), Move::Say("999 9.9.9 ?".into())]
+    {
         for at in STEPS.into_iter().filter(|at| *at != "text") {
             let (peer, other) = (once_at(at, babble.clone()), Peer::willing());
             let node = setup(&peer).flag("--route", format!("example.org={}", other.address())).start();
@@ -88,7 +92,9 @@ fn resident(node: &testkit::Node) -> usize {
 
 #[test]
 fn a_silent_host_is_given_up_after_the_time_for_that_step_and_nobody_else_waits() {
-    for (at, timeout) in [("connected", "greeting"), ("hello", "greeting"), ("mail", "command"), ("dot", "dot")] {
+    for (at, timeout) in
+        [("connected", "greeting"), ("hello", "greeting"), ("mail", "command"), ("dot", "dot")]
+    {
         let gate = Gate::new();
         let (silent, seen) = (gate.clone(), Tally::default());
         let peer = Peer::start(move |moment| {
@@ -108,7 +114,11 @@ fn a_silent_host_is_given_up_after_the_time_for_that_step_and_nobody_else_waits(
         // The other one goes while this one is silent.
         assert_eq!(other.wait_for(1)[0].recipients, ["v@example.org"]);
         let records = node.records_of("u@example.net", 2);
-        assert_eq!((&records[1]["what"], &records[1]["reason"]), (&"deferred".into(), &"timeout".into()), "{at}");
+        assert_eq!(
+            (&records[1]["what"], &records[1]["reason"]),
+            (&"deferred".into(), &"timeout".into()),
+            "{at}"
+        );
         gate.open();
         assert_eq!(words(&node.records_of("u@example.net", 3))[2], "delivered", "{at}");
     }

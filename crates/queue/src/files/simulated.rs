@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{Disk, DiskProvider, FileProvider};
 
@@ -38,6 +38,8 @@ struct Condition {
     failing_sync: AtomicU64,
     pace: Mutex<Pace>,
     pace_changed: Condvar,
+    /// Held by whoever changes contents; taken alone to see all of them at one moment.
+    moment: RwLock<()>,
 }
 
 /// Whether syncs come to an end.
@@ -57,6 +59,7 @@ impl Default for Condition {
             failing_sync: AtomicU64::new(u64::MAX),
             pace: Mutex::default(),
             pace_changed: Condvar::new(),
+            moment: RwLock::new(()),
         }
     }
 }
@@ -90,6 +93,7 @@ impl SimulatedDisk {
     #[must_use]
     pub fn after_power_loss(&self, random: &mut fastrand::Rng) -> Self {
         let state = self.state.lock();
+        let _moment = self.condition.moment.write();
         let mut found: BTreeMap<&PathBuf, &Arc<Contents>> = BTreeMap::new();
         let both = state.synced_names.iter().chain(&state.names);
         found.extend(both.filter(|(path, _)| {
@@ -114,6 +118,7 @@ impl SimulatedDisk {
     #[must_use]
     pub fn after_kill(&self) -> Self {
         let state = self.state.lock();
+        let _moment = self.condition.moment.write();
         let after = Self::default();
         for (path, contents) in &state.names {
             after.put(path, contents.bytes.lock().clone());
@@ -280,6 +285,7 @@ impl FileProvider for Contents {
     }
 
     fn write_at(&self, slices: &[io::IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let _moment = self.condition.moment.read();
         let mut bytes = self.bytes.lock();
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let end = start + slices.iter().map(|slice| slice.len()).sum::<usize>();
@@ -298,6 +304,7 @@ impl FileProvider for Contents {
 
     fn sync(&self) -> io::Result<()> {
         self.condition.wait_while_held();
+        let _moment = self.condition.moment.read();
         let mut bytes = self.bytes.lock();
         let number = self.condition.syncs.fetch_add(1, Ordering::SeqCst);
         if number == self.condition.failing_sync.load(Ordering::SeqCst) {

@@ -218,9 +218,9 @@ impl Inbox {
             tracing::warn!(count = postponed.len(), "what could not be written to the full disk is given up");
             return;
         }
+        // Their bytes are not counted: they do not make the writer hurry.
         for queued in &mut postponed {
             queued.since = Instant::now() + pause;
-            state.bytes += queued.size();
         }
         postponed.append(&mut state.queued);
         state.queued = postponed;

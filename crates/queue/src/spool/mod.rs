@@ -34,7 +34,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -219,6 +219,12 @@ fn repeatable(op: &Op) -> Option<MessageId> {
 }
 
 impl Shared {
+    /// Frames that are synced and that the reader of the feed has not stored for good.
+    fn untold(&self) -> u64 {
+        let synced = self.synced.load(Ordering::SeqCst);
+        synced.saturating_sub(self.confirmed.load(Ordering::SeqCst))
+    }
+
     /// A segment, and what keeps it from being used again while it is read.
     fn segment(&self, number: u32) -> Result<(Arc<Segment>, Pin), QueueError> {
         let segments = self.segments.lock();

@@ -10,6 +10,7 @@ use super::{
     inbox::{Haste, Queued},
     recovery::reread,
     segment::Segment,
+    writer::fits,
 };
 use crate::{
     QueueError, Status,
@@ -100,6 +101,10 @@ fn copy(shared: &Shared, message: MessageId) -> Result<Option<(usize, Synced)>, 
     };
     let (waiter, synced) = oneshot::channel();
     let queued = Queued::new(transaction, Haste::Awaited, Some(waiter));
+    if fits(&queued, shared.options.segment_size).is_err() {
+        // Its works have more to say by now than one segment takes.
+        return Ok(None);
+    }
     let size = queued.size();
     // Whoever concludes or changes one of its works puts that into the inbox too: under this lock nothing can come
     // between what is copied and the copy.

@@ -264,6 +264,8 @@ impl Provider for Spool {
             segments,
             free_segments,
             disk_bytes: (segments + free_segments) as u64 * self.shared.options.segment_size as u64,
+            live_bytes: self.shared.ledger.with_index(|index| index.segments.total_bytes()),
+            untold: self.shared.untold(),
             damaged: self.shared.damage.lock().len(),
         }
     }

@@ -14,48 +14,48 @@ use queue::{
     Status, conformance, files::SimulatedDisk, spool::Options,
 };
 
-pub const SEGMENT: usize = 64 << 10;
-pub const ME: Holder = Holder(1);
+pub(crate) const SEGMENT: usize = 64 << 10;
+pub(crate) const ME: Holder = Holder(1);
 /// What never happens is a failure after this time.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Bench {
-    pub disk: SimulatedDisk,
-    pub spool: Arc<Spool>,
-    pub queue: Queue,
+pub(crate) struct Bench {
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) spool: Arc<Spool>,
+    pub(crate) queue: Queue,
 }
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options { segment_size: SEGMENT, inline_body: 8 << 10, recent_bytes: 0, ..Options::default() }
 }
 
-pub fn try_open(disk: SimulatedDisk) -> Result<Bench, QueueError> {
+pub(crate) fn try_open(disk: SimulatedDisk) -> Result<Bench, QueueError> {
     let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options())?;
     Ok(Bench { queue: Queue::new(spool.clone()), spool, disk })
 }
 
-pub fn open(disk: SimulatedDisk) -> Bench {
+pub(crate) fn open(disk: SimulatedDisk) -> Bench {
     try_open(disk).expect("the spool opens")
 }
 
 /// A message with a header and a body of its own.
-pub fn message(header: usize, body: usize) -> Publication {
+pub(crate) fn message(header: usize, body: usize) -> Publication {
     let mut message = conformance::message("example.com");
     message.header = format!("{}{}", message.message, "h".repeat(header)).into();
     message.body = Body::Memory(body_of(message.message, body));
     message
 }
 
-pub fn body_of(message: MessageId, len: usize) -> Bytes {
+pub(crate) fn body_of(message: MessageId, len: usize) -> Bytes {
     message.to_bytes().iter().rev().cycle().take(len).copied().collect()
 }
 
-pub fn work_of(message: MessageId) -> WorkId {
+pub(crate) fn work_of(message: MessageId) -> WorkId {
     WorkId { message, index: 0 }
 }
 
 impl Bench {
-    pub async fn publish(&self, header: usize, body: usize) -> MessageId {
+    pub(crate) async fn publish(&self, header: usize, body: usize) -> MessageId {
         let message = message(header, body);
         let id = message.message;
         self.queue.publish(vec![message]).await.expect("it is published");
@@ -63,23 +63,23 @@ impl Bench {
     }
 
     /// What waits, by message.
-    pub fn statuses(&self) -> BTreeMap<MessageId, Status> {
+    pub(crate) fn statuses(&self) -> BTreeMap<MessageId, Status> {
         let works = self.queue.find(&Scope::All(Kind::Mail)).into_iter();
         works.map(|work| (work.message, self.queue.info(work).expect("it was just found").status)).collect()
     }
 
-    pub fn arrivals(&self) -> Vec<Arrival> {
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
         self.queue.take_arrivals(Kind::Mail, usize::MAX, &mut arrivals);
         arrivals
     }
 
-    pub async fn lease(&self, arrival: &Arrival) -> Option<Leased> {
+    pub(crate) async fn lease(&self, arrival: &Arrival) -> Option<Leased> {
         self.queue.lease(ME, Patience::Unlimited, vec![(arrival.work, arrival.ticket)]).await.pop()
     }
 
     /// Leases all that waits, looks at it and gives it back; what is damaged is set aside by that.
-    pub async fn look_at_all(&self) {
+    pub(crate) async fn look_at_all(&self) {
         for arrival in self.arrivals() {
             let Some(leased) = self.lease(&arrival).await else { continue };
             let message = arrival.work.message;
@@ -92,15 +92,8 @@ impl Bench {
         }
     }
 
-    pub async fn conclude_one(&self) -> Option<WorkId> {
-        let arrival = self.arrivals().pop()?;
-        let leased = self.lease(&arrival).await.expect("nobody holds it");
-        leased.lease.conclude(conformance::done()).expect("it is concluded");
-        Some(arrival.work)
-    }
-
     /// Reads the whole feed and confirms it.
-    pub fn confirm_all(&self) {
+    pub(crate) fn confirm_all(&self) {
         let mut feed = self.queue.feed(Position::default()).expect("it is this spool's");
         loop {
             let (tales, position) = feed.next(1, 1000, Duration::ZERO).expect("it can be read");
@@ -111,7 +104,7 @@ impl Bench {
     }
 
     /// Waits until something is so.
-    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         while !holds(self) {
             assert!(begun.elapsed() < PATIENCE, "{what}");
@@ -120,26 +113,26 @@ impl Bench {
     }
 
     /// Closes the spool, and returns the disk.
-    pub async fn close(self) -> SimulatedDisk {
+    pub(crate) async fn close(self) -> SimulatedDisk {
         self.queue.close().await.expect("the disk works");
         self.disk.after_kill()
     }
 }
 
 /// The files of all segments, in order of their slots.
-pub fn segments(disk: &SimulatedDisk) -> Vec<PathBuf> {
+pub(crate) fn segments(disk: &SimulatedDisk) -> Vec<PathBuf> {
     disk.paths().into_iter().filter(|path| path.extension().is_some_and(|end| end == "segment")).collect()
 }
 
 /// The bytes of a file.
-pub fn bytes_of(disk: &SimulatedDisk, path: &Path) -> Vec<u8> {
+pub(crate) fn bytes_of(disk: &SimulatedDisk, path: &Path) -> Vec<u8> {
     let mut copy = Vec::new();
     disk.tamper(path, |bytes| copy.clone_from(bytes));
     copy
 }
 
 /// Where some bytes are, in which segment's file.
-pub fn find(disk: &SimulatedDisk, wanted: &[u8]) -> (PathBuf, usize) {
+pub(crate) fn find(disk: &SimulatedDisk, wanted: &[u8]) -> (PathBuf, usize) {
     let found = segments(disk).into_iter().find_map(|path| {
         let bytes = bytes_of(disk, &path);
         let at = bytes.windows(wanted.len()).position(|window| window == wanted)?;
@@ -149,13 +142,13 @@ pub fn find(disk: &SimulatedDisk, wanted: &[u8]) -> (PathBuf, usize) {
 }
 
 /// The moment now.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Clock::system().now()
 }
 
 /// A closed spool of several segments: messages that wait, and messages that ended; all of it proven to have
 /// been synced by what was written later.
-pub async fn filled() -> (SimulatedDisk, Vec<MessageId>, Vec<MessageId>) {
+pub(crate) async fn filled() -> (SimulatedDisk, Vec<MessageId>, Vec<MessageId>) {
     let bench = open(SimulatedDisk::default());
     let (mut waiting, mut ended) = (Vec::new(), Vec::new());
     for n in 0..40 {

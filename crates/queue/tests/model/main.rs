@@ -12,8 +12,8 @@ use base::{MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use queue::{
-    Body, Change, Concluded, Conclusion, End, Holder, Kind, NewWork, Patience, Publication, Published,
-    Reason, Recipients, Repeat, Rest, Scope, Status,
+    Change, Concluded, Conclusion, End, Holder, Kind, NewWork, Patience, Publication, Published, Reason,
+    Recipients, Repeat, Rest, Scope, Status,
 };
 use tokio::runtime::Runtime;
 
@@ -160,7 +160,8 @@ impl World {
     async fn make(&self, new: &New) -> (Publication, Message) {
         let now = self.now();
         let id = MessageId::generate(now);
-        let body: Vec<u8> = (0..new.body).map(|at| (at as u8) ^ id.to_bytes()[15 - at % 4]).collect();
+        let body: Vec<u8> =
+            (0..new.body).map(|at| at.to_le_bytes()[0] ^ id.to_bytes()[15 - at % 4]).collect();
         let mut writer = self.queue.body(id, 0);
         for chunk in body.chunks(3000) {
             writer.write(chunk).await.expect("there is room");
@@ -319,7 +320,7 @@ impl World {
             false => (Rest::Retry { not_before: later, reason: Reason::Deferred }, (Status::Waiting, later)),
         };
         let record: Bytes =
-            if length % 9 == 0 { Bytes::new() } else { format!("{}", fastrand::u64(..)).into() };
+            if length.is_multiple_of(9) { Bytes::new() } else { format!("{}", fastrand::u64(..)).into() };
         let state: Bytes = format!("state {}", "s".repeat(length * 7)).into();
         let caused = match &follow_up {
             Some(new) => Some(self.make(new).await),

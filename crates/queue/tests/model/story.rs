@@ -11,26 +11,26 @@ use queue::{Change, REMEMBERED_FOR, Recipients, Status};
 
 /// What a work should be.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Work {
-    pub remaining: Recipients,
-    pub attempts: u32,
-    pub status: Status,
-    pub not_before: Timestamp,
-    pub state: Bytes,
+pub(crate) struct Work {
+    pub(crate) remaining: Recipients,
+    pub(crate) attempts: u32,
+    pub(crate) status: Status,
+    pub(crate) not_before: Timestamp,
+    pub(crate) state: Bytes,
 }
 
 /// What a message should be.
 #[derive(Clone, Debug)]
-pub struct Message {
-    pub header: Bytes,
-    pub body: Vec<u8>,
-    pub repeatable: bool,
-    pub works: BTreeMap<u16, Work>,
+pub(crate) struct Message {
+    pub(crate) header: Bytes,
+    pub(crate) body: Vec<u8>,
+    pub(crate) repeatable: bool,
+    pub(crate) works: BTreeMap<u16, Work>,
 }
 
 /// One thing that happened, as the feed should tell it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     Published(MessageId),
     Concluded(WorkId, Bytes),
     Cancelled(WorkId, Recipients),
@@ -38,7 +38,7 @@ pub enum Event {
 
 /// What somebody did.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     Publish(Vec<(MessageId, Message)>),
     Conclude(Conclude),
     Cancel(WorkId, Timestamp),
@@ -46,31 +46,31 @@ pub enum Step {
 }
 
 #[derive(Clone, Debug)]
-pub struct Conclude {
-    pub work: WorkId,
-    pub at: Timestamp,
-    pub ended: Recipients,
+pub(crate) struct Conclude {
+    pub(crate) work: WorkId,
+    pub(crate) at: Timestamp,
+    pub(crate) ended: Recipients,
     /// Where the rest stands, unless the conclusion is late.
-    pub rest: Option<(Status, Timestamp)>,
-    pub state: Bytes,
-    pub record: Bytes,
-    pub follow_ups: Vec<(MessageId, Message)>,
+    pub(crate) rest: Option<(Status, Timestamp)>,
+    pub(crate) state: Bytes,
+    pub(crate) record: Bytes,
+    pub(crate) follow_ups: Vec<(MessageId, Message)>,
 }
 
 /// All that should be there.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
-    pub messages: BTreeMap<MessageId, Message>,
-    pub remembered: BTreeMap<MessageId, Timestamp>,
-    pub story: Vec<Event>,
+pub(crate) struct Model {
+    pub(crate) messages: BTreeMap<MessageId, Message>,
+    pub(crate) remembered: BTreeMap<MessageId, Timestamp>,
+    pub(crate) story: Vec<Event>,
 }
 
 impl Model {
-    pub fn work(&self, id: WorkId) -> Option<&Work> {
+    pub(crate) fn work(&self, id: WorkId) -> Option<&Work> {
         self.messages.get(&id.message)?.works.get(&id.index)
     }
 
-    pub fn works(&self) -> BTreeSet<WorkId> {
+    pub(crate) fn works(&self) -> BTreeSet<WorkId> {
         let of = |(id, message): (&MessageId, &Message)| {
             let id = *id;
             message.works.keys().map(move |index| WorkId { message: id, index: *index }).collect::<Vec<_>>()
@@ -78,7 +78,7 @@ impl Model {
         self.messages.iter().flat_map(of).collect()
     }
 
-    pub fn apply(&mut self, step: &Step) {
+    pub(crate) fn apply(&mut self, step: &Step) {
         match step {
             Step::Publish(batch) => self.publish(batch),
             Step::Conclude(conclude) => self.conclude(conclude),
@@ -136,7 +136,7 @@ impl Model {
     }
 
     /// Whether works are the same but for what is not written down.
-    pub fn differs(&self, other: &BTreeMap<WorkId, Work>) -> Option<String> {
+    pub(crate) fn differs(&self, other: &BTreeMap<WorkId, Work>) -> Option<String> {
         let mine = self.works();
         let theirs: BTreeSet<WorkId> = other.keys().copied().collect();
         if mine != theirs {

@@ -15,46 +15,46 @@ use queue::{
 
 use crate::story::{Event, Model, Step, Work};
 
-pub const INLINE: usize = 4 << 10;
-pub const SEGMENT: usize = 40 << 10;
+pub(crate) const INLINE: usize = 4 << 10;
+pub(crate) const SEGMENT: usize = 40 << 10;
 /// How long a work waits whose outcome is unknown.
-pub const AFTER_LOSS: Duration = Duration::from_secs(900);
+pub(crate) const AFTER_LOSS: Duration = Duration::from_secs(900);
 const DIR: &str = "/spool";
 /// What never ends is a failure after this time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A lease that somebody has, or once had.
-pub struct Held {
-    pub work: WorkId,
-    pub holder: Holder,
-    pub right: Right,
-    pub standing: Standing,
+pub(crate) struct Held {
+    pub(crate) work: WorkId,
+    pub(crate) holder: Holder,
+    pub(crate) right: Right,
+    pub(crate) standing: Standing,
 }
 
-pub enum Right {
+pub(crate) enum Right {
     Lease(Lease),
     Committing(Committing),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     Current,
     Over,
 }
 
-pub struct World {
-    pub disk: SimulatedDisk,
-    pub clock: ManualClock,
-    pub queue: Queue,
+pub(crate) struct World {
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) clock: ManualClock,
+    pub(crate) queue: Queue,
     spool: Arc<Spool>,
     /// What is synced for certain.
-    pub durable: Model,
+    pub(crate) durable: Model,
     /// What was said after that, in order; a crash may cut it anywhere.
-    pub pending: Vec<Step>,
-    pub held: Vec<Held>,
-    pub arrivals: HashMap<WorkId, Arrival>,
+    pub(crate) pending: Vec<Step>,
+    pub(crate) held: Vec<Held>,
+    pub(crate) arrivals: HashMap<WorkId, Arrival>,
     /// Times that works wait for and that were perhaps never written down.
-    pub waits: HashMap<WorkId, BTreeSet<Timestamp>>,
+    pub(crate) waits: HashMap<WorkId, BTreeSet<Timestamp>>,
     feed: Option<Feed>,
     /// How many events the reader was told, and how many at each position that it may have stored.
     told: usize,
@@ -72,7 +72,7 @@ fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Arc<Spool> {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let disk = SimulatedDisk::default();
         let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
         let spool = open(&disk, &clock);
@@ -95,27 +95,27 @@ impl World {
     }
 
     /// What should be there once everything said is synced.
-    pub fn ahead(&self) -> Model {
+    pub(crate) fn ahead(&self) -> Model {
         let mut model = self.durable.clone();
         self.pending.iter().for_each(|step| model.apply(step));
         model
     }
 
     /// Everything said before was synced, because something said later is.
-    pub fn settled(&mut self) {
+    pub(crate) fn settled(&mut self) {
         self.durable = self.ahead();
         self.pending.clear();
         self.collect_arrivals();
     }
 
-    pub fn collect_arrivals(&mut self) {
+    pub(crate) fn collect_arrivals(&mut self) {
         let mut arrivals = Vec::new();
         self.queue.take_arrivals(Kind::Mail, usize::MAX, &mut arrivals);
         self.arrivals.extend(arrivals.into_iter().map(|arrival| (arrival.work, arrival)));
     }
 
     /// Everybody drops what he holds; what was committed waits then.
-    pub fn drop_all(&mut self) {
+    pub(crate) fn drop_all(&mut self) {
         let until = self.clock.clock().now() + AFTER_LOSS;
         for held in self.held.drain(..) {
             if matches!(held.right, Right::Committing(_)) {
@@ -124,11 +124,11 @@ impl World {
         }
     }
 
-    pub fn is_current(&self, work: WorkId) -> bool {
+    pub(crate) fn is_current(&self, work: WorkId) -> bool {
         self.held.iter().any(|held| held.work == work && held.standing == Standing::Current)
     }
 
-    pub fn is_pending(&self, id: WorkId) -> bool {
+    pub(crate) fn is_pending(&self, id: WorkId) -> bool {
         self.pending.iter().any(|step| match step {
             Step::Publish(batch) => batch.iter().any(|(message, _)| *message == id.message),
             Step::Conclude(conclude) => {
@@ -176,7 +176,7 @@ impl World {
     }
 
     /// Waits for all that was said, and compares.
-    pub async fn settle_and_compare(&mut self) {
+    pub(crate) async fn settle_and_compare(&mut self) {
         self.queue.settled().await.expect("the disk works");
         self.settled();
         let actual = self.actual().await;
@@ -190,7 +190,7 @@ impl World {
     }
 
     /// Leases a work that waits and nobody holds, and looks at all that comes with it.
-    pub async fn lease(&mut self, work: WorkId, holder: Holder, patience: Patience) {
+    pub(crate) async fn lease(&mut self, work: WorkId, holder: Holder, patience: Patience) {
         let arrival = self.arrivals.get(&work).expect("what waits was told");
         let leased = self.queue.lease(holder, patience, vec![(work, arrival.ticket)]).await.pop();
         let leased = leased.expect("nobody holds it");
@@ -209,7 +209,7 @@ impl World {
     }
 
     /// Reads the feed to its end and compares with the story, of which all that is told must be part.
-    pub fn read_feed(&mut self) {
+    pub(crate) fn read_feed(&mut self) {
         let told = self.tell();
         let story = self.ahead().story;
         let end = self.told + told.len();
@@ -242,14 +242,14 @@ impl World {
     }
 
     /// Says that everything told is stored.
-    pub fn confirm(&mut self) {
+    pub(crate) fn confirm(&mut self) {
         let last = *self.positions.last().expect("there is always one");
         self.feed.as_ref().expect("there is a reader").confirm(last.0);
         self.positions = vec![last];
     }
 
     /// The reader begins anew where it stored a position.
-    pub fn reread_feed(&mut self, which: usize) {
+    pub(crate) fn reread_feed(&mut self, which: usize) {
         let (position, told) = self.positions[which % self.positions.len()];
         self.positions = vec![(position, told)];
         self.told = told;
@@ -258,7 +258,7 @@ impl World {
 
     /// The spool ends, as `disk` was at that moment, and is opened again; what is there must be some beginning of
     /// what was said, and no less than what was promised or told.
-    pub async fn reopen(&mut self, disk: SimulatedDisk, stored: usize) {
+    pub(crate) async fn reopen(&mut self, disk: SimulatedDisk, stored: usize) {
         let told_before = self.told;
         self.feed = None;
         self.held.clear();
@@ -315,7 +315,7 @@ impl World {
     }
 
     /// Gives the collector a chance to free what is free; whether it takes it makes no difference to the model.
-    pub async fn let_collect(&self) {
+    pub(crate) async fn let_collect(&self) {
         let before = self.queue.stats().segments;
         for _ in 0..200 {
             if self.queue.stats().segments < before {
@@ -335,7 +335,7 @@ impl World {
     }
 
     /// Ends all that is left, and waits until nothing of it is on the disk any more.
-    pub async fn clear_out(&mut self) {
+    pub(crate) async fn clear_out(&mut self) {
         self.drop_all();
         self.queue.settled().await.expect("the disk works");
         self.settled();
@@ -358,7 +358,7 @@ impl World {
     }
 
     /// Whether a work may be leased.
-    pub fn is_ready(&self, model: &Model, work: WorkId) -> bool {
+    pub(crate) fn is_ready(&self, model: &Model, work: WorkId) -> bool {
         model.work(work).is_some_and(|work| work.status == Status::Waiting)
             && !self.is_current(work)
             && !self.is_pending(work)

@@ -1,0 +1,107 @@
+//! A program that runs beside a test: what it has said so far, and how to interrupt it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    process,
+    tools::Ran,
+    wait::{locked, until},
+};
+
+/// A running program; killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// What was read of a stream, line by line.
+#[derive(Debug)]
+struct Lines {
+    read: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Lines {
+    fn of(stream: impl Read + Send + 'static) -> Self {
+        let read = Arc::new(Mutex::new(String::new()));
+        let writer = read.clone();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                *locked(&writer) += &(line + "\n");
+            }
+        });
+        Self { read, reader: Some(reader) }
+    }
+
+    fn line_with(&self, part: &str) -> Option<String> {
+        locked(&self.read).lines().find(|line| line.contains(part)).map(str::to_owned)
+    }
+
+    /// All of it, once the stream has ended.
+    fn whole(&mut self) -> String {
+        self.reader.take().into_iter().for_each(|reader| reader.join().expect("it only reads"));
+        std::mem::take(&mut *locked(&self.read))
+    }
+}
+
+impl Program {
+    /// Starts it, without standard input.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("the program starts");
+        let stdout = Lines::of(child.stdout.take().expect("it is piped"));
+        let stderr = Lines::of(child.stderr.take().expect("it is piped"));
+        Self { child, stdout, stderr }
+    }
+
+    /// Waits for a whole line with this in it, on either stream, and returns it.
+    ///
+    /// # Panics
+    /// If it does not come.
+    #[must_use]
+    pub fn said(&self, part: &str) -> String {
+        until(&format!("{part:?} from the program"), || {
+            self.stdout.line_with(part).or_else(|| self.stderr.line_with(part))
+        })
+    }
+
+    /// Interrupts it, as Ctrl-C does.
+    ///
+    /// # Panics
+    /// If it is not there any more.
+    pub fn interrupt(&self) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.expect("a child has an id"), Signal::INT).expect("it is our child");
+    }
+
+    /// Waits for its end, and returns what it did.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[must_use]
+    pub fn ended(mut self) -> Ran {
+        let code = process::ended(&mut self.child, "the program").code();
+        Ran { code, stdout: self.stdout.whole(), stderr: self.stderr.whole() }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already, by itself or by the test.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
