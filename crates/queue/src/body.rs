@@ -122,7 +122,17 @@ impl BodyFolder {
 pub struct BodyWriter {
     message: MessageId,
     memory: BytesMut,
-    spill: Option<Spill>,
+    overflow: Overflow,
+}
+
+/// Where a body goes that is too long for memory.
+#[derive(Debug)]
+enum Overflow {
+    /// It stays there all the same.
+    Never,
+    Spills(Spill),
+    /// A write failed, or was given up half way: what follows cannot make it whole again.
+    Broken,
 }
 
 #[derive(Debug)]
@@ -146,12 +156,12 @@ const SPILL_CHUNK: usize = 256 << 10;
 
 impl BodyWriter {
     pub(crate) fn in_memory(message: MessageId, expect: usize) -> Self {
-        Self { message, memory: BytesMut::with_capacity(expect), spill: None }
+        Self { message, memory: BytesMut::with_capacity(expect), overflow: Overflow::Never }
     }
 
     pub(crate) fn spilling(message: MessageId, expect: usize, folder: BodyFolder, limit: usize) -> Self {
         let memory = BytesMut::with_capacity(expect.min(limit));
-        Self { message, memory, spill: Some(Spill { folder, limit, file: None }) }
+        Self { message, memory, overflow: Overflow::Spills(Spill { folder, limit, file: None }) }
     }
 
     /// The bytes that it holds in memory now.
@@ -166,10 +176,15 @@ impl BodyWriter {
     /// If the file it spills into cannot be written.
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), QueueError> {
         self.memory.extend_from_slice(chunk);
-        match &self.spill {
-            Some(Spill { file: None, limit, .. }) if self.memory.len() > *limit => self.pour().await,
-            Some(Spill { file: Some(_), .. }) if self.memory.len() >= SPILL_CHUNK => self.pour().await,
-            _ => Ok(()),
+        match &self.overflow {
+            Overflow::Spills(Spill { file: None, limit, .. }) if self.memory.len() > *limit => {
+                self.pour().await
+            }
+            Overflow::Spills(Spill { file: Some(_), .. }) if self.memory.len() >= SPILL_CHUNK => {
+                self.pour().await
+            }
+            Overflow::Broken => Err(broken()),
+            Overflow::Never | Overflow::Spills(_) => Ok(()),
         }
     }
 
@@ -178,11 +193,18 @@ impl BodyWriter {
     /// # Errors
     /// If the file cannot be written or synced.
     pub async fn finish(mut self) -> Result<Body, QueueError> {
-        if self.spill.as_ref().is_none_or(|spill| spill.file.is_none()) {
-            return Ok(if self.memory.is_empty() { Body::Empty } else { Body::Memory(self.memory.freeze()) });
+        match &self.overflow {
+            Overflow::Never | Overflow::Spills(Spill { file: None, .. }) => {
+                return Ok(if self.memory.is_empty() {
+                    Body::Empty
+                } else {
+                    Body::Memory(self.memory.freeze())
+                });
+            }
+            Overflow::Spills(_) => self.pour().await?,
+            Overflow::Broken => {}
         }
-        self.pour().await?;
-        let spill = self.spill.take().expect("it has spilled");
+        let Overflow::Spills(spill) = self.overflow else { return Err(broken()) };
         blocking(move || {
             let Spilled { file, written, crc, mut guard } = spill.file.expect("it has spilled");
             file.sync()?;
@@ -196,7 +218,9 @@ impl BodyWriter {
 
     /// Writes what is in memory to the file.
     async fn pour(&mut self) -> Result<(), QueueError> {
-        let Some(mut spill) = self.spill.take() else { return Ok(()) };
+        let Overflow::Spills(mut spill) = std::mem::replace(&mut self.overflow, Overflow::Broken) else {
+            return Err(broken());
+        };
         let bytes = self.memory.split().freeze();
         let message = self.message;
         let spill = blocking(move || {
@@ -210,9 +234,13 @@ impl BodyWriter {
             Ok(spill)
         })
         .await?;
-        self.spill = Some(spill);
+        self.overflow = Overflow::Spills(spill);
         Ok(())
     }
+}
+
+fn broken() -> QueueError {
+    QueueError::from(io::Error::other("the body broke off"))
 }
 
 impl Spilled {

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     Epoch, Kind, QueueError, Recipients,
-    op::{Op, Origin},
+    op::{Op, Origin, Untold},
 };
 
 /// How far a reader has come: all frames up to and including this one are told.
@@ -104,7 +104,32 @@ pub(crate) fn tell(sequence: u64, op: &Op, head: &Bytes, into: &mut Vec<Tale>) {
                 told: Told::Cancelled { work: *work, at: cancel.at, remaining: *remaining },
             }));
         }
+        Op::Untold(untold) => {
+            let mut head = head.clone();
+            let told = untold.iter().map(|one| told_late(one, &mut head));
+            into.extend(told.map(|told| Tale { sequence, told }));
+        }
         _ => {}
+    }
+}
+
+/// What was copied forward because nobody had taken it yet; takes its words off the front of `head`.
+fn told_late(untold: &Untold, head: &mut Bytes) -> Told {
+    let mut take = |len: u32| head.split_to(len as usize);
+    match untold {
+        Untold::Published { message, kind, at, header_len, works } => Told::Published {
+            message: *message,
+            kind: *kind,
+            at: *at,
+            header: take(*header_len),
+            works: works.iter().map(|work| (work.index, work.recipients, take(work.detail_len))).collect(),
+        },
+        Untold::Concluded { work, epoch, at, record_len } => {
+            Told::Concluded { work: *work, epoch: *epoch, at: *at, record: take(*record_len) }
+        }
+        Untold::Cancelled { work, at, remaining } => {
+            Told::Cancelled { work: *work, at: *at, remaining: *remaining }
+        }
     }
 }
 
@@ -293,6 +318,7 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::UntoldWork;
 
     fn cancelled(sequence: u64) -> Tale {
         let work = WorkId { message: MessageId::generate(Timestamp::from_millis(1)), index: 0 };
@@ -343,5 +369,30 @@ mod tests {
         assert!(matches!(take(&recent, 1, 1, 10), Taken::Archived { until: 2 }));
         recent.add(vec![cancelled(3), cancelled(4)], 4);
         assert!(matches!(take(&recent, 3, 1, 10), Taken::Tales(tales, 4) if tales.len() == 1));
+    }
+
+    #[test]
+    fn what_was_copied_forward_is_told_like_what_is_new() {
+        let message = MessageId::generate(Timestamp::from_millis(1));
+        let (work, at) = (WorkId { message, index: 0 }, Timestamp::from_millis(2));
+        let op = Op::Untold(vec![
+            Untold::Published {
+                message,
+                kind: Kind::Mail,
+                at,
+                header_len: 2,
+                works: vec![UntoldWork { index: 0, recipients: 1, detail_len: 3 }],
+            },
+            Untold::Concluded { work, epoch: Epoch::default(), at, record_len: 4 },
+            Untold::Cancelled { work, at, remaining: Recipients::first(1) },
+        ]);
+        assert_eq!(op.words_len(), 9);
+        let mut tales = Vec::new();
+        tell(7, &op, &Bytes::from_static(b"hhdddrrrr"), &mut tales);
+        let [published, concluded, cancelled] = &tales[..] else { panic!("{tales:?}") };
+        assert!(matches!(&published.told, Told::Published { header, works, .. }
+            if header == "hh" && works[..] == [(0, 1, Bytes::from_static(b"ddd"))]));
+        assert!(matches!(&concluded.told, Told::Concluded { record, .. } if record == "rrrr"));
+        assert!(matches!(&cancelled.told, Told::Cancelled { remaining, .. } if remaining.count() == 1));
     }
 }

