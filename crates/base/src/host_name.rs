@@ -19,13 +19,18 @@ impl HostName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name of a machine that calls itself so. Some have a `_` in it, which no address may have:
+    /// it becomes a hyphen.
+    fn of_machine(name: &str) -> Self {
+        let name = name.replace('_', "-");
+        name.trim_matches(['-', '.']).parse().unwrap_or_else(|_| Self("localhost".into()))
+    }
 }
 
 impl Default for HostName {
     fn default() -> Self {
-        let system = rustix::system::uname();
-        let name = system.nodename().to_string_lossy();
-        name.parse().unwrap_or_else(|_| Self("localhost".into()))
+        Self::of_machine(&rustix::system::uname().nodename().to_string_lossy())
     }
 }
 
@@ -38,10 +43,15 @@ impl FromStr for HostName {
                 && !label.starts_with('-')
                 && !label.ends_with('-')
                 && label.len() <= 63
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if text.len() <= MAX_LENGTH && text.split('.').all(label) {
             return Ok(Self(text.to_owned()));
+        }
+        if text.contains('_') {
+            return Err(format!(
+                "\"{text}\" is not a host name: no \"_\" may be in it; write a hyphen instead"
+            ));
         }
         Err(format!(
             "\"{text}\" is not a host name: write letters, digits and hyphens, such as mx1.example.com"
@@ -81,11 +91,29 @@ mod tests {
 
     #[test]
     fn a_host_name_has_labels_and_nothing_else() {
-        for text in ["mx1", "mx1.example.com", "a_b.example", "1.2.3.4"] {
+        for text in ["mx1", "mx1.example.com", "a-b.example", "1.2.3.4"] {
             assert_eq!(text.parse::<HostName>().unwrap().as_str(), text);
         }
         for text in ["", "mx1.", ".mx1", "-a", "a b", "mx1\r\nEHLO x", "é", &"a".repeat(64)] {
             assert!(text.parse::<HostName>().unwrap_err().contains("such as mx1.example.com"), "{text}");
+        }
+        let error = "mx_1.example.com".parse::<HostName>().unwrap_err();
+        assert_eq!(
+            error,
+            "\"mx_1.example.com\" is not a host name: no \"_\" may be in it; write a hyphen instead"
+        );
+    }
+
+    #[test]
+    fn a_machine_of_any_name_has_a_host_name() {
+        for (name, ours) in [
+            ("mx1.example.com", "mx1.example.com"),
+            ("build_box_1", "build-box-1"),
+            ("_box", "box"),
+            ("(none)", "localhost"),
+            ("", "localhost"),
+        ] {
+            assert_eq!(HostName::of_machine(name).as_str(), ours);
         }
     }
 }

@@ -1,24 +1,21 @@
 //! Reports to senders: what failed, as a message that follows from the conclusion that says so (RFC 3464).
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use base::{Clock, MessageId};
+use base::{Clock, MessageId, NextHop};
 use queue::{Body, BodySource, Chunk, Publication, QueueError, WorkInfo};
 use smtp::{
     Address, ReversePath,
     client::stuff::needs_stuffing,
-    dsn::{Action, Recipient, Report},
+    dsn::{self, Action, Recipient, Report, Word},
 };
 
 use crate::{
     Source,
     envelope::{Became, Dots, Header},
     intake::Intake,
-    outcome::{Outcome, RecipientOutcome},
+    outcome::{Outcome, RecipientOutcome, Speaker},
 };
-
-/// Most bytes of the original's header section that a report gives back.
-const HEADER: usize = 64 << 10;
 
 /// Makes reports.
 #[derive(Debug)]
@@ -46,8 +43,14 @@ impl Bounces {
             tracing::error!(work = %info.work, %error, "its report goes without the original's header");
             Vec::new()
         });
-        let recipients: Vec<Recipient<'_>> =
-            failed.iter().filter_map(|recipient| describe(recipient, recipients, outcome)).collect();
+        let remote = mta_name(&outcome.remote.host);
+        let recipients: Vec<Recipient<'_>> = failed
+            .iter()
+            .filter_map(|recipient| {
+                let address = recipients.get(usize::from(recipient.number))?;
+                Some(describe(recipient, address, remote.as_deref()))
+            })
+            .collect();
         let now = self.clock.now();
         let id = MessageId::generate(now);
         let report = Report {
@@ -80,13 +83,13 @@ impl Bounces {
 
 fn describe<'a>(
     recipient: &'a RecipientOutcome,
-    recipients: &'a [Address],
-    outcome: &'a Outcome,
-) -> Option<Recipient<'a>> {
+    address: &'a Address,
+    remote: Option<&'a str>,
+) -> Recipient<'a> {
     let expired = recipient.became == Became::Expired;
     let (major, subject, detail) = recipient.reply.status();
-    Some(Recipient {
-        address: recipients.get(usize::from(recipient.number))?,
+    Recipient {
+        address,
         action: Action::Failed,
         // What was transient is so no more (RFC 3463, section 2).
         status: if expired && major == 4 { (5, subject, detail) } else { (major, subject, detail) },
@@ -95,9 +98,23 @@ fn describe<'a>(
         } else {
             cause(&recipient.reason)
         },
-        remote: Some(outcome.remote.host.as_str()).filter(|host| !host.is_empty()),
-        reply: Some(&recipient.reply),
+        remote,
+        word: match recipient.speaker() {
+            Speaker::NextHop => Word::Remote(&recipient.reply),
+            Speaker::Us => Word::Ours(&recipient.reply.text),
+        },
         last_attempt: recipient.tried,
+    }
+}
+
+/// A next hop as reports name it: without its port, an address in brackets (RFC 3461, section 9.3). None if there was
+/// no next hop.
+fn mta_name(hop: &str) -> Option<String> {
+    let hop: NextHop = hop.parse().ok()?;
+    Some(match hop.address() {
+        None => hop.host(),
+        Some(IpAddr::V4(address)) => format!("[{address}]"),
+        Some(IpAddr::V6(address)) => format!("[IPv6:{address}]"),
     })
 }
 
@@ -112,7 +129,7 @@ fn cause(reason: &str) -> &'static str {
 
 /// The header section of a message, cut to what a report gives back.
 async fn read_header(body: &BodySource, len: u64) -> Result<Vec<u8>, QueueError> {
-    let len = usize::try_from(len).unwrap_or(HEADER).min(HEADER);
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(dsn::MAX_HEADER);
     let mut reader = body.read();
     let mut header = Vec::with_capacity(len);
     while header.len() < len {
@@ -131,4 +148,73 @@ async fn read_header(body: &BodySource, len: u64) -> Result<Vec<u8>, QueueError>
 fn header_len(text: &[u8]) -> u64 {
     let end = text.windows(4).position(|four| four == b"\r\n\r\n").map_or(text.len(), |at| at + 2);
     end as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Timestamp;
+    use smtp::Reply;
+
+    use super::*;
+
+    /// What a report says of one recipient at `mx.example.net:2525`.
+    fn told(became: Became, reason: &'static str, reply: Reply) -> String {
+        let (to, address) = ("jo@example.com".parse().unwrap(), "ann@example.net".parse().unwrap());
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        let outcome = RecipientOutcome { number: 0, became, reason: reason.into(), reply, tried: Some(now) };
+        let remote = mta_name("mx.example.net:2525");
+        let report = Report {
+            id: MessageId::from_bytes([7; 16]),
+            hostname: "mx.example.org",
+            now,
+            to: &to,
+            arrived: now,
+            recipients: &[describe(&outcome, &address, remote.as_deref())],
+            header: b"",
+        };
+        String::from_utf8(report.build().text).unwrap()
+    }
+
+    #[test]
+    fn what_the_next_hop_answered_is_its_word() {
+        for reason in ["hello", "mail", "rcpt", "data", "message"] {
+            let text = told(Became::Failed, reason, Reply::new(550, (5, 7, 1), "go away"));
+            assert!(text.contains("mx.example.net said:"), "{text}");
+            assert!(text.contains("\r\nDiagnostic-Code: smtp; 550 5.7.1 go away\r\n"), "{text}");
+            assert!(text.contains("\r\nRemote-MTA: dns; mx.example.net\r\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_we_found_out_is_not_the_word_of_the_next_hop() {
+        for (became, reason) in [
+            (Became::Failed, "needs-8bitmime"),
+            (Became::Failed, "needs-smtputf8"),
+            (Became::Failed, "too-big"),
+            (Became::Expired, "connect"),
+            (Became::Expired, "timeout"),
+            (Became::Expired, "lost"),
+            (Became::Expired, "protocol"),
+            (Became::Expired, "no-route"),
+            (Became::Expired, "expired"),
+        ] {
+            let text = told(became, reason, Reply::new(451, (4, 4, 1), "nobody there"));
+            assert!(!text.contains("said") && !text.contains("smtp;"), "{reason}: {text}");
+            assert!(text.contains("\r\nDiagnostic-Code: x-posthouse; nobody there\r\n"), "{reason}: {text}");
+            assert!(text.contains(";\r\n    nobody there") || text.contains("; nobody there\r\n"), "{text}");
+            assert!(became == Became::Failed || text.contains("\r\nStatus: 5.4.1\r\n"), "{reason}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_next_hop_is_named_without_its_port() {
+        for (hop, name) in [
+            ("mx.example.net:25", Some("mx.example.net")),
+            ("192.0.2.1:2525", Some("[192.0.2.1]")),
+            ("[2001:db8::1]:25", Some("[IPv6:2001:db8::1]")),
+            ("", None),
+        ] {
+            assert_eq!(mta_name(hop).as_deref(), name);
+        }
+    }
 }

@@ -31,6 +31,8 @@ use crate::{
 
 /// How often silent sessions and unused connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// The dispatcher, as a stop knows it.
+const DISPATCHER: &str = "dispatcher";
 /// How long sessions that were asked to end may take.
 const SESSIONS_END: Duration = Duration::from_secs(5);
 /// How long our goodbyes on kept connections may take.
@@ -116,7 +118,11 @@ impl Gateway {
             holder: Holder(fastrand::u128(1..)),
             resolver: Resolver::default(),
         });
-        tokio::spawn(dispatcher::run(delivery, gateway.dispatch.clone()));
+        let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
+        tokio::spawn(async move {
+            dispatcher::run(delivery, dispatch).await;
+            drop(activity);
+        });
         gateway.open_doors(listeners);
         Ok(gateway)
     }
@@ -155,7 +161,9 @@ impl Gateway {
             self.registry.cut();
         }
         self.dispatch.stop();
-        if let Err(running) = self.dispatch.ended("delivery", grace).await {
+        // What it has begun counts as under way only once it has ended: it may be about to begin more.
+        let ended = self.dispatch.ended(DISPATCHER, grace).await;
+        if let Err(running) = ended.and(self.dispatch.ended("delivery", grace).await) {
             tracing::warn!(running, "deliveries are given up; they are tried again after the next start");
         }
         let goodbyes = self.kept.sweep(Some(Duration::ZERO));

@@ -28,12 +28,28 @@ pub(crate) struct Outcome {
 pub(crate) struct RecipientOutcome {
     pub(crate) number: u8,
     pub(crate) became: Became,
-    /// Why, in a word.
+    /// Why, in a word; it tells whose word the reply is: see `speaker`.
     pub(crate) reason: Cow<'static, str>,
     /// What the next hop said, or what was wrong.
     pub(crate) reply: Reply,
     /// When it was tried last.
     pub(crate) tried: Option<Timestamp>,
+}
+
+/// Who gave a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaker {
+    NextHop,
+    Us,
+}
+
+impl RecipientOutcome {
+    /// Whose word the reply is. Only what answers a command is the next hop's.
+    pub(crate) fn speaker(&self) -> Speaker {
+        let stages = [Stage::Hello, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Dot];
+        let answered = stages.into_iter().any(|stage| stage_word(stage) == self.reason);
+        if answered { Speaker::NextHop } else { Speaker::Us }
+    }
 }
 
 /// What follows from an attempt that came to `tried`.
@@ -99,9 +115,9 @@ pub(crate) fn of_expiry(info: &WorkInfo, state: State, now: Timestamp) -> Outcom
         RecipientOutcome {
             number,
             became: Became::Expired,
-            reason: "expired".into(),
+            reason: last.map_or("expired".into(), |trouble| trouble.reason.clone().into()),
             reply: last.map_or_else(
-                || Reply::new(450, (4, 4, 7), "it could not be delivered in time"),
+                || Reply::new(450, (4, 4, 7), "no attempt is on record"),
                 |trouble| trouble.reply.clone(),
             ),
             tried: last.map(|trouble| trouble.at),
@@ -321,6 +337,8 @@ mod tests {
         let expired = of_expiry(&info(NOW), state, NOW);
         assert_eq!(expired.recipients.len(), 3);
         assert_eq!(expired.recipients[1].reply.text, "busy");
+        let reasons: Vec<&str> = expired.recipients.iter().map(|recipient| &*recipient.reason).collect();
+        assert_eq!(reasons, ["expired", "rcpt", "expired"]);
     }
 
     #[test]

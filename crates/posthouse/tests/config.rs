@@ -50,7 +50,10 @@ fn a_bad_value_names_its_key_and_what_is_right() {
             "2: relay.from: \"10.0.0.1/8\" is an address in a network: write 10.0.0.0/8",
         ),
         ("[limits]\nmessage = '50 MB'", "2: limits.message: \"50 MB\" is not a size"),
-        ("[limits]\n\nrecipients = 0", "3: limits.recipients: 0 is not a count: write a whole number from 1"),
+        (
+            "[limits]\n\nrecipients = 0",
+            "3: limits.recipients: 0 is not possible: write a whole number from 1 to 4096",
+        ),
         ("delivery.timeout.dot = 'long'", "1: delivery.timeout.dot: \"long\" is not a duration"),
         ("[delivery]\nretry = []", "2: delivery.retry: a retry plan needs at least one wait"),
         (
@@ -58,15 +61,112 @@ fn a_bad_value_names_its_key_and_what_is_right() {
             "3: delivery.route.next-hop: \"b\" has no port",
         ),
         ("[[delivery.route]]\ndomain = 'a.example'", "1: delivery.route: missing field `next-hop`"),
-        ("log.level = 'loud'", "1: log.level: unknown variant `loud`, expected one of `error`, `warn`"),
-        ("name = 5", "1: name: invalid type: integer `5`, expected a string"),
-        ("smtp = 5", "1: smtp: invalid type: integer `5`"),
+        (
+            "log.level = 'debgu'",
+            "1: log.level: \"debgu\" is not one of error, warn, info, debug, trace; did you mean \"debug\"?",
+        ),
+        (
+            "[log]\nformat = 'jsno'",
+            "2: log.format: \"jsno\" is not one of text, json; did you mean \"json\"?",
+        ),
+        (
+            "smtp.hostname = 'mx_1'",
+            "1: smtp.hostname: \"mx_1\" is not a host name: no \"_\" may be in it; write a hyphen instead",
+        ),
+        (
+            "delivery.retry = ['1s', '99years']",
+            "1: delivery.retry: a wait of 99years is not possible: the longest",
+        ),
         ("name = ", "1: "),
         ("name = 'a'\nname = 'b'", "2: "),
     ] {
         let error = wrong(text);
         assert!(error.starts_with(&format!("/etc/posthouse.toml:{start}")), "{text}\n{error}\n{start}");
         assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_shape_is_told_the_right_one() {
+    for (text, says) in [
+        ("smtp.listen = '127.0.0.1:25'", "1: smtp.listen: write a list: ['127.0.0.1:25']"),
+        ("[relay]\nto = \"a.example\"", "2: relay.to: write a list: [\"a.example\"]"),
+        ("relay.to = [1]", "1: relay.to: write a list of texts, such as [\"example.com\"], not a number"),
+        (
+            "relay.from = true",
+            "1: relay.from: write a list of texts, such as [\"127.0.0.0/8\", \"::1/128\"], not true or false",
+        ),
+        (
+            "limits.message = 1000",
+            "1: limits.message: write a text in quotes, such as \"50MiB\", not a number",
+        ),
+        ("limits.idle = 1.5", "1: limits.idle: write a text in quotes, such as \"5m\", not a fraction"),
+        ("limits.idle = 00:05:00", "1: limits.idle: write a text in quotes, such as \"5m\", not a time"),
+        ("limits.hops = '50'", "1: limits.hops: write a whole number, such as 50, not a text"),
+        ("name = 5", "1: name: write a text in quotes, such as \"mx1\", not a number"),
+        ("data-dir = []", "1: data-dir: write a text in quotes, such as \"/var/lib/posthouse\", not a list"),
+        (
+            "delivery.smarthost = 25",
+            "1: delivery.smarthost: write a text in quotes, such as \"mail.example.com:25\", not a number",
+        ),
+        ("smtp = 5", "1: smtp: write a table, [smtp] with its keys below it, not a number"),
+        ("name.first = 'mx1'", "1: name: write a text in quotes, such as \"mx1\", not a table"),
+        (
+            "delivery.route = 'a.example=b:25'",
+            "1: delivery.route: write tables, [[delivery.route]] with its keys below it for each, not a text",
+        ),
+        (
+            "[delivery.route]\ndomain = 'a.example'",
+            "1: delivery.route: write tables, [[delivery.route]] with its keys below it for each, not a table",
+        ),
+        (
+            "[[delivery.route]]\ndomain = 'a.example'\nnext-hop = 25",
+            "3: delivery.route.next-hop: write a text in quotes",
+        ),
+    ] {
+        let error = wrong(text);
+        assert!(error.starts_with(&format!("/etc/posthouse.toml:{says}")), "{text}\n{error}\n{says}");
+    }
+}
+
+/// Each key that has bounds: what, the least, what is less, the most, what is more.
+const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 19] = [
+    ("stop.grace", "a duration", ["0s", ""], ["1h", "1h 1s"]),
+    ("limits.message", "a size", ["64KiB", "65535"], ["1GiB", "2GiB"]),
+    ("limits.header", "a size", ["1KiB", "0"], ["16MiB", "1GiB"]),
+    ("limits.text-line", "a size", ["78", "0"], ["1MiB", "2MiB"]),
+    ("limits.recipients", "a whole number", ["1", "0"], ["4096", "4097"]),
+    ("limits.hops", "a whole number", ["1", "-1"], ["1000", "1001"]),
+    ("limits.errors", "a whole number", ["1", "0"], ["10000", "10001"]),
+    ("limits.sessions", "a whole number", ["1", "0"], ["1000000", "4294967297"]),
+    ("limits.sessions-per-client", "a whole number", ["1", "0"], ["1000000", "1000001"]),
+    ("limits.idle", "a duration", ["1s", "0s"], ["1day", "1year"]),
+    ("limits.data-rate", "a size", ["0", ""], ["1MiB", "1GiB"]),
+    ("limits.receive-memory", "a size", ["2MiB", "0"], ["1024GiB", "1025GiB"]),
+    ("delivery.connections", "a whole number", ["1", "0"], ["500", "501"]),
+    ("delivery.expire", "a duration", ["100ms", "0s"], ["1year", "2years"]),
+    ("delivery.timeout.connect", "a duration", ["1s", "999ms"], ["1day", "1day 1s"]),
+    ("delivery.timeout.greeting", "a duration", ["1s", "0s"], ["1day", "2days"]),
+    ("delivery.timeout.command", "a duration", ["1s", "0s"], ["1day", "2days"]),
+    ("delivery.timeout.data", "a duration", ["1s", "0s"], ["1day", "2days"]),
+    ("delivery.timeout.dot", "a duration", ["1s", "0s"], ["1day", "2days"]),
+];
+
+#[test]
+fn a_value_that_no_node_could_live_with_is_refused_with_what_is_possible() {
+    let page = include_str!("../../../docs/CONFIGURATION.md");
+    for (key, what, [least, less], [most, more]) in BOUNDS {
+        let quote = if what == "a whole number" { "" } else { "'" };
+        let line = |value: &str| format!("{key} = {quote}{value}{quote}");
+        for possible in [least, most] {
+            parse(&line(possible)).unwrap_or_else(|error| panic!("{error}"));
+        }
+        for not in [less, more].into_iter().filter(|value| !value.is_empty()) {
+            let says = format!("{key}: {not} is not possible: write {what} from {least} to {most}");
+            assert_eq!(wrong(&line(not)), format!("/etc/posthouse.toml:1: {says}"));
+        }
+        let row = page.lines().find(|row| row.starts_with(&format!("| `{key}` "))).expect("it has a row");
+        assert!(row.contains(&format!("from {least} to {most} ")), "{row}");
     }
 }
 

@@ -128,7 +128,7 @@ fn a_message_may_be_as_large_as_said_and_no_larger() {
     assert_eq!(session.say("RSET").code, 250);
 
     let fits = sized(limit);
-    for over in [1, 100, 3 << 20] {
+    for over in [1, 100, 100 << 10] {
         let text = sized(limit + over);
         // What it said before does not count.
         assert_eq!(session.say("MAIL FROM:<a@example.com> SIZE=10").code, 250);
@@ -151,6 +151,22 @@ fn a_message_may_be_as_large_as_said_and_no_larger() {
     }
     assert!(peer.wait_for(2).iter().all(|taken| below_trace(&taken.text) == fits));
     still_takes_mail(&node, &peer, 2);
+}
+
+#[test]
+fn a_text_that_goes_on_and_on_ends_the_session() {
+    let (node, peer) = start("[limits]\nmessage = \"64KiB\"");
+    for endless in ["DATA\r\n", "BDAT 18446744073709551615 LAST\r\n"] {
+        let mut session = Session::open(node.smtp());
+        session.envelope("a@example.com", &["b@example.net"]);
+        session.write(endless.as_bytes()).unwrap();
+        let line = [b"x".repeat(998), b"\r\n".to_vec()].concat();
+        let sent = (0..64 << 10).take_while(|_| session.write(&line).is_ok()).count();
+        // Far more than fits into the buffers between the two.
+        assert!(sent < 64 << 10, "64 MiB were taken");
+    }
+    until("the end of both", || (node.json(&["status"])["sessions"] == 0).then_some(()));
+    still_takes_mail(&node, &peer, 0);
 }
 
 /// A message of so many bytes.
@@ -225,8 +241,9 @@ fn a_session_that_only_errs_is_ended() {
 
     // Chunks that come to nothing count as well, and what is pipelined behind the end is not taken.
     let mut session = Session::open(node.smtp());
-    session.write(&b"BDAT 4\r\nQUIT".repeat(4)).unwrap();
-    session.write(b"MAIL FROM:<a@example.com>\r\n").unwrap();
+    session
+        .write(&[b"BDAT 4\r\nQUIT".repeat(4), b"MAIL FROM:<a@example.com>\r\n".to_vec()].concat())
+        .unwrap();
     let said = session.farewell();
     assert_eq!(said, "503 5.5.1 MAIL comes first\r\n".repeat(3) + "421 4.7.0 too many errors\r\n");
 

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::unseen::is_unseen;
+
 /// Longest local part in bytes (RFC 5321, section 4.5.3.1.1).
 const MAX_LOCAL: usize = 64;
 /// Longest domain in bytes (RFC 5321, section 4.5.3.1.2).
@@ -114,16 +116,18 @@ impl TryFrom<String> for Address {
 
 /// The length of the local part that `text` begins with: atoms with dots between, or a quoted string.
 fn local_part(text: &str) -> Result<usize, AddressError> {
-    let bytes = text.as_bytes();
-    if bytes.first() == Some(&b'"') {
-        return quoted_string(bytes).ok_or(AddressError::Local);
+    let end = match text.as_bytes() {
+        quoted @ [b'"', ..] => quoted_string(quoted),
+        bytes => dot_string(bytes),
     }
+    .ok_or(AddressError::Local)?;
+    if text[..end].contains(is_unseen) { Err(AddressError::Local) } else { Ok(end) }
+}
+
+/// The length of the atoms with dots between that `bytes` begin with.
+fn dot_string(bytes: &[u8]) -> Option<usize> {
     let end = bytes.iter().position(|b| !is_atext(*b) && *b != b'.').unwrap_or(bytes.len());
-    let dots = &text[..end];
-    if dots.is_empty() || dots.starts_with('.') || dots.ends_with('.') || dots.contains("..") {
-        return Err(AddressError::Local);
-    }
-    Ok(end)
+    bytes[..end].split(|b| *b == b'.').all(|atom| !atom.is_empty()).then_some(end)
 }
 
 /// The length of the quoted string that `bytes` begin with.
@@ -159,7 +163,8 @@ fn domain(text: &str) -> Result<Option<String>, AddressError> {
             && !label.ends_with('-')
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || !b.is_ascii())
     };
-    if text.split('.').all(is_label) { Ok(None) } else { Err(AddressError::Domain) }
+    let is_name = text.split('.').all(is_label) && !text.contains(is_unseen);
+    if is_name { Ok(None) } else { Err(AddressError::Domain) }
 }
 
 impl FromStr for Address {
@@ -312,6 +317,13 @@ mod tests {
             ("jo@[1.2.3]", Domain),
             ("jo@[IPv6:1.2.3.4]", Domain),
             ("jo@[x", Domain),
+            ("jo\u{9b}31m@example.org", Local),
+            ("\"jo\u{85}\"@example.org", Local),
+            ("\u{202e}oj@example.org", Local),
+            ("\"jo\u{2066}\"@example.org", Local),
+            ("jo@ex\u{90}ample.org", Domain),
+            ("jo@ex\u{200e}ample.org", Domain),
+            ("jo@example.org\u{feff}", Domain),
         ] {
             assert_eq!(parse(text), Err(error), "{text:?}");
         }
@@ -350,9 +362,11 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_an_address_with_controls_or_brackets_outside_quotes(text in "\\PC{0,20}|[\\x00-\\x7f]{0,20}") {
+        fn no_text_makes_an_address_with_controls_or_brackets_outside_quotes(
+            text in "\\PC{0,20}|[\\x00-\\x7f]{0,20}|\"?[a-z\u{80}-\u{9f}\u{200e}\u{202e}\u{2069}\u{feff}]{1,3}\"?@[a-z\u{80}-\u{9f}\u{202e}]{1,3}",
+        ) {
             if let Ok(address) = parse(&text) {
-                prop_assert!(!address.as_str().bytes().any(|b| b < 32 || b == 127));
+                prop_assert!(!address.as_str().contains(is_unseen));
                 prop_assert!(!address.domain().contains(['<', '>', ' ', '"', '@']));
             }
         }

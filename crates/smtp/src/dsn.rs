@@ -1,20 +1,24 @@
 //! Delivery status notifications: the report to the sender of a message (RFC 3464; RFC 6533 where
 //! addresses or header fields hold UTF-8).
 //!
+//! A report holds UTF-8 only if the address that it goes to does. To any other sender it is ASCII from
+//! end to end, so it gets through wherever his mail does: what made the message fail may well be that
+//! the next hop cannot carry UTF-8, and the report goes by the same way.
+//!
 //! What other hosts said and what the original's header holds is not trusted: controls are taken
 //! out, long lines are folded or cut, so nothing of it can begin a field or a part of its own.
 
 mod text;
 
-use std::{fmt::Write as _, str};
+use std::fmt::Write as _;
 
 use base::{MessageId, Timestamp};
 
 use crate::{Address, BodyType, EnhancedCode, Needs, Reply, Rfc5322, SmtpUtf8};
 use text::{Charset, Text};
 
-/// Most bytes of the original's header that a report gives back.
-const MAX_HEADER: usize = 32 * 1024;
+/// Most bytes of the original's header section that a report gives back.
+pub const MAX_HEADER: usize = 32 * 1024;
 
 /// A report to be built.
 #[derive(Clone, Debug)]
@@ -31,7 +35,7 @@ pub struct Report<'a> {
     pub arrived: Timestamp,
     /// What became of whom.
     pub recipients: &'a [Recipient<'a>],
-    /// The header section of the original.
+    /// The header section of the original, or its first [`MAX_HEADER`] bytes.
     pub header: &'a [u8],
 }
 
@@ -42,16 +46,25 @@ pub struct Recipient<'a> {
     pub address: &'a Address,
     /// What is reported of it.
     pub action: Action,
-    /// The status; `reply.status()` where a host said it.
+    /// The status (RFC 3463).
     pub status: EnhancedCode,
     /// The cause in words for people, such as `no host took it within 5 days`.
     pub reason: &'a str,
-    /// The host that was tried last.
+    /// The host that was tried last: a name, or an address in brackets.
     pub remote: Option<&'a str>,
-    /// What it said.
-    pub reply: Option<&'a Reply>,
+    /// What was said of it last.
+    pub word: Word<'a>,
     /// When it was tried last.
     pub last_attempt: Option<Timestamp>,
+}
+
+/// Whose word a recipient's fate is: nothing of ours is put into the mouth of another host.
+#[derive(Clone, Copy, Debug)]
+pub enum Word<'a> {
+    /// The host that was tried last said so.
+    Remote(&'a Reply),
+    /// We found out ourselves.
+    Ours(&'a str),
 }
 
 /// What is reported (RFC 3464, section 2.3.3).
@@ -79,11 +92,8 @@ impl Report<'_> {
     /// Builds the report.
     #[must_use]
     pub fn build(&self) -> Message {
-        let utf8 = self.utf8();
-        let charset = match utf8 {
-            SmtpUtf8::No => Charset::Ascii,
-            SmtpUtf8::Yes => Charset::Utf8,
-        };
+        let (utf8, charset) =
+            if self.to.is_ascii() { (SmtpUtf8::No, Charset::Ascii) } else { (SmtpUtf8::Yes, Charset::Utf8) };
         let mut out = Text::new(charset);
         let boundary = format!("report-{}", self.id);
         self.write_header(&mut out, &boundary);
@@ -94,15 +104,6 @@ impl Report<'_> {
         let text = out.into_bytes();
         let body = if text.is_ascii() { BodyType::SevenBit } else { BodyType::EightBitMime };
         Message { text, needs: Needs { body, utf8 } }
-    }
-
-    /// UTF-8 is used only where the original had it, so that its sender can read it.
-    fn utf8(&self) -> SmtpUtf8 {
-        let addresses = self.recipients.iter().all(|recipient| recipient.address.is_ascii());
-        let ascii = addresses
-            && self.to.is_ascii()
-            && (self.header.is_ascii() || str::from_utf8(self.header).is_err());
-        if ascii { SmtpUtf8::No } else { SmtpUtf8::Yes }
     }
 
     fn is_failure(&self) -> bool {
@@ -139,12 +140,14 @@ impl Report<'_> {
              done by you: it is still being tried."
         });
         for recipient in self.recipients {
-            let address = recipient.address;
-            let mut words = format!("<{address}>: {}", recipient.reason);
-            if let Some(reply) = recipient.reply {
-                let host = recipient.remote.unwrap_or("the remote host");
-                let _ = write!(words, "; {host} said: {reply}");
-            }
+            let mut words = format!("<{}>: {}; ", out.address(recipient.address), recipient.reason);
+            let _ = match recipient.word {
+                Word::Remote(reply) => {
+                    let host = recipient.remote.unwrap_or("the remote host");
+                    write!(words, "{host} said: {reply}")
+                }
+                Word::Ours(text) => write!(words, "{text}"),
+            };
             if let Action::Delayed { until } = recipient.action {
                 let _ = write!(words, "; it will be tried until {}", Rfc5322(until));
             }
@@ -176,8 +179,7 @@ impl Report<'_> {
                 Charset::Utf8 => "message/global-headers",
             },
         );
-        let end = self.header.len().min(MAX_HEADER);
-        out.quoted(&self.header[..end]);
+        out.quoted(&self.header[..self.header.len().min(MAX_HEADER)]);
     }
 }
 
@@ -185,7 +187,7 @@ impl Recipient<'_> {
     fn write(&self, out: &mut Text) {
         let (class, subject, detail) = self.status;
         let kind = if self.address.is_ascii() { "rfc822" } else { "utf-8" };
-        out.field("Final-Recipient", &format!("{kind}; {}", self.address));
+        out.field("Final-Recipient", &format!("{kind}; {}", out.address(self.address)));
         out.field(
             "Action",
             match self.action {
@@ -197,9 +199,9 @@ impl Recipient<'_> {
         if let Some(remote) = self.remote {
             out.field("Remote-MTA", &format!("dns; {remote}"));
         }
-        match self.reply {
-            Some(reply) => out.field("Diagnostic-Code", &format!("smtp; {reply}")),
-            None => out.field("Diagnostic-Code", &format!("x-posthouse; {}", self.reason)),
+        match self.word {
+            Word::Remote(reply) => out.field("Diagnostic-Code", &format!("smtp; {reply}")),
+            Word::Ours(text) => out.field("Diagnostic-Code", &format!("x-posthouse; {text}")),
         }
         if let Some(at) = self.last_attempt {
             out.field("Last-Attempt-Date", &Rfc5322(at).to_string());
@@ -215,14 +217,24 @@ mod tests {
     use super::*;
 
     fn report(to: &str, address: &str, reply: &Reply, header: &[u8]) -> (String, Needs) {
+        report_word(to, address, reply.status(), Word::Remote(reply), header)
+    }
+
+    fn report_word(
+        to: &str,
+        address: &str,
+        status: EnhancedCode,
+        word: Word<'_>,
+        header: &[u8],
+    ) -> (String, Needs) {
         let (to, address) = (to.parse().unwrap(), address.parse().unwrap());
         let recipient = Recipient {
             address: &address,
             action: Action::Failed,
-            status: reply.status(),
+            status,
             reason: "the next host refused it",
             remote: Some("mx.example.net"),
-            reply: Some(reply),
+            word,
             last_attempt: Some(Timestamp::from_millis(1_795_000_000_000)),
         };
         let report = Report {
@@ -271,22 +283,65 @@ mod tests {
     }
 
     #[test]
-    fn a_report_on_utf_8_is_global() {
+    fn a_report_to_a_sender_with_utf_8_is_global() {
         let reply = Reply::new(550, (5, 6, 7), "kein Wörterbuch");
-        let (text, needs) = report("jo@example.com", "jörg@example.net", &reply, b"Subject: hi\r\n");
+        let header = "Subject: Grüße\r\n".as_bytes();
+        let (text, needs) = report("zoë@example.com", "jörg@example.net", &reply, header);
         check_lines(&text);
         assert_eq!(needs, Needs { body: BodyType::EightBitMime, utf8: SmtpUtf8::Yes });
         for part in [
             "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
             "Final-Recipient: utf-8; jörg@example.net\r\n",
             "Content-Type: message/global-headers\r\n",
+            "Subject: Grüße\r\n",
             "Wörterbuch",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }
-        let (text, needs) = report("jo@example.com", "ann@example.net", &reply, b"Subject: \xff\r\n");
-        assert!(text.contains("Subject: ?\r\n") && text.contains("W?rterbuch"), "{text}");
-        assert_eq!(needs, Needs::default());
+    }
+
+    #[test]
+    fn a_report_to_any_other_sender_is_ascii_whatever_it_is_about() {
+        let reply = Reply::new(550, (5, 6, 7), "kein Wörterbuch");
+        for header in ["Subject: Grüße\r\n".as_bytes(), b"Subject: Gr\xffe\r\n"] {
+            let (text, needs) = report("jo@example.com", "j+örg@müller.example", &reply, header);
+            check_lines(&text);
+            assert_eq!((needs, text.is_ascii()), (Needs::default(), true));
+            for part in [
+                "Content-Type: message/delivery-status\r\n\r\n",
+                "<j\\x{2B}\\x{F6}rg@m\\x{FC}ller.example>: the next host",
+                "Final-Recipient: utf-8; j\\x{2B}\\x{F6}rg@m\\x{FC}ller.example\r\n",
+                "Content-Type: text/rfc822-headers\r\n\r\nSubject: Gr?",
+                "W?rterbuch",
+            ] {
+                assert!(text.contains(part), "{part:?} is missing in\n{text}");
+            }
+        }
+        let (text, _) = report("jo@example.com", "j+ann@example.net", &reply, b"");
+        assert!(text.contains("Final-Recipient: rfc822; j+ann@example.net\r\n"), "{text}");
+    }
+
+    #[test]
+    fn our_own_words_are_not_put_into_the_mouth_of_the_host() {
+        let word = Word::Ours("no connection within 30s");
+        let (text, _) = report_word("jo@example.com", "ann@example.net", (5, 4, 1), word, b"");
+        check_lines(&text);
+        for part in [
+            "<ann@example.net>: the next host refused it; no connection within 30s\r\n",
+            "Status: 5.4.1\r\nRemote-MTA: dns; mx.example.net\r\n\
+             Diagnostic-Code: x-posthouse; no connection within 30s\r\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+        assert!(!text.contains("said") && !text.contains("smtp;"), "{text}");
+    }
+
+    #[test]
+    fn of_a_long_header_the_beginning_is_given_back() {
+        let line = b"X-Field: value\r\n";
+        let reply = Reply::plain(550, "no");
+        let (text, _) = report("jo@example.com", "ann@example.net", &reply, &line.repeat(9999));
+        assert_eq!(text.matches("X-Field: value").count(), MAX_HEADER / line.len());
     }
 
     #[test]

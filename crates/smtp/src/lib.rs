@@ -16,6 +16,7 @@ mod needs;
 pub mod received;
 mod reply;
 pub mod server;
+mod unseen;
 
 pub use address::{Address, AddressError, ReversePath};
 pub use client::Client;

@@ -163,7 +163,12 @@ enum Phase {
     /// There is none.
     Idle,
     /// MAIL was accepted.
-    Envelope { utf8: SmtpUtf8, recipients: usize },
+    Envelope {
+        utf8: SmtpUtf8,
+        recipients: usize,
+        /// Recipients beyond the limit that were put off.
+        put_off: usize,
+    },
     /// Its text is being taken.
     Body(Scanner),
 }
@@ -243,7 +248,7 @@ impl Server {
         self.state = State::Command;
         match (question, &mut self.phase) {
             (Question::Mail(utf8), phase) => {
-                *phase = Phase::Envelope { utf8, recipients: 0 };
+                *phase = Phase::Envelope { utf8, recipients: 0, put_off: 0 };
                 self.say_fixed(b"250 2.1.0 sender ok\r\n");
             }
             (Question::Rcpt, Phase::Envelope { recipients, .. }) => {
@@ -262,10 +267,13 @@ impl Server {
         }
     }
 
-    /// Says no to `Mail`, `Rcpt` or `BodyStart`. A 421 ends the session.
+    /// Says no to `Mail`, `Rcpt` or `BodyStart`. A 421 ends the session; a no for ever is an error of the client.
     pub fn reject(&mut self, reply: &Reply) {
         let State::Asked(question) = self.state else { return };
         self.state = State::Command;
+        if reply.is_permanent() {
+            self.errors += 1;
+        }
         match question {
             Question::Body(Source::Chunk(chunk)) => {
                 self.phase = Phase::Idle;
@@ -277,6 +285,7 @@ impl Server {
             Question::Mail(_) | Question::Rcpt => {}
         }
         self.answer(reply);
+        self.end_if_too_many_errors();
     }
 
     /// Answers `BodyEnd`: the message is ours if the reply is positive. A 421 ends the session.
@@ -404,20 +413,22 @@ impl Server {
 
     fn error(&mut self, reply: &[u8]) -> Option<Event<'static>> {
         self.say_fixed(reply);
-        self.count_error()
+        self.errors += 1;
+        self.end_if_too_many_errors();
+        None
     }
 
     fn error_reply(&mut self, reply: &Reply) -> Option<Event<'static>> {
         self.say(reply);
-        self.count_error()
+        self.errors += 1;
+        self.end_if_too_many_errors();
+        None
     }
 
-    fn count_error(&mut self) -> Option<Event<'static>> {
-        self.errors += 1;
+    fn end_if_too_many_errors(&mut self) {
         if self.errors >= self.config.limits.errors {
             self.close(&Reply::new(421, (4, 7, 0), "too many errors"));
         }
-        None
     }
 
     /// Gives the driver's reply.

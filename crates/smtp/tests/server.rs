@@ -132,6 +132,49 @@ fn every_limit_is_kept_and_named() {
 }
 
 #[test]
+fn refusals_count_as_errors() {
+    let errors = |errors| limited(Limits { errors, message: base::ByteSize(10), ..Limits::default() });
+    let policy = Policy { refuse_recipients: Some("no"), ..Policy::default() };
+    let start = "EHLO me\r\nMAIL FROM:<a@b>\r\n";
+    let wire = format!("{start}{}RCPT TO:<yes@b>\r\n", "RCPT TO:<no@b>\r\n".repeat(5));
+    let log = serve(wire.as_bytes(), 7, errors(3), policy);
+    assert_eq!(codes(&log.output), [220, 250, 250, 550, 550, 550, 421]);
+    assert_eq!(last(&log), "421 4.7.0 too many errors");
+    let wire = format!("EHLO me\r\n{}", "MAIL FROM:<a@b> SIZE=11\r\n".repeat(5));
+    let log = serve(wire.as_bytes(), 7, errors(2), policy);
+    assert_eq!(codes(&log.output), [220, 250, 552, 552, 421]);
+    let refuse_body = Policy { refuse_body: true, ..Policy::default() };
+    for text in ["DATA\r\n", "BDAT 3 LAST\r\nabc"] {
+        let log =
+            serve(format!("{start}RCPT TO:<c@d>\r\n{text}NOOP\r\n").as_bytes(), 7, errors(1), refuse_body);
+        assert_eq!(codes(&log.output), [220, 250, 250, 250, 550, 421], "{text}");
+    }
+}
+
+#[test]
+fn what_is_put_off_is_no_error() {
+    let mut server = Server::new(limited(Limits { errors: 1, ..Limits::default() }).into());
+    let mut input = &b"EHLO me\r\nMAIL FROM:<a@b>\r\nMAIL FROM:<a@b>\r\n"[..];
+    for _ in 0..2 {
+        assert!(matches!(server.advance(&mut input), Event::Mail(_)));
+        server.reject(&Reply::new(452, (4, 3, 1), "later"));
+    }
+    assert_eq!(server.advance(&mut input), Event::NeedInput);
+}
+
+#[test]
+fn recipients_beyond_the_limit_are_errors_only_past_twice_as_many() {
+    let run = |recipients: usize| {
+        let start = "EHLO me\r\nMAIL FROM:<a@b>\r\n";
+        let wire = format!("{start}{}DATA\r\n.\r\n", "RCPT TO:<c@d>\r\n".repeat(recipients));
+        let limits = Limits { recipients: 3, errors: 2, ..Limits::default() };
+        serve(wire.as_bytes(), 9, limited(limits), Policy::default())
+    };
+    assert_eq!(codes(&run(7).output)[3..], [250, 250, 250, 452, 452, 452, 452, 354, 250]);
+    assert_eq!(codes(&run(20).output)[6..], [452, 452, 452, 452, 452, 421]);
+}
+
+#[test]
 fn a_message_taken_back_is_told_once() {
     for (lines, told) in [
         ("RSET", 0),

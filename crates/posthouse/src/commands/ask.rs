@@ -4,6 +4,7 @@ use std::{future::Future, path::PathBuf};
 
 use clap::Args;
 
+use super::plain;
 use crate::{
     config::{DataDirError, default_data_dir},
     control::Client,
@@ -37,12 +38,34 @@ impl Ask {
         let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(question(Client::new(&data_dir)))?;
-        Ok(output::print(&answer)?)
+        Ok(output::print(&self.printed(answer))?)
+    }
+
+    /// The answer as it is printed. JSON has a form for control characters of its own.
+    fn printed(&self, answer: String) -> String {
+        match self.form() {
+            Form::Json => answer,
+            Form::Text => plain(&answer),
+        }
     }
 }
 
 impl From<DataDirError> for Failure {
     fn from(error: DataDirError) -> Self {
         Self::configuration(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_said_does_not_command_the_terminal() {
+        let said = "message from \u{1b}]0;\u{7}a\r\u{9b}2J@example.com\nis queued\n";
+        let people = Ask { data_dir: None, json: false };
+        assert_eq!(people.printed(said.into()), "message from ?]0;?a??2J@example.com\nis queued\n");
+        let programs = Ask { data_dir: None, json: true };
+        assert_eq!(programs.printed("{}\n".into()), "{}\n");
     }
 }

@@ -45,10 +45,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(()) => Exit::Done,
         Err(failure) => {
             // There is nobody left to tell when standard error is closed.
-            let _ = writeln!(std::io::stderr(), "{failure}");
+            let _ = writeln!(std::io::stderr(), "{}", plain(&failure.to_string()));
             failure.exit()
         }
     }
+}
+
+/// A text for people as it goes to the terminal: what others said may be in it, so control characters
+/// become `?`, but for the ends of lines.
+fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "?")
 }
 
 impl Command {

@@ -5,13 +5,13 @@ use std::{
     thread,
 };
 
-use base::{HumanDuration, RetryPlan};
+use base::HumanDuration;
 use clap::Args;
 
 use crate::{
     config::{
         Config, DEFAULT_FILE, DomainPattern, HostName, ListenAddress, LogFormat, LogLevel, Network, NextHop,
-        Route,
+        Route, bounds,
     },
     failure::Failure,
     logging,
@@ -61,10 +61,10 @@ pub struct Up {
     #[arg(long, value_name = "WAIT,WAIT,…", value_delimiter = ',')]
     retry: Vec<HumanDuration>,
     /// How old a message may grow in the queue [key: delivery.expire]
-    #[arg(long, value_name = "AGE")]
+    #[arg(long, value_name = "AGE", value_parser = bounds::expire_flag)]
     expire: Option<HumanDuration>,
     /// How long deliveries under way may take when the node stops [key: stop.grace]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = bounds::grace_flag)]
     stop_grace: Option<HumanDuration>,
     /// Write lines of this importance and above to standard error [key: log.level]
     #[arg(long, value_name = "LEVEL")]
@@ -89,7 +89,7 @@ impl Up {
             None => Config::default(),
         };
         if !self.retry.is_empty() {
-            let plan = RetryPlan::try_from(self.retry);
+            let plan = bounds::plan(self.retry);
             config.delivery.retry = plan.map_err(|e| Failure::usage(format!("--retry: {e}")))?;
         }
         config.data_dir = self.data_dir.or(config.data_dir);
@@ -188,8 +188,28 @@ mod tests {
         let failure = up.config().unwrap_err();
         assert_eq!(failure.exit(), Exit::Configuration);
         assert!(failure.to_string().starts_with("error: cannot read /nowhere/posthouse.toml"), "{failure}");
-        let failure = config("", &["--retry", "1us"]).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Usage);
-        assert!(failure.to_string().contains("the shortest is 100ms"), "{failure}");
+        for (wait, bound) in
+            [("1us", "the shortest is 100ms"), ("1m,500000000000years", "the longest is 1year")]
+        {
+            let failure = config("", &["--retry", wait]).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Usage);
+            assert!(failure.to_string().contains(bound), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_flag_takes_what_its_key_takes_and_names_what_was_probably_meant() {
+        for (flag, value, message) in [
+            ("--expire", "0s", "0s is not possible: write a duration from 100ms to 1year"),
+            ("--stop-grace", "2h", "2h is not possible: write a duration from 0s to 1h"),
+            ("--log-level", "debgu", "a similar value exists: 'debug'"),
+            ("--log-format", "jsno", "a similar value exists: 'json'"),
+            ("--hostname", "mx_1", "no \"_\" may be in it; write a hyphen instead"),
+        ] {
+            let Err(error) = Line::try_parse_from(["up", flag, value]) else { panic!("{flag} {value}") };
+            assert!(error.to_string().contains(message), "{error}");
+        }
+        let config = config("", &["--expire", "1s", "--stop-grace", "0s"]).unwrap();
+        assert_eq!((config.delivery.expire.0.as_secs(), config.stop.grace.0.as_secs()), (1, 0));
     }
 }

@@ -11,7 +11,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, keys};
+use super::{
+    Config,
+    keys::{self, did_you_mean},
+    shape,
+};
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "/etc/posthouse/posthouse.toml";
@@ -57,10 +61,6 @@ pub enum ConfigError {
     },
 }
 
-fn did_you_mean(meant: Option<&str>) -> String {
-    meant.map(|meant| format!("; did you mean \"{meant}\"?")).unwrap_or_default()
-}
-
 impl Config {
     /// Reads the file at `path`; keys that it does not name have their default.
     ///
@@ -85,6 +85,14 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let document = DeTable::parse(text).map_err(|e| wrong_value(path, text, None, &e))?;
         unknown_key(path, text, document.get_ref(), "")?;
+        if let Some(misfit) = shape::misfit(text, document.get_ref()) {
+            return Err(ConfigError::Value {
+                path: path.to_owned(),
+                line: line_of(text, misfit.at),
+                key: Some(misfit.key),
+                message: one_line(&misfit.message),
+            });
+        }
         toml::from_str(text).map_err(|e| wrong_value(path, text, Some(document.get_ref()), &e))
     }
 }
@@ -95,8 +103,13 @@ fn wrong_value(path: &Path, text: &str, table: Option<&DeTable<'_>>, error: &tom
         path: path.to_owned(),
         line: line_of(text, span.start),
         key: table.and_then(|table| key_at(table, &span)),
-        message: error.message().replace('\n', " "),
+        message: one_line(error.message()),
     }
+}
+
+/// The text without what would break its line; it may quote the file.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
 }
 
 fn line_of(text: &str, at: usize) -> usize {
@@ -122,13 +135,13 @@ fn unknown_key(path: &Path, text: &str, table: &DeTable<'_>, at: &str) -> Result
     let names = keys::names_in(at);
     for (key, value) in table.iter() {
         let name: &str = key.get_ref();
-        let full = if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") };
+        let full = keys::below(at, name);
         if !names.contains(&name) {
             return Err(ConfigError::UnknownKey {
                 path: path.to_owned(),
                 line: line_of(text, key.span().start),
                 meant: keys::meant(at, name),
-                key: full,
+                key: one_line(&full),
             });
         }
         for table in inner_tables(value) {

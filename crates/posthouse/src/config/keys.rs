@@ -37,6 +37,16 @@ pub const KEYS: [&str; 33] = [
     "spool.segment",
 ];
 
+/// The path of the key `name` in the table at `path`.
+pub(super) fn below(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// The end of a line that says that something is unknown.
+pub(super) fn did_you_mean(meant: Option<&str>) -> String {
+    meant.map(|meant| format!("; did you mean \"{meant}\"?")).unwrap_or_default()
+}
+
 /// The names that may stand in the table at `path` (empty for the top), each once.
 pub(super) fn names_in(path: &str) -> Vec<&'static str> {
     let mut names: Vec<&str> = KEYS
@@ -55,7 +65,7 @@ pub(super) fn names_in(path: &str) -> Vec<&'static str> {
 /// one of this name in another.
 pub(super) fn meant(path: &str, wrong: &str) -> Option<String> {
     if let Some(near) = base::nearest(wrong, names_in(path)) {
-        return Some(if path.is_empty() { near.to_owned() } else { format!("{path}.{near}") });
+        return Some(below(path, near));
     }
     let elsewhere = KEYS.iter().filter_map(|key| Some((key.rsplit_once('.')?.1, *key)));
     elsewhere.filter(|(name, _)| *name == wrong).map(|(_, key)| key.to_owned()).next()

@@ -3,6 +3,7 @@
 //! Every key has a default, so that a node needs no file; flags go over the file, and the file over
 //! the defaults. A value type has a file of its own with its parser and its message.
 
+pub(crate) mod bounds;
 mod count;
 mod data_dir;
 mod file;
@@ -11,6 +12,7 @@ mod listen;
 mod log;
 mod sections;
 mod segment;
+mod shape;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
-use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize};
+use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize, bounds};
 
 /// `[smtp]`: receiving by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,10 +44,13 @@ pub struct Delivery {
     /// Where the mail of some domains goes; the most specific pattern counts.
     pub route: Vec<Route>,
     /// The most connections to one next hop.
+    #[serde(deserialize_with = "bounds::connections")]
     pub connections: Count,
     /// How long to wait after each attempt that did not end it; the last wait repeats.
+    #[serde(deserialize_with = "bounds::retry")]
     pub retry: RetryPlan,
     /// How old a message may grow in the queue.
+    #[serde(deserialize_with = "bounds::expire")]
     pub expire: HumanDuration,
     /// How long to wait for a next hop.
     pub timeout: Timeouts,
@@ -58,14 +61,19 @@ pub struct Delivery {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Timeouts {
     /// To connect.
+    #[serde(deserialize_with = "bounds::silence")]
     pub connect: HumanDuration,
     /// For its greeting.
+    #[serde(deserialize_with = "bounds::silence")]
     pub greeting: HumanDuration,
     /// For the reply to a command.
+    #[serde(deserialize_with = "bounds::silence")]
     pub command: HumanDuration,
     /// For it to take the next part of a message.
+    #[serde(deserialize_with = "bounds::silence")]
     pub data: HumanDuration,
     /// For the reply to the final dot.
+    #[serde(deserialize_with = "bounds::silence")]
     pub dot: HumanDuration,
 }
 
@@ -74,26 +82,37 @@ pub struct Timeouts {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
     /// The size of a message.
+    #[serde(deserialize_with = "bounds::message")]
     pub message: ByteSize,
     /// The recipients of a message.
+    #[serde(deserialize_with = "bounds::recipients")]
     pub recipients: Count,
     /// The `Received` fields of a message, before it is taken to run in a circle.
+    #[serde(deserialize_with = "bounds::hops")]
     pub hops: Count,
     /// The refused commands of a session, before it is ended.
+    #[serde(deserialize_with = "bounds::errors")]
     pub errors: Count,
     /// The SMTP sessions at one time.
+    #[serde(deserialize_with = "bounds::sessions")]
     pub sessions: Count,
     /// The SMTP sessions of one client address at one time.
+    #[serde(deserialize_with = "bounds::sessions")]
     pub sessions_per_client: Count,
     /// How long a session may be silent.
+    #[serde(deserialize_with = "bounds::silence")]
     pub idle: HumanDuration,
     /// The fewest bytes a second, over a minute, at which a message may come in.
+    #[serde(deserialize_with = "bounds::data_rate")]
     pub data_rate: ByteSize,
     /// The memory of all sessions that are receiving a message.
+    #[serde(deserialize_with = "bounds::receive_memory")]
     pub receive_memory: ByteSize,
     /// The size of a message's header.
+    #[serde(deserialize_with = "bounds::header")]
     pub header: ByteSize,
     /// The length of a line of a message.
+    #[serde(deserialize_with = "bounds::text_line")]
     pub text_line: ByteSize,
 }
 
@@ -102,6 +121,7 @@ pub struct Limits {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Stop {
     /// How long deliveries that are under way may take to end.
+    #[serde(deserialize_with = "bounds::grace")]
     pub grace: HumanDuration,
 }
 

@@ -43,7 +43,7 @@ impl Summary {
              \n\
              Send it a message of your own, and see what became of it:\n\
              \n  \
-             curl smtp://{smtp} --mail-from me@sender.example --mail-rcpt you@example.com -T README.md\n  \
+             curl --crlf smtp://{smtp} --mail-from me@sender.example --mail-rcpt you@example.com -T README.md\n  \
              swaks --server 127.0.0.1:{port} --from me@sender.example --to you@example.com\n  \
              posthouse mail log --data-dir {data} --recipient you@example.com\n\
              \n\

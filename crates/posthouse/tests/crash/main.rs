@@ -2,6 +2,7 @@
 //!
 //! `POSTHOUSE_CRASH_SEEDS=N` runs more seeds than a usual run does, from 1 to N.
 
+mod pulse;
 mod verdict;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pulse::Pulse;
 use testkit::{
     Node, Setup,
     load::{Load, moody_peer},
@@ -44,6 +46,7 @@ fn play(seed: u64) -> Story {
         .flag("--retry", "100ms,300ms")
         .file("# Small, so that many are closed, freed and used again.\nspool.segment = '4MiB'")
         .start();
+    let pulse = Pulse::start(node.setup().folder());
     let load = Load::start(seed, node.smtp());
     let mut kills = Vec::new();
     for round in 1..=KILLS {
@@ -58,11 +61,11 @@ fn play(seed: u64) -> Story {
         kills.extend(killed.into_iter().map(|at| Kill { at, over }));
         load.turn_to(node.smtp());
     }
-    let answered = load.stop();
+    let (answered, beats) = (load.stop(), pulse.stop());
     let log = node.quiet();
     no_body_is_left(&node);
     node.stop();
-    Story { kills, answered, log, taken: peer.taken(), faults: peer.faults() }
+    Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() }
 }
 
 /// Texts of over 1 MiB have files of their own, which go with the last recipient.

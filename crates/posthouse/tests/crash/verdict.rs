@@ -15,8 +15,12 @@ use testkit::{
     text::{below_trace, field},
 };
 
+use crate::pulse::Beats;
+
 /// A conclusion may be unwritten for this long, so a reply this young may be forgotten.
 const FORGOTTEN: Duration = Duration::from_millis(50);
+/// Threads through which a reply goes until it is written, each of which the machine may hold up.
+const HANDS: u32 = 3;
 
 /// When the node was killed.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +35,7 @@ pub(super) struct Kill {
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) kills: Vec<Kill>,
+    pub(super) beats: Beats,
     /// The names of messages that were answered 250.
     pub(super) answered: Vec<String>,
     pub(super) log: Vec<Value>,
@@ -122,18 +127,25 @@ impl Story {
     fn is_excused(&self, first: &Taken, second: &Taken) -> bool {
         self.kills.iter().any(|kill| {
             let between = first.read <= kill.over && kill.at <= second.read;
-            between && first.answer.is_none_or(|answer| answer.at + FORGOTTEN > kill.at)
+            let stall = self.beats.stall(first.read, kill.at);
+            between && first.answer.is_none_or(|answer| answer.at + FORGOTTEN + HANDS * stall > kill.at)
         })
     }
 
     fn twice(&self, pair: &[&Taken]) -> String {
-        let since = |at: Instant| at.saturating_duration_since(self.kills[0].at);
-        let kills: Vec<Duration> = self.kills.iter().map(|kill| since(kill.at)).collect();
-        let times: Vec<_> = pair
-            .iter()
-            .map(|taken| (since(taken.read), taken.answer.map(|answer| since(answer.at))))
-            .collect();
-        format!("read and answered at {times:?} after the first kill; kills at {kills:?}")
+        let start = pair[0].read;
+        let since = |at: Instant| at.saturating_duration_since(start);
+        let answered = |taken: &Taken| taken.answer.map(|answer| since(answer.at));
+        let later = self.kills.iter().filter(|kill| kill.at >= start);
+        let kills = later.map(|kill| (since(kill.at), self.beats.stall(start, kill.at)));
+        format!(
+            "answered after {:?}, read again after {:?}, answered after {:?}; kills after it, and the longest stall \
+             till then: {:?}",
+            answered(pair[0]),
+            since(pair[1].read),
+            answered(pair[1]),
+            kills.collect::<Vec<_>>(),
+        )
     }
 
     fn records<'s>(&'s self, what: &'s str) -> impl Iterator<Item = &'s Value> {

@@ -16,7 +16,7 @@ fn stopped_with(recipients: &[&str]) -> (Node, Peer, Mood) {
     until("a deferral of each in the log", || {
         let log = node.log();
         let deferred = |to: &&str| log.iter().any(|of| of["recipient"] == **to && of["what"] == "deferred");
-        recipients.iter().all(|to| deferred(to)).then_some(())
+        recipients.iter().all(deferred).then_some(())
     });
     node.stop();
     mood.brighten();
@@ -35,12 +35,12 @@ fn flip(node: &Node, what: &str, before: usize) {
     let folder = node.setup().data_dir().join("spool/segments");
     let mut flipped = 0;
     for path in names(&folder).iter().map(|name| folder.join(name)) {
-        let mut bytes = fs::read(&path).unwrap();
+        let mut bytes = fs::read(&path).expect("the node has stopped");
         for place in places(&bytes, what.as_bytes()) {
             bytes[place - before..place + what.len()].iter_mut().for_each(|byte| *byte = !*byte);
             flipped += 1;
         }
-        fs::write(&path, bytes).unwrap();
+        fs::write(&path, bytes).expect("the node has stopped");
     }
     assert!(flipped > 0, "{what} is nowhere in the spool");
 }
@@ -150,12 +150,12 @@ fn log_of(node: &Node) -> PathBuf {
 /// The node does not start with these bytes in its message log, says why, and leaves them as they are.
 fn refuses(node: &mut Node, at: usize, bytes: &[u8], why: &str) {
     let path = log_of(node);
-    let mut log = fs::read(&path).unwrap();
+    let mut log = fs::read(&path).expect("the node has stopped");
     log[at..at + bytes.len()].copy_from_slice(bytes);
-    fs::write(&path, &log).unwrap();
+    fs::write(&path, &log).expect("the node has stopped");
     let ran = node.try_restart().expect_err("it must not be written to");
     failed(&ran, 1, &why.replace("{}", &path.display().to_string()), "");
-    assert!(fs::read(&path).unwrap() == log, "it was written to");
+    assert!(fs::read(&path).expect("it is there") == log, "it was written to");
 }
 
 /// Where the version that a program gives its tables stands in a file of SQLite (its file format, section 1.3).

@@ -15,6 +15,7 @@
 //!   `archive`: telling it again.
 
 mod archive;
+mod by_hand;
 mod collector;
 mod frame;
 mod inbox;

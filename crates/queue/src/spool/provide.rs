@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use super::{
     Spool,
-    inbox::{Haste, Queued},
+    by_hand::{Synced, answer, to_the_end},
+    inbox::Haste,
     load::{Loaded, load_given},
     promise::{Promise, Waiter},
-    writer::fits,
 };
 use crate::{
     Arrival, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver, Patience,
@@ -21,28 +21,13 @@ use crate::{
     WorkInfo,
     feed::Archive,
     ledger::{Content, Given},
-    op::{CANCELLED_AT_ONCE, Op},
+    op::Op,
     provider::{Pending, check_conclusion},
     transaction::Transaction,
     work::Change,
 };
 
-type Synced = oneshot::Receiver<Result<(), QueueError>>;
-
 impl Spool {
-    /// Puts a transaction into the inbox, for somebody who waits until it is synced.
-    fn write(&self, transaction: Transaction) -> Result<Synced, QueueError> {
-        let (waiter, synced) = oneshot::channel();
-        self.put(transaction, Haste::Awaited, Some(waiter))?;
-        Ok(synced)
-    }
-
-    fn put(&self, transaction: Transaction, haste: Haste, waiter: Option<Waiter>) -> Result<(), QueueError> {
-        let queued = Queued::new(transaction, haste, waiter);
-        fits(&queued, self.shared.options.segment_size)?;
-        self.shared.inbox.put(queued)
-    }
-
     /// Adds publications to a transaction and keeps their contents for the first attempt; if the transaction cannot
     /// be put into the inbox, nothing of it stays.
     fn put_with(
@@ -56,7 +41,7 @@ impl Spool {
             let content = transaction.publish(publication);
             self.shared.ledger.keep(publication.message, content);
         }
-        self.put(transaction, haste, waiter).inspect_err(|error| {
+        self.shared.put(transaction, haste, waiter).inspect_err(|error| {
             for publication in publications {
                 self.shared.ledger.forget(publication.message);
                 let mut joined = Promise::default();
@@ -95,11 +80,6 @@ impl Spool {
         }
         !known
     }
-}
-
-/// Waits for the syncer's answer; one that never comes means that the spool has ended.
-async fn answer(synced: Synced) -> Result<(), QueueError> {
-    synced.await.unwrap_or(Err(QueueError::Closed))
 }
 
 impl Provider for Spool {
@@ -174,7 +154,7 @@ impl Provider for Spool {
     fn commit(&self, work: WorkId, epoch: Epoch) -> Pending<'_, Result<Recipients, LeaseOver>> {
         let result = self.shared.ledger.commit(work, epoch).and_then(|remaining| {
             let mark = Transaction { ops: vec![Op::Commit { work, epoch }], ..Transaction::default() };
-            self.put(mark, Haste::Unawaited, None).map_err(|_| LeaseOver)?;
+            self.shared.put(mark, Haste::Unawaited, None).map_err(|_| LeaseOver)?;
             Ok(remaining)
         });
         Box::pin(std::future::ready(result))
@@ -205,7 +185,7 @@ impl Provider for Spool {
     }
 
     fn settled(&self) -> Pending<'_, Result<(), QueueError>> {
-        let synced = self.write(Transaction::default());
+        let synced = self.shared.write(Transaction::default());
         Box::pin(async move { answer(synced?).await })
     }
 
@@ -234,23 +214,11 @@ impl Provider for Spool {
     }
 
     fn change(&self, works: Vec<WorkId>, change: Change) -> Pending<'_, Result<usize, QueueError>> {
-        Box::pin(async move {
-            let mut changed = 0;
-            for some in works.chunks(CANCELLED_AT_ONCE) {
-                changed += self.change_some(some, change).await?;
-            }
-            Ok(changed)
-        })
+        Box::pin(to_the_end(self.shared.clone().change(works, change)))
     }
 
     fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>> {
-        Box::pin(async move {
-            let mut cancelled = 0;
-            for some in works.chunks(CANCELLED_AT_ONCE) {
-                cancelled += self.cancel_some(some, at).await?;
-            }
-            Ok(cancelled)
-        })
+        Box::pin(to_the_end(self.shared.clone().cancel(works, at)))
     }
 
     fn stats(&self) -> Stats {
@@ -303,60 +271,5 @@ impl Provider for Spool {
             joined.await.map_err(|_| QueueError::Closed)?;
             settled
         })
-    }
-}
-
-impl Spool {
-    async fn change_some(&self, works: &[WorkId], change: Change) -> Result<usize, QueueError> {
-        let taken = self.shared.ledger.take_for_change(works, change);
-        let shared = self.shared.clone();
-        let (transaction, unreadable) = tokio::task::spawn_blocking(move || {
-            let mut transaction = Transaction::default();
-            let mut unreadable = Vec::new();
-            for (mut state, content) in taken {
-                match shared.load(state.work, &content) {
-                    Ok((words, _)) => {
-                        state.state_len =
-                            u32::try_from(words.state.len()).expect("it was checked against MAX_HEADER");
-                        transaction.head.extend_from_slice(&words.state);
-                        transaction.ops.push(Op::State(state));
-                    }
-                    Err(error) => unreadable.push((state.work, error.to_string())),
-                }
-            }
-            (transaction, unreadable)
-        })
-        .await
-        .map_err(|_| QueueError::Closed)?;
-        for (work, what) in unreadable {
-            self.shared.set_aside(work, &what);
-        }
-        let works: Vec<WorkId> = transaction.ops.iter().filter_map(state_of).collect();
-        if !works.is_empty() {
-            self.write_or_leave(transaction, &works).await?;
-        }
-        Ok(works.len())
-    }
-
-    async fn cancel_some(&self, works: &[WorkId], at: Timestamp) -> Result<usize, QueueError> {
-        let Some(cancel) = self.shared.ledger.cancel(works, at) else { return Ok(0) };
-        let works: Vec<WorkId> = cancel.works.iter().map(|(work, _)| *work).collect();
-        let transaction = Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() };
-        self.write_or_leave(transaction, &works).await?;
-        Ok(works.len())
-    }
-
-    /// Writes what is said of works that are kept back for it; if it cannot be written, they wait as before.
-    async fn write_or_leave(&self, transaction: Transaction, works: &[WorkId]) -> Result<(), QueueError> {
-        let leave = |_: &QueueError| self.shared.ledger.unchanged(works);
-        let synced = self.write(transaction).inspect_err(leave)?;
-        answer(synced).await.inspect_err(leave)
-    }
-}
-
-fn state_of(op: &Op) -> Option<WorkId> {
-    match op {
-        Op::State(state) => Some(state.work),
-        _ => None,
     }
 }

@@ -1,6 +1,11 @@
 //! Text of a report: lines of bounded length, ended by CRLF, of the characters that it may hold.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
+
+use crate::Address;
 
 /// Where lines are folded, if they have a blank there (RFC 5322, section 2.1.1).
 const FOLD: usize = 78;
@@ -102,6 +107,23 @@ impl Text {
         self.out.push_str("\r\n");
     }
 
+    /// An address in the characters that the text may hold; `utf-8-addr-xtext` (RFC 6533, section 3) where they
+    /// do not suffice.
+    pub(super) fn address<'a>(&self, address: &'a Address) -> Cow<'a, str> {
+        if self.charset == Charset::Utf8 || address.is_ascii() {
+            return address.as_str().into();
+        }
+        let mut out = String::with_capacity(2 * address.as_str().len());
+        for c in address.as_str().chars() {
+            if c.is_ascii_graphic() && !matches!(c, '+' | '=' | '\\') {
+                out.push(c);
+            } else {
+                let _ = write!(out, "\\x{{{:X}}}", u32::from(c));
+            }
+        }
+        out.into()
+    }
+
     /// The text without controls, and without what its charset does not have.
     fn masked(&self, text: &str) -> String {
         let mask = |c: char| match c {
@@ -123,6 +145,21 @@ mod tests {
         let mut text = Text::new(Charset::Ascii);
         text.field("X", &format!("{} é\r\nY: z {}", "a".repeat(70), "b".repeat(10)));
         assert_eq!(text.out, format!("X: {} ? Y:\r\n\tz {}\r\n", "a".repeat(70), "b".repeat(10)));
+    }
+
+    #[test]
+    fn an_address_is_spelled_in_ascii_only_where_it_has_to_be() {
+        let (ascii, utf8) = (Text::new(Charset::Ascii), Text::new(Charset::Utf8));
+        for (address, spelled) in [
+            ("a+b=c@example.org", "a+b=c@example.org"),
+            ("a+b=c@exämple.org", "a\\x{2B}b\\x{3D}c@ex\\x{E4}mple.org"),
+            ("\"a \\\\ b\"@ж.example", "\"a\\x{20}\\x{5C}\\x{5C}\\x{20}b\"@\\x{436}.example"),
+            ("📮@example.org", "\\x{1F4EE}@example.org"),
+        ] {
+            let address: Address = address.parse().unwrap();
+            assert_eq!(ascii.address(&address), spelled);
+            assert_eq!(utf8.address(&address), address.as_str());
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::{EnhancedCode, Reply};
+use crate::unseen::is_unseen;
 
 /// Longest line of a reply that is read; four times what the protocol allows.
 const MAX_LINE: usize = 2048;
@@ -72,12 +73,6 @@ impl ReplyParser {
         Ok(None)
     }
 
-    /// Whether part of a reply was read.
-    #[must_use]
-    pub fn is_midway(&self) -> bool {
-        self.reply.is_some() || !self.partial.is_empty()
-    }
-
     fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (code, more, text) = split(line).ok_or_else(|| ReplyError::NotAReply(excerpt(line)))?;
@@ -145,9 +140,9 @@ fn enhanced_code(code: u16, text: &[u8]) -> (Option<EnhancedCode>, &[u8]) {
     }
 }
 
-/// The text with controls and bytes that are not UTF-8 made harmless.
+/// The text with what is not shown and bytes that are not UTF-8 made harmless.
 fn clean(text: &[u8]) -> String {
-    String::from_utf8_lossy(text.trim_ascii_end()).replace(char::is_control, " ")
+    String::from_utf8_lossy(text.trim_ascii_end()).replace(is_unseen, " ")
 }
 
 fn excerpt(line: &[u8]) -> String {
@@ -209,6 +204,8 @@ mod tests {
     fn controls_and_broken_utf_8_do_not_get_through() {
         let reply = ReplyParser::new().advance(&mut &b"250 a\x1b[1m\0\xff\rb\r\n"[..]).unwrap().unwrap();
         assert_eq!(reply.text, "a [1m \u{fffd} b");
+        let turned = one("550 \u{202e}no\u{9b}31m\r\n").unwrap().unwrap();
+        assert_eq!(turned.text, " no 31m");
     }
 
     proptest! {

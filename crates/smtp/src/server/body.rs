@@ -7,7 +7,6 @@ use super::{
     command::Place,
     data::{Close, Framing, Step},
 };
-use crate::Reply;
 
 /// Where text comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,18 +103,12 @@ impl Server {
         let phase = mem::replace(&mut self.phase, Phase::Idle);
         if let Some(reply) = self.verdict.take() {
             self.state = State::Command;
-            self.conclude(&reply);
+            self.answer(&reply);
+            self.end_if_too_many_errors();
             return None;
         }
         let Phase::Body(scanner) = phase else { return None };
         self.state = State::Asked(Question::Finish);
         Some(Event::BodyEnd(scanner.facts()))
-    }
-
-    fn conclude(&mut self, reply: &Reply) {
-        self.answer(reply);
-        if self.errors >= self.config.limits.errors {
-            self.close(&Reply::new(421, (4, 7, 0), "too many errors"));
-        }
     }
 }

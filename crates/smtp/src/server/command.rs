@@ -1,6 +1,6 @@
 //! The grammar of commands (RFC 5321, section 4.1.1; BDAT by RFC 3030, section 2).
 
-use crate::{Address, AddressError, ReversePath};
+use crate::{Address, AddressError, ReversePath, unseen::is_unseen};
 
 /// A command line that was understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) enum Fault {
     Unknown,
     /// A command of the protocol that we do not offer.
     NotOffered,
-    /// The line is no text, or holds control characters.
+    /// The line is no text, or holds characters that are not shown.
     NotText,
     /// The command is known, and this is how it is written.
     Usage(&'static str),
@@ -65,7 +65,7 @@ const RCPT: &str = "RCPT TO:<recipient@example.org>";
 /// Reads a command line, given without its end.
 pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Fault> {
     let line = str::from_utf8(line).map_err(|_| Fault::NotText)?;
-    if line.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
+    if line.contains(|c| is_unseen(c) && c != '\t') {
         return Err(Fault::NotText);
     }
     let (verb, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
@@ -218,6 +218,11 @@ mod tests {
             (" NOOP", Fault::Unknown),
             ("NOOP\0", Fault::NotText),
             ("NOOP\rRSET", Fault::NotText),
+            ("EHLO a\u{9b}31mb", Fault::NotText),
+            ("HELO \u{202e}gro.elpmaxe", Fault::NotText),
+            ("MAIL FROM:<a\u{85}@b>", Fault::NotText),
+            ("RCPT TO:<a@b> X=\u{feff}", Fault::NotText),
+            ("NOOP \u{7f}", Fault::NotText),
             ("AUTH PLAIN", Fault::NotOffered),
             ("GET / HTTP/1.1", Fault::Foreign),
             ("DATA now", Fault::Usage("DATA")),
@@ -228,5 +233,6 @@ mod tests {
         }
         assert_eq!(parse(b"NOOP \xff"), Err(Fault::NotText));
         assert_eq!(parse(b"quit "), Ok(Command::Quit));
+        assert_eq!(parse("EHLO bücher.example".as_bytes()), Ok(Command::Ehlo("bücher.example")));
     }
 }

@@ -15,11 +15,12 @@ pub struct Limits {
     pub text_line: ByteSize,
     /// Largest header section; past it 552 5.3.4.
     pub header: ByteSize,
-    /// Most recipients of a message; past it 452 4.5.3, and the rest may come in another message.
+    /// Most recipients of a message; past it 452 4.5.3, and the rest may come in another message. Past twice as many
+    /// each is an error.
     pub recipients: usize,
     /// Most `Received:` fields; past it the message goes in circles and gets 554 5.4.6.
     pub hops: usize,
-    /// Most wrong commands of a session; then 421 4.7.0 and the end.
+    /// Most wrong or refused commands of a session; then 421 4.7.0 and the end.
     pub errors: usize,
     /// Most commands such as NOOP, RSET and VRFY between two messages; then 421 4.7.0 and the end.
     pub idle_commands: usize,

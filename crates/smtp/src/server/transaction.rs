@@ -7,6 +7,7 @@ use super::{
 use crate::{Address, BodyType, Extension, Reply, ReversePath, SmtpUtf8};
 
 const UTF8_NOT_DECLARED: &[u8] = b"553 5.6.7 this address needs SMTPUTF8\r\n";
+const TOO_MANY_RECIPIENTS: &[u8] = b"452 4.5.3 too many recipients: send the rest in another message\r\n";
 
 impl Server {
     pub(super) fn mail(&mut self, sender: ReversePath, parameters: &str) -> Option<Event<'static>> {
@@ -24,15 +25,14 @@ impl Server {
             return self.error(UTF8_NOT_DECLARED);
         }
         if mail.declared_size.is_some_and(|size| size > self.config.limits.message.0) {
-            self.say_fixed(b"552 5.3.4 message is larger than this host takes\r\n");
-            return None;
+            return self.error(b"552 5.3.4 message is larger than this host takes\r\n");
         }
         self.state = State::Asked(Question::Mail(mail.utf8));
         Some(Event::Mail(mail))
     }
 
     pub(super) fn rcpt(&mut self, recipient: Recipient, parameters: &str) -> Option<Event<'static>> {
-        let Phase::Envelope { utf8, recipients } = self.phase else {
+        let Phase::Envelope { utf8, recipients, .. } = self.phase else {
             return self.error(b"503 5.5.1 RCPT has its place after MAIL and before the text\r\n");
         };
         if !parameters.trim_ascii().is_empty() {
@@ -49,11 +49,21 @@ impl Server {
             return self.error(UTF8_NOT_DECLARED);
         }
         if recipients >= self.config.limits.recipients {
-            self.say_fixed(b"452 4.5.3 too many recipients: send the rest in another message\r\n");
-            return None;
+            return self.put_off();
         }
         self.state = State::Asked(Question::Rcpt);
         Some(Event::Rcpt(address))
+    }
+
+    /// One recipient too many. A client may well have sent a good number at once; only as many again are its error.
+    fn put_off(&mut self) -> Option<Event<'static>> {
+        let Phase::Envelope { put_off, .. } = &mut self.phase else { return None };
+        *put_off += 1;
+        if *put_off > self.config.limits.recipients {
+            return self.error(TOO_MANY_RECIPIENTS);
+        }
+        self.say_fixed(TOO_MANY_RECIPIENTS);
+        None
     }
 
     pub(super) fn data_command(&mut self) -> Option<Event<'static>> {

@@ -1,4 +1,5 @@
-//! Making a message of a few words (RFC 5322), and of a file with the line ends of this system.
+//! Making a message of a few words (RFC 5322). Its lines end as those of a file do; the node gives
+//! them their CRLF.
 
 use base::{MessageId, Timestamp};
 
@@ -20,45 +21,29 @@ pub(super) struct Text<'a> {
 }
 
 /// The message as it is sent.
-pub(super) fn text_message(text: &Text<'_>, now: Timestamp, host: &HostName) -> Result<Vec<u8>, String> {
+pub(super) fn text_message(text: &Text<'_>, now: Timestamp, host: &HostName) -> Result<String, String> {
     let header = [text.from, text.subject].into_iter().chain(text.to.iter().map(String::as_str));
     if header.flat_map(str::chars).any(char::is_control) {
         return Err("addresses and the subject are one line each, without control characters".into());
     }
-    let body = with_crlf(text.body.as_bytes());
     if text.body.lines().any(|line| line.len() > MAX_LINE) {
         return Err(format!("a line of the text is longer than {MAX_LINE} bytes: send it as a file"));
     }
     let encoding = if text.body.is_ascii() { "7bit" } else { "8bit" };
     let from = if text.from.is_empty() { format!("postmaster@{host}") } else { text.from.to_owned() };
     let mut message = format!(
-        "Date: {}\r\nFrom: <{from}>\r\nTo: {}\r\nSubject: {}\r\nMessage-ID: <{}@{host}>\r\nMIME-Version: 1.0\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n",
+        "Date: {}\nFrom: <{from}>\nTo: {}\nSubject: {}\nMessage-ID: <{}@{host}>\nMIME-Version: 1.0\n\
+         Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: {encoding}\n\n{}",
         smtp::Rfc5322(now),
-        text.to.iter().map(|to| format!("<{to}>")).collect::<Vec<_>>().join(",\r\n "),
+        text.to.iter().map(|to| format!("<{to}>")).collect::<Vec<_>>().join(",\n "),
         subject(text.subject),
         MessageId::generate(now),
-    )
-    .into_bytes();
-    message.extend(body);
-    if !message.ends_with(b"\r\n") {
-        message.extend(b"\r\n");
+        text.body,
+    );
+    if !message.ends_with('\n') {
+        message.push('\n');
     }
     Ok(message)
-}
-
-/// The bytes with CRLF at the end of each line that ended in LF alone.
-pub(super) fn with_crlf(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 32);
-    let mut last = 0;
-    for byte in bytes {
-        if *byte == b'\n' && last != b'\r' {
-            out.push(b'\r');
-        }
-        out.push(*byte);
-        last = *byte;
-    }
-    out
 }
 
 /// The subject, in encoded words where it is not plain ASCII (RFC 2047, section 4.2).
@@ -77,7 +62,7 @@ fn subject(text: &str) -> String {
             word.push_str(&encoded);
         }
     }
-    words.iter().map(|word| format!("=?UTF-8?Q?{word}?=")).collect::<Vec<_>>().join("\r\n ")
+    words.iter().map(|word| format!("=?UTF-8?Q?{word}?=")).collect::<Vec<_>>().join("\n ")
 }
 
 #[cfg(test)]
@@ -88,19 +73,15 @@ mod tests {
         let to = ["b@example.net".to_owned(), "c@example.net".to_owned()];
         let text = Text { from: "a@example.com", to: &to, subject, body };
         let host = "mx1.example.com".parse().unwrap();
-        let message = text_message(&text, Timestamp::from_millis(1_795_000_000_123), &host)?;
-        Ok(String::from_utf8(message).unwrap())
+        text_message(&text, Timestamp::from_millis(1_795_000_000_123), &host)
     }
 
     #[test]
     fn a_short_message_has_all_that_a_message_needs() {
         let message = make("Hello", "One\nTwo").unwrap();
-        assert!(
-            message.contains("\r\nTo: <b@example.net>,\r\n <c@example.net>\r\nSubject: Hello\r\n"),
-            "{message}"
-        );
-        assert!(message.starts_with("Date: Wed, 18 Nov 2026 11:06:40 +0000\r\n"), "{message}");
-        assert!(message.ends_with("7bit\r\n\r\nOne\r\nTwo\r\n"), "{message}");
+        assert!(message.contains("\nTo: <b@example.net>,\n <c@example.net>\nSubject: Hello\n"), "{message}");
+        assert!(message.starts_with("Date: Wed, 18 Nov 2026 11:06:40 +0000\n"), "{message}");
+        assert!(message.ends_with("7bit\n\nOne\nTwo\n"), "{message}");
     }
 
     #[test]
@@ -116,10 +97,5 @@ mod tests {
     fn nothing_in_a_subject_becomes_a_header_field() {
         assert!(make("Hello\r\nBcc: d@example.org", "x").unwrap_err().contains("one line each"));
         assert!(make("Hello", &"x".repeat(999)).unwrap_err().contains("998"));
-    }
-
-    #[test]
-    fn line_ends_become_crlf_and_stay_so() {
-        assert_eq!(with_crlf(b"a\nb\r\n\n"), b"a\r\nb\r\n\r\n");
     }
 }

@@ -92,7 +92,7 @@ impl Log {
 
 fn text(records: &[LogRecord]) -> String {
     if records.is_empty() {
-        return "Nothing that was asked for has happened.\n".into();
+        return "No record matches.\n".into();
     }
     let mut table =
         Table::new([Align::Left, Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);

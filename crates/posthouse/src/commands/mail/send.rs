@@ -67,6 +67,7 @@ impl Send {
                 Clock::system().now(),
                 &HostName::default(),
             )
+            .map(String::into_bytes)
             .map_err(Failure::usage);
         }
         let read = match self.file.as_ref().filter(|file| file.as_os_str() != "-") {
@@ -83,7 +84,7 @@ impl Send {
             return Err(Failure::usage("the message is empty")
                 .hint("give a FILE, pipe a message in, or write one with --subject and --body"));
         }
-        Ok(compose::with_crlf(&read))
+        Ok(read)
     }
 }
 

@@ -1,0 +1,92 @@
+//! The shapes of values: a text, a number, a list or a table, as the model of all keys has them.
+
+use std::path::PathBuf;
+
+use toml::{
+    Spanned, Table, Value,
+    de::{DeTable, DeValue},
+};
+
+use super::{Config, keys};
+
+/// A value that has another shape than its key takes.
+#[derive(Debug)]
+pub(super) struct Misfit {
+    pub(super) key: String,
+    /// Where the value stands.
+    pub(super) at: usize,
+    /// What to write instead.
+    pub(super) message: String,
+}
+
+/// The first value of the file that has another shape than its key takes.
+pub(super) fn misfit(text: &str, document: &DeTable<'_>) -> Option<Misfit> {
+    let model = Table::try_from(model()).expect("a configuration is made of what TOML has");
+    in_table(text, document, &model, "")
+}
+
+/// A configuration in which every key has a value.
+fn model() -> Config {
+    let example = "the examples are right";
+    let mut config = Config { data_dir: Some(PathBuf::from("/var/lib/posthouse")), ..Config::default() };
+    config.name = "mx1".parse().expect(example);
+    config.smtp.hostname = "mx1.example.com".parse().expect(example);
+    config.relay.to = vec!["example.com".parse().expect(example)];
+    config.delivery.smarthost = Some("mail.example.com:25".parse().expect(example));
+    config.delivery.route = vec!["example.com=mail.example.com:25".parse().expect(example)];
+    config
+}
+
+fn in_table(text: &str, table: &DeTable<'_>, model: &Table, at: &str) -> Option<Misfit> {
+    table.iter().find_map(|(name, value)| {
+        let name = name.get_ref();
+        let model = model.get(&**name)?;
+        in_value(text, value, model, &keys::below(at, name))
+    })
+}
+
+fn in_value(text: &str, value: &Spanned<DeValue<'_>>, model: &Value, key: &str) -> Option<Misfit> {
+    match (value.get_ref(), model) {
+        (DeValue::Table(table), Value::Table(model)) => in_table(text, table, model, key),
+        (DeValue::Array(items), Value::Array(models)) => {
+            items.iter().find_map(|item| match models.first()? {
+                model if fits(item, model) => in_value(text, item, model, key),
+                _ => Some(instead(text, item, model, key)),
+            })
+        }
+        _ if fits(value, model) => None,
+        _ => Some(instead(text, value, model, key)),
+    }
+}
+
+fn fits(value: &Spanned<DeValue<'_>>, model: &Value) -> bool {
+    value.get_ref().type_str() == model.type_str()
+}
+
+fn instead(text: &str, value: &Spanned<DeValue<'_>>, model: &Value, key: &str) -> Misfit {
+    let found = match value.get_ref() {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    let message = match model {
+        Value::Table(_) => format!("write a table, [{key}] with its keys below it, not {found}"),
+        Value::Array(models) => match models.first() {
+            Some(Value::Table(_)) => {
+                format!("write tables, [[{key}]] with its keys below it for each, not {found}")
+            }
+            // What stands there is an item of the list that it should be.
+            Some(item) if fits(value, item) => {
+                format!("write a list: [{}]", text.get(value.span()).unwrap_or_default())
+            }
+            _ => format!("write a list of texts, such as {model}, not {found}"),
+        },
+        Value::String(_) => format!("write a text in quotes, such as {model}, not {found}"),
+        _ => format!("write a whole number, such as {model}, not {found}"),
+    };
+    Misfit { key: key.to_owned(), at: value.span().start, message }
+}

@@ -1,0 +1,130 @@
+//! What operators do to works: hold, release, reschedule, cancel; and writing for somebody who waits.
+
+use std::sync::Arc;
+
+use base::{Timestamp, WorkId};
+use tokio::sync::oneshot;
+
+use super::{
+    Shared,
+    inbox::{Haste, Queued},
+    promise::Waiter,
+    writer::fits,
+};
+use crate::{
+    QueueError,
+    op::{CANCELLED_AT_ONCE, Op},
+    transaction::Transaction,
+    work::Change,
+};
+
+/// Tells when something is synced, or why it is not.
+pub(super) type Synced = oneshot::Receiver<Result<(), QueueError>>;
+
+/// Waits for the syncer's answer; one that never comes means that the spool has ended.
+pub(super) async fn answer(synced: Synced) -> Result<(), QueueError> {
+    synced.await.unwrap_or(Err(QueueError::Closed))
+}
+
+/// Does something that keeps works back meanwhile, whether or not somebody still waits for it.
+pub(super) async fn to_the_end(
+    change: impl Future<Output = Result<usize, QueueError>> + Send + 'static,
+) -> Result<usize, QueueError> {
+    tokio::spawn(change).await.unwrap_or(Err(QueueError::Closed))
+}
+
+impl Shared {
+    /// Puts a transaction into the inbox, for somebody who waits until it is synced.
+    pub(super) fn write(&self, transaction: Transaction) -> Result<Synced, QueueError> {
+        let (waiter, synced) = oneshot::channel();
+        self.put(transaction, Haste::Awaited, Some(waiter))?;
+        Ok(synced)
+    }
+
+    /// Puts a transaction into the inbox.
+    pub(super) fn put(
+        &self,
+        transaction: Transaction,
+        haste: Haste,
+        waiter: Option<Waiter>,
+    ) -> Result<(), QueueError> {
+        let queued = Queued::new(transaction, haste, waiter);
+        fits(&queued, self.options.segment_size)?;
+        self.inbox.put(queued)
+    }
+
+    /// See [`Queue::change`](crate::Queue::change).
+    pub(super) async fn change(
+        self: Arc<Self>,
+        works: Vec<WorkId>,
+        change: Change,
+    ) -> Result<usize, QueueError> {
+        let mut changed = 0;
+        for some in works.chunks(CANCELLED_AT_ONCE) {
+            changed += self.change_some(some, change).await?;
+        }
+        Ok(changed)
+    }
+
+    /// See [`Queue::cancel`](crate::Queue::cancel).
+    pub(super) async fn cancel(
+        self: Arc<Self>,
+        works: Vec<WorkId>,
+        at: Timestamp,
+    ) -> Result<usize, QueueError> {
+        let mut cancelled = 0;
+        for some in works.chunks(CANCELLED_AT_ONCE) {
+            let Some(cancel) = self.ledger.cancel(some, at) else { continue };
+            let works: Vec<WorkId> = cancel.works.iter().map(|(work, _)| *work).collect();
+            let transaction = Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() };
+            self.write_or_leave(transaction, &works).await?;
+            cancelled += works.len();
+        }
+        Ok(cancelled)
+    }
+
+    async fn change_some(self: &Arc<Self>, works: &[WorkId], change: Change) -> Result<usize, QueueError> {
+        let taken = self.ledger.take_for_change(works, change);
+        let shared = self.clone();
+        let (transaction, unreadable) = tokio::task::spawn_blocking(move || {
+            let mut transaction = Transaction::default();
+            let mut unreadable = Vec::new();
+            for (mut state, content) in taken {
+                match shared.load(state.work, &content) {
+                    Ok((words, _)) => {
+                        state.state_len =
+                            u32::try_from(words.state.len()).expect("it was checked against MAX_HEADER");
+                        transaction.head.extend_from_slice(&words.state);
+                        transaction.ops.push(Op::State(state));
+                    }
+                    Err(error) => unreadable.push((state.work, error.to_string())),
+                }
+            }
+            (transaction, unreadable)
+        })
+        .await
+        .map_err(|_| QueueError::Closed)?;
+        for (work, what) in unreadable {
+            self.set_aside(work, &what);
+        }
+        let works: Vec<WorkId> = transaction.ops.iter().filter_map(state_of).collect();
+        if !works.is_empty() {
+            self.write_or_leave(transaction, &works).await?;
+        }
+        Ok(works.len())
+    }
+
+    /// Writes what is said of works that are kept back for it; if it cannot be written, they wait as before.
+    async fn write_or_leave(&self, transaction: Transaction, works: &[WorkId]) -> Result<(), QueueError> {
+        let leave = |_: &QueueError| self.ledger.unchanged(works);
+        let synced = self.write(transaction).inspect_err(leave)?;
+        answer(synced).await.inspect_err(leave)
+    }
+}
+
+fn state_of(op: &Op) -> Option<WorkId> {
+    match op {
+        Op::State(state) => Some(state.work),
+        _ => None,
+    }
+}
