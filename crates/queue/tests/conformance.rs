@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use base::Clock;
 use queue::{
-    Memory, Queue, Spool,
+    Holder, Kind, Memory, Queue, Spool,
+    conformance::{arrival, done, lease, message},
     files::{Disk, SimulatedDisk},
     spool::Options,
 };
@@ -42,3 +43,25 @@ queue::conformance!(spool_without_memory, || {
     let spool = super::Spool::open(disk, super::Path::new("/spool"), super::Clock::system(), options);
     (super::Queue::new(spool.expect("an empty spool opens")), ())
 });
+
+#[tokio::test]
+async fn what_waited_before_a_restart_is_told_at_once_also_behind_much_that_has_ended() {
+    let disk = SimulatedDisk::default();
+    let open = |disk: &SimulatedDisk| {
+        let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), small());
+        Queue::new(spool.expect("the spool opens"))
+    };
+    let queue = open(&disk);
+    for _ in 0..20 {
+        queue.publish(vec![message("example.com")]).await.expect("it is published");
+        let arrival = arrival(&queue).await;
+        let leased = lease(&queue, Holder(1), &arrival).await.expect("nobody holds it");
+        leased.lease.conclude(done()).expect("it is concluded");
+    }
+    queue.publish(vec![message("example.net")]).await.expect("it is published");
+    let queue = open(&disk.after_kill());
+    tokio::time::timeout(Duration::from_secs(5), queue.arrived(Kind::Mail)).await.expect("it is told");
+    let mut arrivals = Vec::new();
+    queue.take_arrivals(Kind::Mail, 1, &mut arrivals);
+    assert_eq!(arrivals.iter().map(|arrival| &*arrival.lane).collect::<Vec<_>>(), ["example.net"]);
+}

@@ -293,7 +293,8 @@ impl Server {
         if self.state == State::Asked(Question::Finish) {
             self.state = State::Command;
             if reply.is_positive() {
-                self.idle_commands = 0;
+                // Who brings mail is not here to guess: one wrong recipient in each message is no attack.
+                (self.idle_commands, self.errors) = (0, 0);
             }
             self.answer(reply);
         }

@@ -152,6 +152,20 @@ fn refusals_count_as_errors() {
 }
 
 #[test]
+fn errors_are_forgiven_when_a_message_is_taken() {
+    let policy = Policy { refuse_recipients: Some("no"), ..Policy::default() };
+    let config = || limited(Limits { errors: 3, ..Limits::default() });
+    let message = |end| format!("MAIL FROM:<a@b>\r\nRCPT TO:<no@b>\r\nRCPT TO:<yes@b>\r\n{end}\r\n");
+    let wire = format!("EHLO me\r\n{}QUIT\r\n", message("DATA\r\n.").repeat(9));
+    let log = serve(wire.as_bytes(), 9, config(), policy);
+    assert_eq!((log.messages.len(), last(&log)), (9, "221 2.0.0 bye"));
+    for end in ["DATA\r\na\0\r\n.", "RSET"] {
+        let log = serve(format!("EHLO me\r\n{}", message(end).repeat(9)).as_bytes(), 9, config(), policy);
+        assert_eq!((log.messages.len(), last(&log)), (0, "421 4.7.0 too many errors"), "{end:?}");
+    }
+}
+
+#[test]
 fn what_is_put_off_is_no_error() {
     let mut server = Server::new(limited(Limits { errors: 1, ..Limits::default() }).into());
     let mut input = &b"EHLO me\r\nMAIL FROM:<a@b>\r\nMAIL FROM:<a@b>\r\n"[..];

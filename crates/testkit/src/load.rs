@@ -21,8 +21,9 @@ use crate::{
 
 /// Clients that send at the same time.
 const CLIENTS: u64 = 5;
-/// How long a client waits before it connects again.
-const PAUSE: Duration = Duration::from_millis(10);
+/// How long a client waits before its next message, and before it connects again. Without a rest the clients
+/// would be in the way of the node on the same cores.
+const PAUSE: Duration = Duration::from_millis(15);
 /// A text that has a file of its own.
 const LARGE: usize = 1200 << 10;
 
@@ -102,14 +103,12 @@ impl Shared {
         let mut session = None;
         let mut names = (0..).map(|number| format!("{name}-{number}"));
         while !self.stopped.load(Ordering::SeqCst) {
+            wait::pass(PAUSE);
             let open = match session.take() {
                 Some(open) => Ok(open),
                 None => Session::greeted(*locked(&self.to)),
             };
-            let Ok(mut open) = open else {
-                wait::pass(PAUSE);
-                continue;
-            };
+            let Ok(mut open) = open else { continue };
             // A message that got no answer is not sent again: it may be there or not.
             let name = names.next().expect("numbers do not end");
             if let Ok(true) = deliver(&mut open, &Sent::named(&name)) {

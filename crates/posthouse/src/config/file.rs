@@ -84,7 +84,6 @@ impl Config {
     /// As [`read`](Self::read).
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let document = DeTable::parse(text).map_err(|e| wrong_value(path, text, None, &e))?;
-        unknown_key(path, text, document.get_ref(), "")?;
         if let Some(misfit) = shape::misfit(text, document.get_ref()) {
             return Err(ConfigError::Value {
                 path: path.to_owned(),
@@ -93,6 +92,7 @@ impl Config {
                 message: one_line(&misfit.message),
             });
         }
+        unknown_key(path, text, document.get_ref(), "")?;
         toml::from_str(text).map_err(|e| wrong_value(path, text, Some(document.get_ref()), &e))
     }
 }

@@ -20,7 +20,7 @@ pub struct Limits {
     pub recipients: usize,
     /// Most `Received:` fields; past it the message goes in circles and gets 554 5.4.6.
     pub hops: usize,
-    /// Most wrong or refused commands of a session; then 421 4.7.0 and the end.
+    /// Most wrong or refused commands between two messages; then 421 4.7.0 and the end.
     pub errors: usize,
     /// Most commands such as NOOP, RSET and VRFY between two messages; then 421 4.7.0 and the end.
     pub idle_commands: usize,
