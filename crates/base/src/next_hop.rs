@@ -16,7 +16,8 @@ pub struct NextHop {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Host {
-    Name(HostName),
+    /// Names of hosts that mail goes to may hold `_`, as those of containers do.
+    Name(String),
     Address(IpAddr),
 }
 
@@ -25,7 +26,7 @@ impl NextHop {
     #[must_use]
     pub fn host(&self) -> String {
         match &self.host {
-            Host::Name(name) => name.to_string(),
+            Host::Name(name) => name.clone(),
             Host::Address(address) => address.to_string(),
         }
     }
@@ -68,7 +69,10 @@ impl FromStr for NextHop {
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let host = match bare.parse() {
             Ok(address) => Host::Address(address),
-            Err(_) => Host::Name(host.parse()?),
+            Err(_) => {
+                host.replace('_', "-").parse::<HostName>()?;
+                Host::Name(host.to_owned())
+            }
         };
         Ok(Self { host, port })
     }
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_next_hop_is_a_host_and_a_port() {
-        for text in ["mail.example.com:25", "127.0.0.1:2526", "[::1]:25"] {
+        for text in ["my_relay:25", "mail.example.com:25", "127.0.0.1:2526", "[::1]:25"] {
             assert_eq!(text.parse::<NextHop>().unwrap().to_string(), text);
         }
         let hop: NextHop = "[::1]:25".parse().unwrap();

@@ -12,6 +12,9 @@ pub(crate) struct Budget {
     limit: usize,
 }
 
+/// What a message takes at least, in bytes.
+const LEAST: usize = 16 << 10;
+
 /// Bytes that are held; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
@@ -28,9 +31,9 @@ impl Budget {
         Share { budget: self.clone(), held: 0 }
     }
 
-    /// Whether nothing is left.
+    /// Whether too little is left for one message more.
     pub(crate) fn is_spent(&self) -> bool {
-        self.held.load(Ordering::Relaxed) >= self.limit
+        self.held.load(Ordering::Relaxed) + LEAST > self.limit
     }
 }
 
@@ -68,9 +71,9 @@ mod tests {
 
     #[test]
     fn shares_never_hold_more_than_the_budget_and_give_it_back() {
-        let budget = Budget::new(100);
+        let budget = Budget::new(LEAST);
         let (mut one, mut other) = (budget.share(), budget.share());
-        assert_eq!(one.hold(60), Ok(()));
+        assert_eq!(one.hold(LEAST - 40), Ok(()));
         assert_eq!(other.hold(41), Err(Spent));
         assert_eq!(other.hold(40), Ok(()));
         assert!(budget.is_spent());

@@ -251,7 +251,7 @@ impl Intake {
                 }
                 // For all or for nobody.
                 Event::BodyStart if recipients.len() < submission.recipients.len() => {
-                    return Err(SubmissionError::Refused(last_refusal(server.output())));
+                    return Err(SubmissionError::Refused(first_refusal(server.output())));
                 }
                 Event::BodyStart => {
                     let mail = mail.as_ref().expect("a text comes after MAIL");
@@ -267,7 +267,7 @@ impl Intake {
                 }
                 Event::BodyRefused(reply) => return Err(SubmissionError::Refused(reply)),
                 Event::NeedInput | Event::Aborted | Event::Quit | Event::Close => {
-                    return Err(SubmissionError::Refused(last_refusal(server.output())));
+                    return Err(SubmissionError::Refused(first_refusal(server.output())));
                 }
             }
         }
@@ -300,10 +300,9 @@ fn not_an_address(text: &str, why: AddressError) -> SubmissionError {
 }
 
 fn header_of(text: &[u8]) -> &[u8] {
-    let end = text
-        .windows(2)
-        .position(|two| two == b"\n\n")
-        .or_else(|| text.windows(4).position(|four| four == b"\r\n\r\n"));
+    let lf = text.windows(2).position(|two| two == b"\n\n");
+    let crlf = text.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = lf.into_iter().chain(crlf).min();
     &text[..end.unwrap_or(text.len())]
 }
 
@@ -321,11 +320,10 @@ fn with_line_ends(text: &[u8]) -> Vec<u8> {
     lines
 }
 
-/// The last line of a session's replies that refuses something.
-fn last_refusal(output: &[u8]) -> Reply {
+/// The first line of a session's replies that refuses something.
+fn first_refusal(output: &[u8]) -> Reply {
     let text = String::from_utf8_lossy(output);
-    let line =
-        text.lines().rev().find(|line| line.starts_with(['4', '5'])).unwrap_or("554 5.0.0 it was refused");
+    let line = text.lines().find(|line| line.starts_with(['4', '5'])).unwrap_or("554 5.0.0 it was refused");
     let mut parser = smtp::ReplyParser::new();
     let bytes = format!("{line}\r\n");
     let mut input = bytes.as_bytes();

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,6 +12,8 @@ use smtp::{
     Address, Reply,
     server::{BodyFacts, Config as ServerConfig, Event, Hello, MailFrom, Server},
 };
+use socket2::SockRef;
+use tokio::time::timeout;
 
 use crate::{
     Source,
@@ -31,6 +33,9 @@ pub(crate) struct Shared {
 
 /// Most bytes read at once.
 const READ: usize = 32 << 10;
+/// How long we listen on after our last word, and to how many bytes.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
 /// From when on the average rate of a text must be kept.
 const RATE_AFTER: Duration = Duration::from_secs(60);
 
@@ -112,23 +117,26 @@ impl Session {
             drop(buffer);
             self.flush().await?;
             if then == Then::Close {
-                return Ok(());
+                return self.linger().await;
             }
         }
     }
 
     /// Ends a session whose text comes too slowly, or does not end.
     fn watch_pace(&mut self, read: usize) -> Then {
-        if !self.server.is_in_text() {
+        if self.server.is_in_text() {
+            self.pace.get_or_insert_with(|| Pace { began: Instant::now(), received: 0 });
+        } else if self.server.is_idle() {
             self.pace = None;
         }
+        // Between the chunks of a text the watch goes on.
         let Some(pace) = &mut self.pace else { return Then::GoOn };
         pace.received += read as u64;
         let limits = &self.shared.intake.config.limits;
         let reply = if pace.is_too_slow(limits.data_rate.0) {
             Reply::new(421, (4, 4, 2), "the text comes too slowly, closing")
         } else if pace.received > SWALLOWED.saturating_mul(limits.session.message.0) {
-            Reply::new(421, (5, 3, 4), "the text does not end, closing")
+            Reply::new(421, (4, 3, 4), "the text does not end, closing")
         } else {
             return Then::GoOn;
         };
@@ -145,7 +153,30 @@ impl Session {
             Some(Goodbye::Stopping) => Reply::closing("the service is stopping; try again soon"),
         };
         self.server.close(&reply);
-        self.flush().await
+        self.flush().await?;
+        self.linger().await
+    }
+
+    /// Lets the client read our last word: closing while input of his is unread would take it back from him.
+    async fn linger(&mut self) -> io::Result<()> {
+        // A socket that refuses is closed already.
+        let _ = SockRef::from(self.place.stream()).shutdown(Shutdown::Write);
+        let swallow = async {
+            let mut swallowed = 0;
+            let mut buffer = Vec::with_capacity(READ);
+            while swallowed < LINGER_BYTES {
+                self.place.stream().readable().await?;
+                buffer.clear();
+                match self.place.stream().try_read_buf(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(read) => swallowed += read,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        timeout(LINGER, swallow).await.unwrap_or(Ok(()))
     }
 
     /// Takes all that was read.
@@ -198,7 +229,6 @@ impl Session {
     }
 
     async fn text_begins(&mut self) {
-        self.pace = Some(Pace { began: Instant::now(), received: 0 });
         let Some(mut message) = self.message.take() else {
             return self.server.reject(&Reply::closing("out of step"));
         };

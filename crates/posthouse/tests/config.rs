@@ -29,6 +29,7 @@ fn an_unknown_key_names_file_line_and_the_nearest_key() {
         wrong("[stop]\ngrace = '1s'\nsmarthost = 'mail.example.com:25'"),
         "/etc/posthouse.toml:3: there is no key \"stop.smarthost\"; did you mean \"delivery.smarthost\"?"
     );
+    assert_eq!(wrong("\"x\\n\\u001b\" = 1"), "/etc/posthouse.toml:1: there is no key \"x  \"");
     assert_eq!(wrong("xxxxxxxxxxxxxxxx = 1"), "/etc/posthouse.toml:1: there is no key \"xxxxxxxxxxxxxxxx\"");
     assert_eq!(
         wrong("[[delivery.route]]\ndomain = 'a.example'\nnext_hop = 'b:25'"),

@@ -99,6 +99,11 @@ impl BodyFolder {
         format!("{message}-{salt:08x}.body")
     }
 
+    /// Whether a file is one of ours, by its name.
+    pub(crate) fn is_body(name: &str) -> bool {
+        name.ends_with(".body")
+    }
+
     pub(crate) fn names(&self) -> io::Result<Vec<String>> {
         self.disk.list(&self.dir)
     }

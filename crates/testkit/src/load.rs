@@ -51,7 +51,7 @@ impl Sent {
         });
         let recipients = recipients.collect();
         let sender = if random.u8(..8) == 0 { String::new() } else { format!("from.{name}@example.org") };
-        let size = if random.u8(..40) == 0 { LARGE } else { random.usize(100..20_000) };
+        let size = if random.u8(..20) == 0 { LARGE } else { random.usize(100..20_000) };
         Self { sender, recipients, text: text::message(name, size) }
     }
 }

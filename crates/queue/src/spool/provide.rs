@@ -9,7 +9,7 @@ use base::{MessageId, Timestamp, WorkId};
 use tokio::sync::oneshot;
 
 use super::{
-    Spool,
+    Damage, Spool,
     by_hand::{Synced, answer, to_the_end},
     inbox::Haste,
     load::{Loaded, load_given},
@@ -245,8 +245,17 @@ impl Provider for Spool {
                 "the message log belongs to another spool; move it away, and a new one is made".into(),
             ));
         }
-        // What is not synced was told to nobody: a log that says otherwise was kept while the spool went back in time.
-        let after = after.sequence.min(self.shared.synced.load(Ordering::SeqCst));
+        // What is not synced was told to nobody: a log that says otherwise was kept while the spool lost something.
+        let synced = self.shared.synced.load(Ordering::SeqCst);
+        if after.sequence > synced {
+            let what = format!(
+                "the message log knows records up to {}, and the spool ends at {synced}",
+                after.sequence
+            );
+            tracing::error!("spool damaged: {what}");
+            self.shared.damage.lock().push(Damage { segment: 0, offset: 0, what });
+        }
+        let after = after.sequence.min(synced);
         self.shared.confirmed(after);
         let archive: Arc<dyn Archive> = self.shared.clone();
         Ok(Feed::new(self.shared.tales.clone(), archive, self.shared.spool, after))

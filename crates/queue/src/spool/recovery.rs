@@ -305,8 +305,8 @@ fn set_missing_bodies_aside(
         }
     }
     if damage.is_empty() {
-        for name in names {
-            bodies.remove(&name);
+        for name in names.iter().filter(|name| BodyFolder::is_body(name)) {
+            bodies.remove(name);
         }
     } else if !names.is_empty() {
         // They may belong to what cannot be read, and somebody may still mend that.
