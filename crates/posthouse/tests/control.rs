@@ -323,14 +323,14 @@ async fn commands_show_tables_or_json() {
     let sent: SendAnswer = serde_json::from_slice(&node.posthouse(line).await.stdout).unwrap();
     assert_eq!(sent.recipients, 2);
     let message = text(&node.puppet.sent.lock().unwrap());
-    assert!(message.contains("\r\nSubject: Hi\r\n") && message.ends_with("\r\n\r\nHello\r\n"), "{message}");
+    assert!(message.contains("\nSubject: Hi\n") && message.ends_with("\n\nHello\n"), "{message}");
 
     let file = node.folder.path().join("message.eml");
     fs::write(&file, "Subject: Two\n\nlines\n").unwrap();
     let line = format!("mail send --from a@example.com --to b@example.net {}", file.display());
     let shown = text(&node.posthouse(&line).await.stdout);
     assert!(shown.starts_with(&format!("{ID} is queued for 2 recipients")), "{shown}");
-    assert_eq!(text(&node.puppet.sent.lock().unwrap()), "Subject: Two\r\n\r\nlines\r\n");
+    assert_eq!(text(&node.puppet.sent.lock().unwrap()), "Subject: Two\n\nlines\n");
 }
 
 #[test]

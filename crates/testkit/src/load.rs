@@ -67,13 +67,18 @@ pub struct Load {
 struct Shared {
     to: Mutex<SocketAddr>,
     stopped: AtomicBool,
+    resting: AtomicBool,
 }
 
 impl Load {
     /// Starts clients that send to a node; `seed` decides what.
     #[must_use]
     pub fn start(seed: u64, to: SocketAddr) -> Self {
-        let shared = Arc::new(Shared { to: Mutex::new(to), stopped: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            to: Mutex::new(to),
+            stopped: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
+        });
         let client = |number| {
             let shared = shared.clone();
             thread::spawn(move || shared.send(&format!("{seed}-{number}")))
@@ -81,9 +86,15 @@ impl Load {
         Self { clients: (0..CLIENTS).map(client).collect(), shared }
     }
 
-    /// The node is somewhere else now.
+    /// Sends nothing more for now: what is sent already is on its way alone.
+    pub fn rest(&self) {
+        self.shared.resting.store(true, Ordering::SeqCst);
+    }
+
+    /// The node is somewhere else now; sends on, to there.
     pub fn turn_to(&self, to: SocketAddr) {
         *locked(&self.shared.to) = to;
+        self.shared.resting.store(false, Ordering::SeqCst);
     }
 
     /// Stops; returns the names of all messages that were answered 250.
@@ -104,6 +115,9 @@ impl Shared {
         let mut names = (0..).map(|number| format!("{name}-{number}"));
         while !self.stopped.load(Ordering::SeqCst) {
             wait::pass(PAUSE);
+            if self.resting.load(Ordering::SeqCst) {
+                continue;
+            }
             let open = match session.take() {
                 Some(open) => Ok(open),
                 None => Session::greeted(*locked(&self.to)),

@@ -370,7 +370,7 @@ impl Node {
     pub fn quiet(&self) -> Vec<Value> {
         settled("an empty queue and a log that knows it", || {
             let status = self.json(&["status"]);
-            if status["queued"] != 0 {
+            if status["queued"] != 0 || status["records"]["behind"] != 0 {
                 return Err(status.to_string());
             }
             let log = self.log();

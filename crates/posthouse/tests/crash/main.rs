@@ -51,7 +51,12 @@ fn play(seed: u64) -> Story {
     let mut kills = Vec::new();
     for round in 1..=KILLS {
         until("some load", || (peer.count() >= round * TEXTS).then_some(()));
-        wait::pass(Duration::from_millis(random.u64(..600)));
+        wait::pass(Duration::from_millis(random.u64(..400)));
+        if random.bool() {
+            // With nothing coming in, what goes out is written all the same.
+            load.rest();
+            wait::pass(Duration::from_millis(random.u64(..300)));
+        }
         let mut killed = vec![node.kill()];
         if random.u8(..3) == 0 {
             killed.push(node.restart_and_kill(Duration::from_millis(random.u64(..60))));
