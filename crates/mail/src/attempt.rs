@@ -85,16 +85,8 @@ struct Attempt<'a> {
     tools: Tools<'a>,
     /// Items that have come to their end, on this connection or on one before it.
     told: Vec<usize>,
-    greeted: Greeted,
     /// Whether the connection has brought something to its end before, in this burst or an earlier one.
     served: Served,
-}
-
-/// Whether the host has said hello, so that it can be held against an item if it breaks off now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Greeted {
-    No,
-    Yes,
 }
 
 /// Whether a connection has brought something to its end.
@@ -131,25 +123,25 @@ impl<'a> Attempt<'a> {
                 needs: item.needs,
             });
         }
-        let greeted = if connection.age == Age::Kept { Greeted::Yes } else { Greeted::No };
         let served = if connection.age == Age::Kept { Served::Yes } else { Served::No };
-        Self { burst, connection, tools, told, greeted, served }
+        Self { burst, connection, tools, told, served }
     }
 
     async fn run<H: Home>(&mut self, home: &mut H) -> Result<(), Stop> {
         while self.told.len() < self.burst.items.len() {
             let patience = self.patience();
             match self.connection.next(patience).await? {
-                Event::NeedInput => {}
-                Event::Ready(_) => self.greeted = Greeted::Yes,
+                Event::NeedInput | Event::Ready(_) => {}
                 Event::SendBody { token } => self.send_body(token as usize, home).await?,
                 Event::Done { token, results } => {
                     self.told.push(token as usize);
-                    if self.served == Served::Yes && results.iter().all(is_full) {
+                    if self.served == Served::Yes && results.iter().all(never_begun) {
                         // The host has taken as many on this connection as it likes: another will do for this item.
                         continue;
                     }
-                    self.served = Served::Yes;
+                    if !results.iter().any(is_closing) {
+                        self.served = Served::Yes;
+                    }
                     self.tell(token as usize, &results, home).await;
                 }
                 Event::Closed(reply) => {
@@ -242,7 +234,7 @@ impl<'a> Attempt<'a> {
     /// Those that had not begun on a connection that worked are not told of: another will do for them.
     async fn tell_unfinished<H: Home>(&mut self, home: &mut H, failure: &Failure) {
         for unfinished in self.connection.client.unfinished() {
-            if unfinished.stage == Stage::Hello && self.greeted == Greeted::Yes {
+            if unfinished.stage == Stage::Hello && self.served == Served::Yes {
                 continue;
             }
             let at = unfinished.token as usize;
@@ -273,8 +265,13 @@ impl<'a> Attempt<'a> {
 }
 
 /// Whether the host ended the session before the message had begun.
-fn is_full(result: &RecipientResult) -> bool {
-    matches!(result, RecipientResult::Reply { stage: Stage::Mail, reply } if reply.code == 421)
+fn never_begun(result: &RecipientResult) -> bool {
+    matches!(result, RecipientResult::Reply { stage: Stage::Mail, .. }) && is_closing(result)
+}
+
+/// Whether the host ended the session: it may be busy, so nothing is held in its favour.
+fn is_closing(result: &RecipientResult) -> bool {
+    matches!(result, RecipientResult::Reply { reply, .. } if reply.code == 421)
 }
 
 fn broken(item: &Item, at: Timestamp, failure: &Failure, stage: Stage) -> Tried {

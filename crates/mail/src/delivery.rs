@@ -144,12 +144,17 @@ impl Delivery {
             reason: &recipient.reason,
             reply,
         });
+        let attempted = outcome.attempts > info.attempts;
         encode(&RecordWords {
             node: &self.config.node,
             host: &outcome.remote.host,
             address: outcome.remote.address,
-            attempt: info.attempts + 1,
-            repeated: if info.reason == Reason::PossiblyDone { Repeated::Possibly } else { Repeated::No },
+            attempt: outcome.attempts,
+            repeated: if attempted && info.reason == Reason::PossiblyDone {
+                Repeated::Possibly
+            } else {
+                Repeated::No
+            },
             recipients: recipients.collect(),
         })
     }

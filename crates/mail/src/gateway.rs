@@ -159,6 +159,12 @@ impl Gateway {
         self.registry.stop();
         if self.doors.ended("session", SESSIONS_END).await.is_err() {
             self.registry.cut();
+            if let Err(open) = self.doors.ended("session", grace).await {
+                tracing::warn!(
+                    open,
+                    "sessions are given up; what was not answered is sent again by its clients"
+                );
+            }
         }
         self.dispatch.stop();
         // What it has begun counts as under way only once it has ended: it may be about to begin more.

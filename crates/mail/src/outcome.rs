@@ -17,6 +17,8 @@ use crate::{
 /// What becomes of the recipients of a work.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
+    /// How many attempts there were, with this one.
+    pub(crate) attempts: u32,
     pub(crate) at: Timestamp,
     pub(crate) remote: Remote,
     pub(crate) recipients: Vec<RecipientOutcome>,
@@ -75,6 +77,7 @@ pub(crate) fn of_attempt(
         RecipientOutcome { number, became, reason, reply, tried: Some(at) }
     });
     Outcome {
+        attempts: info.attempts + 1,
         at,
         remote: Remote { host: hop.into(), address: tried.address },
         recipients: recipients.collect(),
@@ -123,7 +126,13 @@ pub(crate) fn of_expiry(info: &WorkInfo, state: State, now: Timestamp) -> Outcom
             tried: last.map(|trouble| trouble.at),
         }
     });
-    Outcome { at: now, recipients: recipients.collect(), remote: state.remote, rest: NOTHING_LEFT }
+    Outcome {
+        attempts: info.attempts,
+        at: now,
+        recipients: recipients.collect(),
+        remote: state.remote,
+        rest: NOTHING_LEFT,
+    }
 }
 
 /// What follows when nothing says where a work is to go.

@@ -135,10 +135,12 @@ impl Registry {
         }
     }
 
-    /// Takes their sockets from the sessions that are still open.
+    /// Takes their sockets from the sessions that are still open, but for those whose clients wait for our answer.
     pub(crate) fn cut(&self) {
         for entry in self.inner.lock().open.values() {
-            entry.end(Goodbye::Stopping, Shutdown::Both);
+            if entry.heard.load(Ordering::Relaxed) != BUSY {
+                entry.end(Goodbye::Stopping, Shutdown::Both);
+            }
         }
     }
 

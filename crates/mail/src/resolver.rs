@@ -18,26 +18,29 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 pub(crate) struct Resolver(Mutex<HashMap<NextHop, (Instant, Vec<SocketAddr>)>>);
 
 impl Resolver {
-    /// The addresses of a hop; none if its name is not known, or nobody says within `patience`.
+    /// The addresses of a hop; none if its name was never known, and nobody says within `patience`.
     pub(crate) async fn resolve(&self, hop: &NextHop, patience: Duration) -> Vec<SocketAddr> {
         if let Some(address) = hop.address() {
             return vec![(address, hop.port()).into()];
         }
-        if let Some((since, addresses)) = self.0.lock().get(hop)
+        let known = self.0.lock().get(hop).cloned();
+        if let Some((since, addresses)) = &known
             && since.elapsed() < REMEMBERED
         {
             return addresses.clone();
         }
+        // While nobody answers, the last answer is better than none.
+        let last = known.map(|(_, addresses)| addresses).unwrap_or_default();
         let addresses: Vec<SocketAddr> =
             match timeout(patience, tokio::net::lookup_host((hop.host(), hop.port()))).await {
                 Ok(Ok(addresses)) => addresses.collect(),
                 Ok(Err(error)) => {
                     tracing::warn!(%hop, %error, "the next hop's name cannot be resolved");
-                    return Vec::new();
+                    return last;
                 }
                 Err(_) => {
                     tracing::warn!(%hop, "nobody resolves the next hop's name");
-                    return Vec::new();
+                    return last;
                 }
             };
         // There are as many as the configuration names.

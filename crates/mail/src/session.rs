@@ -33,6 +33,8 @@ pub(crate) struct Shared {
 
 /// Most bytes read at once.
 const READ: usize = 32 << 10;
+/// What a message takes of the memory budget before its text comes, in bytes.
+const LEAST: usize = 4 << 10;
 /// How long we listen on after our last word, and to how many bytes.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
@@ -61,13 +63,10 @@ pub(crate) struct Session {
 struct Message {
     mail: MailFrom,
     recipients: Vec<Address>,
-    text: Option<Text>,
-}
-
-#[derive(Debug)]
-struct Text {
-    draft: Draft,
+    draft: Option<Draft>,
     share: Share,
+    /// Bytes that its envelope takes.
+    envelope: usize,
 }
 
 /// How fast a text comes in, also one that is only swallowed.
@@ -204,10 +203,13 @@ impl Session {
     }
 
     fn mail(&mut self, mail: MailFrom) {
-        if self.shared.budget.is_spent() {
+        self.pace = None;
+        let mut share = self.shared.budget.share();
+        if share.hold(LEAST).is_err() {
             return self.server.reject(&out_of_memory());
         }
-        self.message = Some(Box::new(Message { mail, recipients: Vec::new(), text: None }));
+        let message = Message { mail, recipients: Vec::new(), draft: None, share, envelope: LEAST };
+        self.message = Some(Box::new(message));
         self.server.accept();
     }
 
@@ -217,6 +219,10 @@ impl Session {
         };
         match policy::recipient(self.standing, &recipient, &self.shared.intake.config) {
             Ok(()) => {
+                message.envelope += recipient.as_str().len() + size_of::<Address>();
+                if message.share.hold(message.envelope).is_err() {
+                    return self.server.reject(&out_of_memory());
+                }
                 message.recipients.push(recipient);
                 self.server.accept();
             }
@@ -229,6 +235,7 @@ impl Session {
     }
 
     async fn text_begins(&mut self) {
+        self.pace = None;
         let Some(mut message) = self.message.take() else {
             return self.server.reject(&Reply::closing("out of step"));
         };
@@ -237,11 +244,10 @@ impl Session {
         let recipients = std::mem::take(&mut message.recipients);
         match self.shared.intake.begin(&self.bringer(&hello), &message.mail, recipients).await {
             Ok(draft) => {
-                let mut share = self.shared.budget.share();
-                if share.hold(draft.body.held()).is_err() {
+                if message.share.hold(message.envelope + draft.body.held()).is_err() {
                     return self.server.reject(&out_of_memory());
                 }
-                message.text = Some(Text { draft, share });
+                message.draft = Some(draft);
                 self.message = Some(message);
                 self.server.accept();
             }
@@ -250,9 +256,10 @@ impl Session {
     }
 
     async fn text(&mut self, piece: &[u8]) {
-        let Some(text) = self.message.as_mut().and_then(|message| message.text.as_mut()) else { return };
-        let written = text.draft.body.write(piece).await;
-        let held = text.share.hold(text.draft.body.held());
+        let Some(message) = &mut self.message else { return };
+        let Some(draft) = &mut message.draft else { return };
+        let written = draft.body.write(piece).await;
+        let held = message.share.hold(message.envelope + draft.body.held());
         let refusal = match (written, held) {
             (Ok(()), Ok(())) => return,
             (Ok(()), Err(_)) => out_of_memory(),
@@ -263,12 +270,15 @@ impl Session {
     }
 
     async fn text_ends(&mut self, facts: &BodyFacts) {
-        let text = self.message.take().and_then(|message| message.text);
-        let (Some(text), Some(hello)) = (text, self.server.hello().cloned()) else {
+        self.pace = None;
+        let Some(mut message) = self.message.take() else {
+            return self.server.finish(&Reply::closing("out of step"));
+        };
+        let (Some(draft), Some(hello)) = (message.draft.take(), self.server.hello().cloned()) else {
             return self.server.finish(&Reply::closing("out of step"));
         };
         self.place.busy();
-        let published = self.shared.intake.publish(&self.bringer(&hello), text.draft, facts).await;
+        let published = self.shared.intake.publish(&self.bringer(&hello), draft, facts).await;
         self.place.heard();
         let reply = match published {
             Ok(id) => Reply::new(250, (2, 0, 0), format!("queued as {id}")),
@@ -278,8 +288,8 @@ impl Session {
     }
 
     fn reject_all(&mut self) {
-        if let Some(text) = self.message.take().and_then(|message| message.text) {
-            self.shared.intake.counters.rejected.add(text.draft.recipients.len() as u64);
+        if let Some(draft) = self.message.take().and_then(|message| message.draft) {
+            self.shared.intake.counters.rejected.add(draft.recipients.len() as u64);
         }
     }
 

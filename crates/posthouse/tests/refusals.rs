@@ -456,3 +456,24 @@ fn a_node_with_two_doors_takes_mail_at_both() {
         assert!(Session::greeted(door).is_err(), "{door} is still open");
     }
 }
+
+#[test]
+fn many_messages_in_one_stream_are_not_taken_for_a_text_without_an_end() {
+    let (node, peer) = start("[limits]\nmessage = \"64KiB\"");
+    let mut session = Session::open(node.smtp());
+    // Over four times the largest message in all, each of them within it, and no pause between.
+    let line = b"All work and no play makes a dull text, and so it goes on and on.\r\n";
+    let mut stream = Vec::new();
+    for number in 0..20 {
+        stream.extend_from_slice(b"MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n");
+        stream.extend_from_slice(format!("Subject: {number}\r\n\r\n").as_bytes());
+        stream.extend_from_slice(&line.repeat(300));
+        stream.extend_from_slice(b".\r\n");
+    }
+    session.write(&stream).expect("the session goes on");
+    for _ in 0..20 {
+        let codes = [250, 250, 354, 250].map(|_| session.reply().expect("it is answered").code);
+        assert_eq!(codes, [250, 250, 354, 250]);
+    }
+    assert_eq!(peer.wait_for(20).len(), 20);
+}

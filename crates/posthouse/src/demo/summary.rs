@@ -1,6 +1,7 @@
 //! What the demo shows: how to take part, a line a second, and the sums.
 
 use std::{
+    env,
     io::{IsTerminal, Write as _, stdout},
     net::SocketAddr,
     path::Path,
@@ -45,10 +46,11 @@ impl Summary {
              \n  \
              curl --crlf smtp://{smtp} --mail-from me@sender.example --mail-rcpt you@example.com -T README.md\n  \
              swaks --server 127.0.0.1:{port} --from me@sender.example --to you@example.com\n  \
-             posthouse mail log --data-dir {data} --recipient you@example.com\n\
+             {program} mail log --data-dir {data} --recipient you@example.com\n\
              \n\
              Health and metrics: http://{console}/    Ctrl-C ends it.\n",
             data = data.display(),
+            program = program(),
         ));
     }
 
@@ -106,6 +108,11 @@ impl Summary {
             status.deferred,
         ));
     }
+}
+
+/// This program, as it was called.
+fn program() -> String {
+    env::args().next().unwrap_or_else(|| "posthouse".into())
 }
 
 fn json(status: &StatusReport) {

@@ -12,6 +12,8 @@ use rustix::fs::FlockOperation;
 
 /// The file that makes a directory ours: it holds the node's id.
 const IDENTITY: &str = "node-id";
+/// What that file is called until it is whole.
+const NEW_IDENTITY: &str = "node-id.new";
 /// The file that a running node holds the lock of.
 const LOCK: &str = "posthouse.lock";
 /// The spool's folder.
@@ -103,7 +105,9 @@ impl DataDir {
 
 fn holds_something_else(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
-        if entry?.file_name() != LOCK {
+        let name = entry?.file_name();
+        // What a first start leaves that was cut short, and what a file system brings along.
+        if name != LOCK && name != NEW_IDENTITY && name != "lost+found" {
             return Ok(true);
         }
     }
@@ -117,7 +121,7 @@ fn read_or_make_id(dir: &Path, path: &Path) -> Result<NodeId, DataError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = NodeId::generate();
             // Under another name first: an id is there whole or not at all.
-            let new = dir.join("node-id.new");
+            let new = dir.join(NEW_IDENTITY);
             let mut options = fs::OpenOptions::new();
             let mut file =
                 options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(unusable)?;
@@ -143,6 +147,15 @@ mod tests {
         let id = first.id();
         drop(first);
         assert_eq!(DataDir::open(&dir).unwrap().id(), id);
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for left in [LOCK, NEW_IDENTITY] {
+            fs::write(folder.path().join(left), "").unwrap();
+        }
+        assert!(DataDir::open(folder.path()).is_ok());
     }
 
     #[test]

@@ -77,6 +77,13 @@ pub(super) fn recover(
     for Damage { segment, offset, what } in &damage {
         tracing::error!(segment, offset, "spool damaged: {what}");
     }
+    if !damage.is_empty() {
+        tracing::error!(
+            places = damage.len(),
+            "all other mail goes on; what can be told of the damaged is held with the reason \"damaged\" (`posthouse mail \
+             queue --all`); keep a copy of the spool before you remove anything, and look at the disk"
+        );
+    }
     Ok(Recovered { spool, index, segments, free, last: last.max(last_free), last_number, damage })
 }
 
