@@ -338,3 +338,21 @@ impl Pace {
 fn out_of_memory() -> Reply {
     Reply::new(452, (4, 3, 1), "too much mail is coming in at once; try again later")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_too_slow_only_after_its_first_minute_and_only_below_the_rate() {
+        let pace = |seconds, received| Pace {
+            began: Instant::now()
+                .checked_sub(Duration::from_secs(seconds))
+                .expect("the machine is up for so long"),
+            received,
+        };
+        assert!(!pace(59, 0).is_too_slow(256));
+        assert!(pace(61, 61 * 255).is_too_slow(256));
+        assert!(!pace(61, 61 * 257).is_too_slow(256));
+    }
+}
