@@ -47,7 +47,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
         };
         let connection = match opened {
             Ok(connection) => connection,
-            Err(failure) => return tell_all(burst, home, tools.clock, &failure).await,
+            Err(failure) => return tell_rest(burst, home, tools.clock, &failure, &told).await,
         };
         let mut attempt = Attempt::new(burst, connection, tools, told);
         match attempt.run(home).await {
@@ -71,8 +71,9 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
     }
 }
 
-async fn tell_all<H: Home>(burst: &Burst, home: &mut H, clock: &Clock, failure: &Failure) {
-    for (at, item) in burst.items.iter().enumerate() {
+/// There is no connection: tells so of all items but those that a kept one has brought to their end.
+async fn tell_rest<H: Home>(burst: &Burst, home: &mut H, clock: &Clock, failure: &Failure, told: &[usize]) {
+    for (at, item) in burst.items.iter().enumerate().filter(|(at, _)| !told.contains(at)) {
         home.tell(at, broken(item, clock.now(), failure, failure.stage)).await;
     }
 }

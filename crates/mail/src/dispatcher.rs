@@ -28,7 +28,7 @@ const SLOTS: usize = 500;
 /// The clock is looked at least this often, should it jump.
 const GLANCE: Duration = Duration::from_secs(1);
 
-/// Runs until the node stops, then until the deliveries under way have ended.
+/// Runs until the node stops. The deliveries under way are activities of `shutdown`; whoever stops it waits for them.
 pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
     let (ended_sender, mut ended) = mpsc::unbounded_channel();
     let mut state = Dispatch::new(delivery.config.clone());

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
@@ -168,8 +168,10 @@ impl Gateway {
         }
         self.dispatch.stop();
         // What it has begun counts as under way only once it has ended: it may be about to begin more.
-        let ended = self.dispatch.ended(DISPATCHER, grace).await;
-        if let Err(running) = ended.and(self.dispatch.ended("delivery", grace).await) {
+        let until = Instant::now() + grace;
+        let left = || until.saturating_duration_since(Instant::now());
+        let ended = self.dispatch.ended(DISPATCHER, left()).await;
+        if let Err(running) = ended.and(self.dispatch.ended("delivery", left()).await) {
             tracing::warn!(running, "deliveries are given up; they are tried again after the next start");
         }
         let goodbyes = self.kept.sweep(Some(Duration::ZERO));
