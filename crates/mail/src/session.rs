@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use queue::QueueError;
+use queue::{QueueError, Room};
 use smtp::{
     Address, Reply,
     server::{BodyFacts, Config as ServerConfig, Event, Hello, MailFrom, Server},
@@ -204,6 +204,9 @@ impl Session {
 
     fn mail(&mut self, mail: MailFrom) {
         self.pace = None;
+        if self.shared.intake.queue.room() == Room::Full {
+            return self.server.reject(&no_space());
+        }
         let mut share = self.shared.budget.share();
         if share.hold(LEAST).is_err() {
             return self.server.reject(&out_of_memory());
@@ -301,7 +304,7 @@ impl Session {
     fn failed(&self, error: &QueueError) -> Reply {
         tracing::warn!(peer = %self.peer, %error, "message not stored");
         match error {
-            QueueError::NoSpace => Reply::new(452, (4, 3, 1), "no space left for mail; try again later"),
+            QueueError::NoSpace => no_space(),
             QueueError::TooLarge(_) => Reply::new(552, (5, 3, 4), "too large for this system"),
             QueueError::Closed => Reply::closing("the service is stopping; try again soon"),
             QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
@@ -333,6 +336,10 @@ impl Pace {
         let time = self.began.elapsed();
         time > RATE_AFTER && self.received < bytes_per_second.saturating_mul(time.as_secs())
     }
+}
+
+fn no_space() -> Reply {
+    Reply::new(452, (4, 3, 1), "no space left for mail; try again later")
 }
 
 fn out_of_memory() -> Reply {

@@ -13,8 +13,9 @@ use base::{MessageId, NodeId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use posthouse::{
     api::{
-        ApiError, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, Moment, QueueQuery, QueueReport,
-        Rates, Readiness, RecordsStatus, Role, SendAnswer, SendRequest, SpoolStatus, StatusReport,
+        ApiError, Destination, DiskRoom, ErrorKind, LogQuery, LogRecord, MessageStory, Moment, QueueQuery,
+        QueueReport, Rates, Readiness, RecordsStatus, Role, SendAnswer, SendRequest, SpoolStatus,
+        StatusReport,
     },
     config::ListenAddress,
     console,
@@ -113,7 +114,13 @@ fn status() -> StatusReport {
         sessions: 20,
         connections: 4,
         rates: Rates { accepted: 1.25, ..Rates::default() },
-        spool: SpoolStatus { segments: 1, free_segments: 1, bytes: 128 << 20 },
+        spool: SpoolStatus {
+            segments: 1,
+            free_segments: 1,
+            bytes: 128 << 20,
+            disk_free: 3 << 30,
+            room: DiskRoom::Enough,
+        },
         records: RecordsStatus { behind: 5 },
     }
 }

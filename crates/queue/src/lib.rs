@@ -56,7 +56,7 @@ pub use lease::{Committing, Epoch, Holder, Lease, LeaseOver, Leased, Patience};
 pub use memory::Memory;
 pub use op::{MAX_REMEMBERED, REMEMBERED_FOR};
 pub use provider::{Pending, Provider, Queue, Stats};
-pub use spool::Spool;
+pub use spool::{Room, Spool};
 pub use work::{
     Arrival, Change, Concluded, Conclusion, End, Kind, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork,
     Publication, Published, Reason, Recipients, Repeat, Rest, Scope, Status, Words, WorkInfo,

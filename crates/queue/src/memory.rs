@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Arrival, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver, Patience,
-    Provider, Publication, Published, QueueError, Recipients, Scope, Stats, Words, WorkInfo,
+    Provider, Publication, Published, QueueError, Recipients, Room, Scope, Stats, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
     ledger::{Applied, Content, Ledger},
@@ -223,6 +223,10 @@ impl Provider for Memory {
     fn stats(&self) -> Stats {
         let (works, recipients, leased) = self.ledger.counts();
         Stats { works, recipients, leased, ..Stats::default() }
+    }
+
+    fn room(&self) -> Room {
+        Room::Enough
     }
 
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError> {

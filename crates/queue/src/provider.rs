@@ -13,7 +13,7 @@ use base::{MessageId, Timestamp, WorkId};
 use crate::{
     Arrival, BodySource, BodyWriter, Concluded, Conclusion, End, Epoch, Feed, Holder, Kind, Lease, LeaseOver,
     Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication, Published, QueueError,
-    Recipients, Scope, Words, WorkInfo, work::Change,
+    Recipients, Room, Scope, Words, WorkInfo, work::Change,
 };
 
 /// A future of a provider.
@@ -62,6 +62,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>>;
     /// See [`Queue::stats`].
     fn stats(&self) -> Stats;
+    /// See [`Queue::room`].
+    fn room(&self) -> Room;
     /// See [`Queue::feed`].
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError>;
     /// See [`Queue::health`].
@@ -91,6 +93,10 @@ pub struct Stats {
     pub untold: u64,
     /// What was found damaged at the start and since.
     pub damaged: usize,
+    /// How much room the disk has.
+    pub room: Room,
+    /// Bytes that may still be written to it.
+    pub disk_free: u64,
 }
 
 /// The work queue. Cheap to clone.
@@ -207,6 +213,12 @@ impl Queue {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    /// How much room the disk has; without any, nothing new is taken ([`QueueError::NoSpace`]).
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.0.room()
     }
 
     /// Everything that happened after a position; one reader at a time.

@@ -15,4 +15,4 @@ pub use moment::Moment;
 pub use queue::{Destination, QueueQuery, QueueReport, QueuedWork};
 pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionFields, RecipientStory};
 pub use send::{SendAnswer, SendRequest};
-pub use status::{Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};
+pub use status::{DiskRoom, Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::ask::Ask;
 use crate::{
-    api::{Readiness, Role, StatusReport},
+    api::{DiskRoom, Readiness, Role, StatusReport},
     failure::Failure,
     output::{self, Align, Form, Table},
 };
@@ -56,13 +56,19 @@ fn text(status: &StatusReport) -> String {
     table.row(["connections".into(), status.connections.to_string(), "to next hops".into()]);
     table.row(["records".into(), status.records.behind.to_string(), "not yet in the log".into()]);
     format!(
-        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk\n",
+        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk; {} left there{}\n",
         status.name,
         status.version,
         table.text(),
         output::count(status.spool.segments, "segment"),
         status.spool.free_segments,
         size(status.spool.bytes),
+        size(status.spool.disk_free),
+        match status.spool.room {
+            DiskRoom::Enough => "",
+            DiskRoom::Low => ", which is little",
+            DiskRoom::Full => ": new mail is refused until there is more",
+        },
     )
 }
 

@@ -48,6 +48,11 @@ pub(super) fn receive_memory<'de, D: Deserializer<'de>>(value: D) -> Result<Byte
     size(value, ByteSize::mib(2)..=ByteSize::mib(1 << 20))
 }
 
+/// None at all is left to the disk, which says itself when it is full.
+pub(super) fn free<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    size(value, ByteSize(0)..=ByteSize::mib(1 << 30))
+}
+
 /// Each recipient may have a domain of its own, and so a work.
 pub(super) fn recipients<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
     count(value, u32::try_from(queue::MAX_WORKS).expect("a message has few works"))

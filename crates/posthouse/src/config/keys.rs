@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 33] = [
+pub const KEYS: [&str; 35] = [
     "data-dir",
     "name",
     "smtp.listen",
@@ -35,6 +35,8 @@ pub const KEYS: [&str; 33] = [
     "log.level",
     "log.format",
     "spool.segment",
+    "spool.warn-free",
+    "spool.min-free",
 ];
 
 /// The path of the key `name` in the table at `path`.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use mail::Gateway;
-use queue::Queue;
+use queue::{Queue, Room};
 
 /// A metric: name, kind, text, value.
 type Metric = (&'static str, Kind, &'static str, u64);
@@ -96,6 +96,18 @@ fn storage(queue: &Queue) -> Vec<Metric> {
         ("posthouse_queue_works", Gauge, "Works that have not ended.", stats.works as u64),
         ("posthouse_spool_segments", Gauge, "Segments of the spool in use.", stats.segments as u64),
         ("posthouse_spool_bytes", Gauge, "Bytes of the spool on disk.", stats.disk_bytes),
+        (
+            "posthouse_disk_free_bytes",
+            Gauge,
+            "Bytes free on the disk of the spool; below spool.min-free new mail is refused.",
+            stats.disk_free,
+        ),
+        (
+            "posthouse_disk_full",
+            Gauge,
+            "1 while new mail is refused because the disk of the spool is full.",
+            u64::from(stats.room == Room::Full),
+        ),
         (
             "posthouse_spool_damaged",
             Gauge,

@@ -3,6 +3,7 @@
 mod answers;
 mod damage;
 mod demo;
+mod disk;
 mod health;
 mod starts;
 

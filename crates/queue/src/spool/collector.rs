@@ -19,6 +19,7 @@ use super::{
     inbox::{Haste, Queued},
     mover,
     recovery::{FreeSegment, segment_name},
+    room::{Next, Room},
     segment::{DATA_START, Segment, SegmentHeader, SegmentState},
 };
 use crate::{
@@ -32,6 +33,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     state: Mutex<CollectorState>,
+    /// Held by whoever makes segments, so that no more are made than are wanted.
+    making: Mutex<Making>,
     changed: Condvar,
 }
 
@@ -45,14 +48,25 @@ struct CollectorState {
     ended: bool,
 }
 
+/// Whether segments can be made.
+#[derive(Debug, Default)]
+struct Making {
+    /// The disk was full; it is not tried again before this time.
+    full_until: Option<Instant>,
+}
+
 /// It looks around at least this often.
 const EVERY: Duration = Duration::from_secs(1);
-/// It keeps this many segments ready.
-const KEPT_READY: usize = 2;
+/// So many segments stay ready for what lets mail end: nothing new is written while there are fewer.
+pub(super) const RESERVE: usize = 2;
+/// It keeps this many segments ready: the reserve, and the next one.
+const KEPT_READY: usize = RESERVE + 1;
 /// Beyond this many free segments, files are removed.
 const KEPT_FREE: usize = 8;
-/// After the disk was full, or nothing could be moved, it waits this long before it tries that again.
+/// After nothing could be moved, it waits this long before it tries that again.
 const PAUSE: Duration = Duration::from_secs(10);
+/// How long after a disk was found full it is asked again.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How many ids one record remembers at most.
 const REMEMBERED_AT_ONCE: usize = 20_000;
 /// Room for one of them in a segment, amply, in bytes: with few small segments one record must not fill one.
@@ -62,7 +76,7 @@ impl Collector {
     pub(super) fn new(free: Vec<FreeSegment>, slots: u32) -> Self {
         Self {
             state: Mutex::new(CollectorState { free, slots, ..CollectorState::default() }),
-            changed: Condvar::new(),
+            ..Self::default()
         }
     }
 
@@ -94,17 +108,47 @@ impl Collector {
         self.state.lock().free.len()
     }
 
-    /// A file for the next segment: one that is ready, or a new one.
-    pub(super) fn take_free(&self, shared: &Shared) -> Result<FreeSegment, QueueError> {
-        let ready = self.state.lock().free.pop();
-        let free = ready.map_or_else(|| self.make(shared), Ok)?;
+    /// A file for the next segment, such that `leaves` more stay ready.
+    pub(super) fn take_free(&self, shared: &Shared, leaves: usize) -> Result<FreeSegment, QueueError> {
+        self.keep_ready(shared, leaves + 1)?;
+        let free = self.state.lock().free.pop();
         self.wake();
-        Ok(free)
+        free.ok_or(QueueError::NoSpace)
+    }
+
+    /// Makes segments until so many are ready.
+    pub(super) fn keep_ready(&self, shared: &Shared, wanted: usize) -> Result<(), QueueError> {
+        if self.free_count() >= wanted {
+            return Ok(());
+        }
+        let mut making = self.making.lock();
+        while self.free_count() < wanted {
+            if making.full_until.is_some_and(|until| Instant::now() < until) {
+                return Err(QueueError::NoSpace);
+            }
+            let made = self.make(shared);
+            making.full_until = matches!(made, Err(QueueError::NoSpace)).then(|| Instant::now() + FULL_PAUSE);
+            self.state.lock().free.push(made?);
+        }
+        Ok(())
+    }
+
+    /// Removes the files of free segments beyond `kept`.
+    fn trim(&self, shared: &Shared, kept: usize) -> Result<(), QueueError> {
+        let surplus = {
+            let mut state = self.state.lock();
+            let kept = kept.min(state.free.len());
+            state.free.split_off(kept)
+        };
+        surplus.iter().try_for_each(|free| Ok(shared.disk.remove(&shared.dir.join(&free.name))?))
     }
 
     /// Makes a segment's file, filled with zeros, so that later syncs of it need not change the file system. It begins
     /// with a header that says it is free: one without any is damaged, or was not finished.
     fn make(&self, shared: &Shared) -> Result<FreeSegment, QueueError> {
+        if shared.disk.free(&shared.dir).is_ok_and(|free| free < shared.options.segment_size as u64) {
+            return Err(QueueError::NoSpace);
+        }
         let slot = {
             let mut state = self.state.lock();
             state.slots += 1;
@@ -161,32 +205,37 @@ pub(super) fn run(shared: &Arc<Shared>) {
 #[derive(Default)]
 struct Pauses {
     moving: Option<Instant>,
-    making: Option<Instant>,
 }
 
 fn is_over(pause: Option<Instant>) -> bool {
     pause.is_none_or(|until| until <= Instant::now())
 }
 
+/// Makes segments ready and looks how much room the disk has; what is kept for later is given back to a full one.
+fn prepare(shared: &Shared) -> Result<(), QueueError> {
+    let next = match shared.collector.keep_ready(shared, KEPT_READY) {
+        Ok(()) => Next::Ready,
+        Err(QueueError::NoSpace) => Next::Missing,
+        Err(error) => return Err(error),
+    };
+    if shared.watch.look(shared.disk.free(&shared.dir)?, next) == Room::Full {
+        shared.collector.trim(shared, KEPT_READY)?;
+    }
+    Ok(())
+}
+
 fn collect(shared: &Shared, pauses: &mut Pauses) -> Result<(), QueueError> {
+    let room = shared.watch.room();
     let segments: Vec<Arc<Segment>> = shared.segments.lock().values().cloned().collect();
     for segment in &segments {
         if is_free(shared, segment) {
-            retire(shared, segment)?;
+            retire(shared, segment, room)?;
         }
     }
     if is_over(pauses.moving) && mover::move_forward(shared, &segments)? == mover::Moved::NotNow {
         pauses.moving = Some(Instant::now() + PAUSE);
     }
-    while is_over(pauses.making) && shared.collector.free_count() < KEPT_READY {
-        match shared.collector.make(shared) {
-            Ok(free) => shared.collector.state.lock().free.push(free),
-            // The writer says so to whoever is concerned, once it needs one.
-            Err(QueueError::NoSpace) => pauses.making = Some(Instant::now() + PAUSE),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    prepare(shared)
 }
 
 fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
@@ -196,7 +245,7 @@ fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
         && shared.ledger.with_index(|index| index.segments.is_free(segment.number))
 }
 
-fn retire(shared: &Shared, segment: &Arc<Segment>) -> Result<(), QueueError> {
+fn retire(shared: &Shared, segment: &Arc<Segment>, room: Room) -> Result<(), QueueError> {
     remember(shared)?;
     if !withdraw(shared, segment) {
         return Ok(());
@@ -211,7 +260,8 @@ fn retire(shared: &Shared, segment: &Arc<Segment>) -> Result<(), QueueError> {
     shared.ledger.with_index(|index| index.segments.retire(segment.number));
     let free = FreeSegment { file: segment.file.clone(), name: segment.name.clone() };
     let is_whole = free.file.size()? == shared.options.segment_size as u64;
-    if is_whole && shared.collector.free_count() < KEPT_FREE {
+    let kept = if room == Room::Enough { KEPT_FREE } else { KEPT_READY };
+    if is_whole && shared.collector.free_count() < kept {
         shared.collector.state.lock().free.push(free);
     } else {
         shared.disk.remove(&shared.dir.join(&free.name))?;

@@ -10,7 +10,7 @@
 //! - `inbox`: what waits to be written, and the rule of the group commit;
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
-//! - `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
+//! - `room`: how much the disk has left; `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
 //! - `frame`, `segment`: the format; `scan`, `recovery`: reading it again; `load`: reading one work again;
 //!   `archive`: telling it again.
 
@@ -24,6 +24,7 @@ mod mover;
 mod promise;
 mod provide;
 mod recovery;
+mod room;
 mod scan;
 mod segment;
 mod syncer;
@@ -44,16 +45,18 @@ use std::{
 use base::{Clock, MessageId};
 use parking_lot::Mutex;
 
+pub(crate) use self::room::Watch;
 use self::{
     collector::Collector,
     inbox::{Haste, Inbox, Queued},
     promise::{Promise, Waiter},
     recovery::{Recovered, recover},
+    room::Marks,
     segment::{Pin, Segment},
     syncer::Syncer,
     writer::Writer,
 };
-pub use self::{scan::Damage, segment::FORMAT};
+pub use self::{room::Room, scan::Damage, segment::FORMAT};
 use crate::{
     QueueError, Repeat,
     body::BodyFolder,
@@ -75,6 +78,10 @@ pub struct Options {
     pub recent_bytes: usize,
     /// How long a committed work whose outcome is unknown waits before it is attempted again.
     pub after_loss: Duration,
+    /// With fewer free bytes on the disk than this the spool warns.
+    pub warn_free: u64,
+    /// With fewer than this it takes no new messages.
+    pub min_free: u64,
 }
 
 impl Default for Options {
@@ -84,6 +91,8 @@ impl Default for Options {
             inline_body: 1 << 20,
             recent_bytes: 64 << 20,
             after_loss: Duration::from_secs(15 * 60),
+            warn_free: 1 << 30,
+            min_free: 256 << 20,
         }
     }
 }
@@ -108,6 +117,7 @@ struct Shared {
     inbox: Inbox,
     syncer: Syncer,
     collector: Collector,
+    watch: Arc<Watch>,
     bodies: BodyFolder,
     segments: Mutex<BTreeMap<u32, Arc<Segment>>>,
     last_number: AtomicU32,
@@ -134,8 +144,9 @@ impl Spool {
             )),
             _ => unusable(dir, &error),
         })?;
-        let bodies =
-            BodyFolder::open(disk.clone(), dir.join("bodies")).map_err(|error| unusable(dir, &error))?;
+        let watch = Arc::new(Watch::new(Marks { warn: options.warn_free, least: options.min_free }));
+        let bodies = BodyFolder::open(disk.clone(), dir.join("bodies"), watch.clone())
+            .map_err(|error| unusable(dir, &error))?;
         let Recovered { spool, index, segments, free, last, last_number, damage } =
             recover(&disk, &segments_dir, &bodies, options.segment_size)?;
         let slots = disk.list(&segments_dir)?.iter().filter_map(|name| slot_of(name)).max().unwrap_or(0);
@@ -152,6 +163,7 @@ impl Spool {
             inbox: Inbox::new(),
             syncer: Syncer::default(),
             collector: Collector::new(free, slots),
+            watch,
             bodies,
             segments: Mutex::new(segments.into_iter().map(|segment| (segment.number, segment)).collect()),
             last_number: AtomicU32::new(last_number),

@@ -9,7 +9,7 @@ use base::{MessageId, Timestamp, WorkId};
 use tokio::sync::oneshot;
 
 use super::{
-    Damage, Spool,
+    Damage, Room, Spool,
     by_hand::{Synced, answer, to_the_end},
     inbox::Haste,
     load::{Loaded, load_given},
@@ -84,6 +84,9 @@ impl Spool {
 
 impl Provider for Spool {
     fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>> {
+        if self.shared.watch.room() == Room::Full {
+            return Box::pin(std::future::ready(Err(QueueError::NoSpace)));
+        }
         let mut joined = Vec::new();
         let mut new = Vec::with_capacity(batch.len());
         let answers = batch.iter().map(|publication| {
@@ -235,7 +238,13 @@ impl Provider for Spool {
             live_bytes: self.shared.ledger.with_index(|index| index.segments.total_bytes()),
             untold: self.shared.untold(),
             damaged: self.shared.damage.lock().len(),
+            room: self.shared.watch.room(),
+            disk_free: self.shared.watch.free(),
         }
+    }
+
+    fn room(&self) -> Room {
+        self.shared.watch.room()
     }
 
     fn feed(&self, after: Position) -> Result<Feed, QueueError> {

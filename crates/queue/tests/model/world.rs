@@ -67,6 +67,7 @@ fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Arc<Spool> {
         inline_body: INLINE,
         recent_bytes: 16 << 10,
         after_loss: AFTER_LOSS,
+        ..Options::default()
     };
     Spool::open(disk.disk(), Path::new(DIR), clock.clock(), options).expect("the spool opens")
 }
