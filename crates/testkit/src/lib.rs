@@ -5,6 +5,7 @@
 //! the peer speak SMTP by themselves.
 
 pub mod client;
+pub mod foreign;
 pub mod load;
 pub mod node;
 pub mod peer;
@@ -16,6 +17,6 @@ pub mod wait;
 
 pub use client::Session;
 pub use node::{Node, Setup};
-pub use peer::{Moment, Move, Peer, Taken};
+pub use peer::{Manner, Moment, Move, Peer, Taken};
 pub use program::Program;
 pub use wait::{Gate, until};
