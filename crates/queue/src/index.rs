@@ -12,7 +12,7 @@ use base::{MessageId, Timestamp, WorkId};
 use crate::{
     Kind, Reason, Recipients, Status,
     intern::{IdHasher, Interner},
-    op::{After, BodyRef, Conclude, Op, Origin, Publish, PublishedWork, REMEMBERED_FOR, Standing},
+    op::{After, BodyRef, Conclude, Op, Origin, Publish, PublishedWork, REMEMBERED_FOR, Standing, Untold},
     remembered::Remembered,
     usage::Segments,
     work::{Arrival, Repeat, Scope, WorkInfo},
@@ -144,7 +144,10 @@ impl Index {
                     self.remembered.add(*message, *until);
                 }
             }
-            Op::Grant { .. } | Op::Gone { .. } | Op::Untold(_) => {}
+            Op::Untold(untold) => {
+                self.segments.carry(place.segment, untold.iter().map(Untold::size).sum());
+            }
+            Op::Grant { .. } | Op::Gone { .. } => {}
         }
     }
 

@@ -123,6 +123,8 @@ impl From<Room> for DiskRoom {
 pub struct RecordsStatus {
     /// Records that the spool holds and the log does not yet.
     pub behind: u64,
+    /// Records that were given up, because the log did not take them for too long.
+    pub lost: u64,
 }
 
 // On the wire: `"ready": true`, or `"ready": false, "reason": "…"`.

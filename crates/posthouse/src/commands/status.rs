@@ -55,6 +55,9 @@ fn text(status: &StatusReport) -> String {
     table.row(["sessions".into(), status.sessions.to_string(), "of clients".into()]);
     table.row(["connections".into(), status.connections.to_string(), "to next hops".into()]);
     table.row(["records".into(), status.records.behind.to_string(), "not yet in the log".into()]);
+    if status.records.lost > 0 {
+        table.row(["lost".into(), status.records.lost.to_string(), "records the log never took".into()]);
+    }
     format!(
         "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk; {} left there{}\n",
         status.name,

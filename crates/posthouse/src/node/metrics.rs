@@ -89,7 +89,7 @@ fn mail(gateway: &Gateway) -> Vec<Metric> {
 }
 
 fn storage(queue: &Queue) -> Vec<Metric> {
-    use Kind::Gauge;
+    use Kind::{Counter, Gauge};
     let stats = queue.stats();
     vec![
         ("posthouse_queue_recipients", Gauge, "Recipients that have not ended.", stats.recipients as u64),
@@ -119,6 +119,12 @@ fn storage(queue: &Queue) -> Vec<Metric> {
             Gauge,
             "Frames of the spool that are not safe in the message log yet; rising: the log is in trouble.",
             stats.untold,
+        ),
+        (
+            "posthouse_log_lost_total",
+            Counter,
+            "Records given up because the message log did not take them for too long; above 0: mend the log.",
+            stats.lost,
         ),
     ]
 }

@@ -197,7 +197,7 @@ impl NodeView for View {
                 disk_free: stats.disk_free,
                 room: stats.room.into(),
             },
-            records: RecordsStatus { behind: stats.untold },
+            records: RecordsStatus { behind: stats.untold, lost: stats.lost },
         })
     }
 

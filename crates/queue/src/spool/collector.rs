@@ -1,7 +1,7 @@
 //! The collector: makes segments free for their next use, in the safe order, and keeps some at hand.
 //!
 //! A segment is free when nothing in it is needed (see [`Segments`](crate::usage::Segments)), all that it tells is
-//! confirmed by the reader of the feed, and nobody reads from it. First its header says so, synced; only then is what kept
+//! confirmed by the reader of the feed or told forward, and nobody reads from it. First its header says so, synced; only then is what kept
 //! other segments for its sake released. All that it looks at was synced before it took effect, so nothing is overwritten
 //! that a recovery could still need; and as only what took effect is told, what is confirmed has taken effect.
 
@@ -20,7 +20,8 @@ use super::{
     mover,
     recovery::{FreeSegment, segment_name},
     room::{Next, Room},
-    segment::{DATA_START, Segment, SegmentHeader, SegmentState},
+    segment::{DATA_START, Segment, SegmentHeader, SegmentState, Tales},
+    untold::{self, Freed, Telling},
 };
 use crate::{
     QueueError,
@@ -179,7 +180,7 @@ impl Collector {
 
 /// Collects until the spool ends.
 pub(super) fn run(shared: &Arc<Shared>) {
-    let mut pauses = Pauses::default();
+    let mut state = State::default();
     loop {
         let (bodies, ended) = {
             let mut state = shared.collector.state.lock();
@@ -195,16 +196,18 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if ended {
             return;
         }
-        if let Err(error) = collect(shared, &mut pauses) {
+        if let Err(error) = collect(shared, &mut state) {
             tracing::warn!(%error, "segments could not be collected; it is tried again");
         }
     }
 }
 
-/// What is not to be tried before some time.
+/// What it knows from one look to the next.
 #[derive(Default)]
-struct Pauses {
+struct State {
+    /// Before this time nothing is copied forward.
     moving: Option<Instant>,
+    telling: Telling,
 }
 
 fn is_over(pause: Option<Instant>) -> bool {
@@ -224,7 +227,7 @@ fn prepare(shared: &Shared) -> Result<(), QueueError> {
     Ok(())
 }
 
-fn collect(shared: &Shared, pauses: &mut Pauses) -> Result<(), QueueError> {
+fn collect(shared: &Shared, state: &mut State) -> Result<(), QueueError> {
     let room = shared.watch.room();
     let segments: Vec<Arc<Segment>> = shared.segments.lock().values().cloned().collect();
     for segment in &segments {
@@ -232,8 +235,13 @@ fn collect(shared: &Shared, pauses: &mut Pauses) -> Result<(), QueueError> {
             retire(shared, segment, room)?;
         }
     }
-    if is_over(pauses.moving) && mover::move_forward(shared, &segments)? == mover::Moved::NotNow {
-        pauses.moving = Some(Instant::now() + PAUSE);
+    match untold::tell_forward(shared, &segments, &mut state.telling) {
+        Ok(Freed::One) => shared.collector.wake(),
+        Ok(Freed::None) | Err(QueueError::NoSpace) => {}
+        Err(error) => return Err(error),
+    }
+    if is_over(state.moving) && mover::move_forward(shared, &segments)? == mover::Moved::NotNow {
+        state.moving = Some(Instant::now() + PAUSE);
     }
     prepare(shared)
 }
@@ -241,7 +249,7 @@ fn collect(shared: &Shared, pauses: &mut Pauses) -> Result<(), QueueError> {
 fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
     let Some(sealed) = *segment.sealed.lock() else { return false };
     sealed.last <= shared.synced.load(Ordering::SeqCst)
-        && sealed.last <= shared.confirmed.load(Ordering::SeqCst)
+        && (sealed.tales == Tales::Forward || sealed.last <= shared.confirmed.load(Ordering::SeqCst))
         && shared.ledger.with_index(|index| index.segments.is_free(segment.number))
 }
 

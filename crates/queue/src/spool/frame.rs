@@ -139,7 +139,10 @@ pub(super) type Part = (Op, Bytes, usize);
 /// The front of a frame as it was read back.
 pub(super) fn decode_front(nonce: Nonce, front: &Bytes) -> Option<(Header, Vec<Part>)> {
     let (header, ops) = Header::decode(nonce, front)?;
-    let head = front.slice(HEADER + ops.len()..).slice(..header.head_len as usize);
+    if front.len() < header.front_len() {
+        return None;
+    }
+    let head = front.slice(HEADER + ops.len()..header.front_len());
     if nonce.crc(&head) != header.head_crc {
         return None;
     }

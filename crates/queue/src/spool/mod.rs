@@ -11,6 +11,7 @@
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
 //! - `room`: how much the disk has left; `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
+//!   `untold`: tells forward what the message log does not take;
 //! - `frame`, `segment`: the format; `scan`, `recovery`: reading it again; `load`: reading one work again;
 //!   `archive`: telling it again.
 
@@ -28,6 +29,7 @@ mod room;
 mod scan;
 mod segment;
 mod syncer;
+mod untold;
 mod writer;
 
 use std::{
@@ -78,6 +80,8 @@ pub struct Options {
     pub recent_bytes: usize,
     /// How long a committed work whose outcome is unknown waits before it is attempted again.
     pub after_loss: Duration,
+    /// Segments that only the message log still needs take this many bytes at most, and no fewer than two of them.
+    pub kept_for_log: u64,
     /// With fewer free bytes on the disk than this the spool warns.
     pub warn_free: u64,
     /// With fewer than this it takes no new messages.
@@ -91,6 +95,7 @@ impl Default for Options {
             inline_body: 1 << 20,
             recent_bytes: 64 << 20,
             after_loss: Duration::from_secs(15 * 60),
+            kept_for_log: 256 << 20,
             warn_free: 1 << 30,
             min_free: 256 << 20,
         }
@@ -125,6 +130,8 @@ struct Shared {
     synced: AtomicU64,
     /// The last sequence that the reader of the feed has stored for good.
     confirmed: AtomicU64,
+    /// Tales that were given up, because nobody took them.
+    lost: AtomicU64,
     tales: Arc<RecentTales>,
     damage: Mutex<Vec<Damage>>,
 }
@@ -169,6 +176,7 @@ impl Spool {
             last_number: AtomicU32::new(last_number),
             synced: AtomicU64::new(last),
             confirmed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             tales: Arc::new(RecentTales::starting_after(last)),
             damage: Mutex::new(damage),
         });

@@ -211,7 +211,7 @@ impl Writer {
             .file
             .write_at(&trailer.encode(nonce), (self.shared.options.segment_size - TRAILER) as u64)?;
         self.footer.clear();
-        *self.segment.sealed.lock() = Some(Sealed { last: self.sequence });
+        *self.segment.sealed.lock() = Some(Sealed::at(self.sequence));
         written.touch(&self.segment);
         Ok(())
     }
