@@ -1,7 +1,7 @@
 //! The spool against a simple model: random operations, with crashes and losses of power between and amid them.
 //!
 //! What is promised: whatever was answered as stored or settled is there after any crash, what was not is there wholly or not
-//! at all, in the order in which it was said; and the feed tells it all, in that order.
+//! at all, in the order in which it was said; and the feed tells it all, in that order unless its reader leaves it for long.
 
 mod story;
 mod world;
@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use self::{
     story::{Conclude, Message, Step, Work},
-    world::{AFTER_LOSS, Held, Right, Standing, World},
+    world::{AFTER_LOSS, Held, Keeping, Right, Standing, World},
 };
 
 const ME: Holder = Holder(1);
@@ -412,8 +412,8 @@ impl World {
     }
 }
 
-async fn run(actions: Vec<Action>) {
-    let mut world = World::new();
+async fn run(actions: Vec<Action>, keeping: Keeping) {
+    let mut world = World::new(keeping);
     for action in actions {
         world.act(action).await;
     }
@@ -429,6 +429,11 @@ proptest! {
 
     #[test]
     fn a_spool_keeps_what_it_promised_through_every_crash(actions in vec(action(), 1..90)) {
-        RUNTIME.block_on(run(actions));
+        RUNTIME.block_on(run(actions, Keeping::All));
+    }
+
+    #[test]
+    fn so_does_one_that_keeps_little_for_its_reader(actions in vec(action(), 1..90)) {
+        RUNTIME.block_on(run(actions, Keeping::Little));
     }
 }
