@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Clock, NextHop, WorkId};
+use base::{Clock, WorkId};
 use queue::{
     BodySource, Committing, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Patience, Publication,
     Queue, QueueError, Reason, Recipients, WorkInfo,
@@ -16,11 +16,12 @@ use crate::{
     bounce::Bounces,
     burst::{Burst, Hop, Item, Tried},
     connection::Kept,
+    dispatcher::Way,
     envelope::{
         Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, decode, encode,
     },
     outcome::{self, Outcome},
-    resolver::Resolver,
+    resolver::{NoWay, Resolver},
 };
 
 /// What all deliveries share.
@@ -59,8 +60,8 @@ enum Right {
 }
 
 impl Delivery {
-    /// Delivers works that may go now, all for the same next hop, which is none if there is no route.
-    pub(crate) async fn run(&self, hop: Option<&NextHop>, works: Vec<(WorkId, u32)>) {
+    /// Delivers works that may go now, all the same way.
+    pub(crate) async fn run(&self, way: &Way, works: Vec<(WorkId, u32)>) {
         let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
         let now = self.clock.now();
         let mut jobs = Vec::with_capacity(leased.len());
@@ -78,17 +79,19 @@ impl Delivery {
         if jobs.is_empty() {
             return;
         }
-        let Some(hop) = hop else {
-            for job in jobs {
-                let spread = fastrand::f64();
-                let retry = &self.config.delivery.retry;
-                let outcome = outcome::of_no_route(&job.info, &job.info.lane, now, retry, spread);
-                self.conclude(job, outcome).await;
+        let hop = match self.resolve(way).await {
+            Ok(hop) => hop,
+            Err(no_way) => {
+                for job in jobs {
+                    let (retry, spread) = (&self.config.delivery.retry, fastrand::f64());
+                    let outcome = outcome::of_no_way(&job.info, &no_way, self.clock.now(), retry, spread);
+                    self.conclude(job, outcome).await;
+                }
+                return;
             }
-            return;
         };
-        let burst = Burst { hop: self.resolve(hop).await, items: jobs.iter().map(Job::item).collect() };
-        let mut home = Here { delivery: self, hop: burst.hop.name.clone(), jobs };
+        let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
+        let mut home = Here { delivery: self, jobs };
         let tools = Tools {
             kept: &self.kept,
             timeouts: &self.config.delivery.timeouts,
@@ -100,9 +103,17 @@ impl Delivery {
         }
     }
 
-    async fn resolve(&self, hop: &NextHop) -> Hop {
-        let addresses = self.resolver.resolve(hop, self.config.delivery.timeouts.connect).await;
-        Hop { name: hop.to_string(), addresses, ehlo: self.config.hostname.as_str().into() }
+    /// The hosts on a way, by name and address.
+    async fn resolve(&self, way: &Way) -> Result<Hop, NoWay> {
+        let (name, hosts) = match way {
+            Way::Hop(hop) => (hop.to_string(), vec![self.resolver.next_hop(hop).await?]),
+            Way::Domain(domain) => {
+                let exchanges = self.resolver.mail_hosts(domain).await.found?;
+                let hosts = self.resolver.addresses(&exchanges, self.config.delivery.port).await?;
+                (domain.to_string(), hosts)
+            }
+        };
+        Ok(Hop { name, hosts, ehlo: self.config.hostname.as_str().into() })
     }
 
     /// Concludes a job with its outcome.
@@ -223,7 +234,6 @@ fn hold(lease: Lease, info: &WorkInfo) {
 #[derive(Debug)]
 struct Here<'a> {
     delivery: &'a Delivery,
-    hop: String,
     jobs: Vec<Job>,
 }
 
@@ -255,7 +265,7 @@ impl Home for Here<'_> {
             right,
         };
         let retry = &self.delivery.config.delivery.retry;
-        let outcome = outcome::of_attempt(&told.info, &self.hop, tried, retry, fastrand::f64());
+        let outcome = outcome::of_attempt(&told.info, tried, retry, fastrand::f64());
         self.delivery.conclude(told, outcome).await;
     }
 }
