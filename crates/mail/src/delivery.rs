@@ -11,7 +11,7 @@ use smtp::Address;
 use tokio::time::timeout;
 
 use crate::{
-    Config, Counters,
+    Config, Counters, Live,
     attempt::{self, Home, Tools},
     bounce::Bounces,
     burst::{Burst, Hop, Item, Tried},
@@ -27,7 +27,7 @@ use crate::{
 /// What all deliveries share.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Live,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
@@ -62,6 +62,7 @@ enum Right {
 impl Delivery {
     /// Delivers works that may go now, all the same way.
     pub(crate) async fn run(&self, way: &Way, works: Vec<(WorkId, u32)>) {
+        let config = self.config.now();
         let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
         let now = self.clock.now();
         let mut jobs = Vec::with_capacity(leased.len());
@@ -79,11 +80,11 @@ impl Delivery {
         if jobs.is_empty() {
             return;
         }
-        let hop = match self.resolve(way).await {
+        let hop = match self.resolve(way, &config).await {
             Ok(hop) => hop,
             Err(no_way) => {
                 for job in jobs {
-                    let (retry, spread) = (&self.config.delivery.retry, fastrand::f64());
+                    let (retry, spread) = (&config.delivery.retry, fastrand::f64());
                     let outcome = outcome::of_no_way(&job.info, &no_way, self.clock.now(), retry, spread);
                     self.conclude(job, outcome).await;
                 }
@@ -91,10 +92,10 @@ impl Delivery {
             }
         };
         let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
-        let mut home = Here { delivery: self, jobs };
+        let mut home = Here { delivery: self, config: &config, jobs };
         let tools = Tools {
             kept: &self.kept,
-            timeouts: &self.config.delivery.timeouts,
+            timeouts: &config.delivery.timeouts,
             counters: &self.counters,
             clock: &self.clock,
         };
@@ -104,16 +105,16 @@ impl Delivery {
     }
 
     /// The hosts on a way, by name and address.
-    async fn resolve(&self, way: &Way) -> Result<Hop, NoWay> {
+    async fn resolve(&self, way: &Way, config: &Config) -> Result<Hop, NoWay> {
         let (name, hosts) = match way {
             Way::Hop(hop) => (hop.to_string(), vec![self.resolver.next_hop(hop).await?]),
             Way::Domain(domain) => {
-                let exchanges = self.resolver.mail_hosts(domain).await.found?;
-                let hosts = self.resolver.addresses(&exchanges, self.config.delivery.port).await?;
+                let exchanges = self.resolver.mail_hosts(domain, &config.hostname).await.found?;
+                let hosts = self.resolver.addresses(&exchanges, config.delivery.port).await?;
                 (domain.to_string(), hosts)
             }
         };
-        Ok(Hop { name, hosts, ehlo: self.config.hostname.as_str().into() })
+        Ok(Hop { name, hosts, ehlo: config.hostname.as_str().into() })
     }
 
     /// Concludes a job with its outcome.
@@ -157,7 +158,7 @@ impl Delivery {
         });
         let attempted = outcome.attempts > info.attempts;
         encode(&RecordWords {
-            node: &self.config.node,
+            node: &self.config.now().node,
             host: &outcome.remote.host,
             address: outcome.remote.address,
             attempt: outcome.attempts,
@@ -234,6 +235,7 @@ fn hold(lease: Lease, info: &WorkInfo) {
 #[derive(Debug)]
 struct Here<'a> {
     delivery: &'a Delivery,
+    config: &'a Config,
     jobs: Vec<Job>,
 }
 
@@ -264,7 +266,7 @@ impl Home for Here<'_> {
             body: job.body.clone(),
             right,
         };
-        let retry = &self.delivery.config.delivery.retry;
+        let retry = &self.config.delivery.retry;
         let outcome = outcome::of_attempt(&told.info, tried, retry, fastrand::f64());
         self.delivery.conclude(told, outcome).await;
     }

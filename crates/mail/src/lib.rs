@@ -35,9 +35,9 @@ mod resolver;
 mod route;
 mod session;
 
-pub use config::{Config, Delivery, Dns, Limits, Relay, Timeouts};
+pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};
-pub use gateway::{Gateway, GatewayError, Waiting};
+pub use gateway::{Door, Gateway, GatewayError, Waiting};
 pub use intake::{Submission, SubmissionError};
 pub use route::Route;
