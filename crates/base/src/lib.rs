@@ -3,6 +3,7 @@
 //! This crate knows neither mail nor jobs nor the queue. A type belongs here only when at least
 //! two crates that do not know each other need it.
 
+mod address_pattern;
 mod clock;
 mod duration;
 mod host_name;
@@ -15,6 +16,7 @@ mod retry;
 mod shutdown;
 mod size;
 
+pub use address_pattern::AddressPattern;
 pub use clock::{Clock, ManualClock, Timestamp};
 pub use duration::HumanDuration;
 pub use host_name::HostName;

@@ -97,6 +97,13 @@ enum Served {
     Yes,
 }
 
+/// Whether the host has had to do with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    No,
+    Yes,
+}
+
 /// Why an attempt stops early.
 #[derive(Debug)]
 enum Stop {
@@ -235,7 +242,13 @@ impl<'a> Attempt<'a> {
     /// Those that had not begun on a connection that worked are not told of: another will do for them.
     async fn tell_unfinished<H: Home>(&mut self, home: &mut H, failure: &Failure) {
         for unfinished in self.connection.client.unfinished() {
-            if unfinished.stage == Stage::Hello && self.served == Served::Yes {
+            let begun = match unfinished.stage {
+                Stage::Hello => Begun::No,
+                // Its MAIL went out behind the text before, and the host had closed by then.
+                Stage::Mail if failure.trouble == Trouble::Lost => Begun::No,
+                _ => Begun::Yes,
+            };
+            if (begun, self.served) == (Begun::No, Served::Yes) {
                 continue;
             }
             let at = unfinished.token as usize;

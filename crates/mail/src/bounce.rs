@@ -52,10 +52,11 @@ impl Bounces {
             })
             .collect();
         let now = self.clock.now();
+        let config = self.intake.config.now();
         let id = MessageId::generate(now);
         let report = Report {
             id,
-            hostname: self.intake.config.hostname.as_str(),
+            hostname: config.hostname.as_str(),
             now,
             to: sender,
             arrived: info.since,
@@ -70,7 +71,7 @@ impl Bounces {
             header_len: header_len(&message.text),
             dots: if needs_stuffing(&message.text) { Dots::Some } else { Dots::None },
             source: Source::Dsn,
-            node: self.intake.config.node.clone(),
+            node: config.node.clone(),
             client: None,
             helo: String::new(),
             protocol: String::new(),

@@ -9,7 +9,7 @@ use std::sync::{
 #[derive(Debug)]
 pub(crate) struct Budget {
     held: AtomicUsize,
-    limit: usize,
+    limit: AtomicUsize,
 }
 
 /// Bytes that are held; given back when dropped.
@@ -21,7 +21,12 @@ pub(crate) struct Share {
 
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { held: AtomicUsize::new(0), limit })
+        Arc::new(Self { held: AtomicUsize::new(0), limit: AtomicUsize::new(limit) })
+    }
+
+    /// Another limit counts from now on. What is held above it stays, and nothing more is given meanwhile.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     pub(crate) fn share(self: &Arc<Self>) -> Share {
@@ -39,7 +44,7 @@ impl Share {
         if bytes > self.held {
             let more = bytes - self.held;
             let before = self.budget.held.fetch_add(more, Ordering::Relaxed);
-            if before + more > self.budget.limit {
+            if before + more > self.budget.limit.load(Ordering::Relaxed) {
                 self.budget.held.fetch_sub(more, Ordering::Relaxed);
                 return Err(Spent);
             }
@@ -70,6 +75,8 @@ mod tests {
         assert_eq!(other.hold(40), Ok(()));
         assert_eq!(one.hold(10), Ok(()));
         assert_eq!(other.hold(90), Ok(()));
+        budget.set_limit(50);
+        assert_eq!((one.hold(11), other.hold(90)), (Err(Spent), Ok(())));
         drop((one, other));
         assert_eq!(budget.held.load(Ordering::Relaxed), 0);
     }

@@ -1,10 +1,43 @@
 //! What the operator decides about mail.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
+use tokio::sync::watch;
 
 use crate::Route;
+
+/// The configuration as it is now; another may take its place at any moment. Cheap to clone.
+///
+/// Who needs it asks anew for each thing that it begins (a session, a message, a delivery) and keeps to the answer until
+/// that is done, so nothing is judged by two configurations.
+#[derive(Clone, Debug)]
+pub struct Live(watch::Sender<Arc<Config>>);
+
+impl Live {
+    /// A configuration that can be replaced.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self(watch::Sender::new(Arc::new(config)))
+    }
+
+    /// The configuration now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Config> {
+        self.0.borrow().clone()
+    }
+
+    /// Puts another in its place, at once and for all who ask from now on.
+    pub fn replace(&self, config: Config) {
+        self.0.send_replace(Arc::new(config));
+    }
+
+    /// Tells of each replacement from now on, for those who must not wait until they ask again.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Arc<Config>> {
+        self.0.subscribe()
+    }
+}
 
 /// Everything the mail trade is set up with.
 #[derive(Clone, Debug)]
@@ -19,6 +52,17 @@ pub struct Config {
     pub limits: Limits,
     /// How mail goes out.
     pub delivery: Delivery,
+}
+
+impl Config {
+    /// What the protocol of a session with a client is set up with.
+    #[must_use]
+    pub fn server(&self) -> smtp::server::Config {
+        smtp::server::Config {
+            limits: self.limits.session.clone(),
+            ..smtp::server::Config::new(self.hostname.as_str())
+        }
+    }
 }
 
 /// Who may send where. What neither allows is refused: there is no open relay.

@@ -11,7 +11,7 @@ use smtp::Address;
 use tokio::time::timeout;
 
 use crate::{
-    Config, Counters,
+    Config, Counters, Live,
     attempt::{self, Home, Tools},
     bounce::Bounces,
     burst::{Burst, Hop, Item, Tried},
@@ -26,7 +26,7 @@ use crate::{
 /// What all deliveries share.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Live,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
@@ -61,6 +61,7 @@ enum Right {
 impl Delivery {
     /// Delivers works that may go now, all for the same next hop, which is none if there is no route.
     pub(crate) async fn run(&self, hop: Option<&NextHop>, works: Vec<Ticket>) {
+        let config = self.config.now();
         let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
         let now = self.clock.now();
         let mut jobs = Vec::with_capacity(leased.len());
@@ -81,17 +82,18 @@ impl Delivery {
         let Some(hop) = hop else {
             for job in jobs {
                 let spread = fastrand::f64();
-                let retry = &self.config.delivery.retry;
+                let retry = &config.delivery.retry;
                 let outcome = outcome::of_no_route(&job.info, &job.info.lane, now, retry, spread);
                 self.conclude(job, outcome).await;
             }
             return;
         };
-        let burst = Burst { hop: self.resolve(hop).await, items: jobs.iter().map(Job::item).collect() };
-        let mut home = Here { delivery: self, hop: burst.hop.name.clone(), jobs };
+        let burst =
+            Burst { hop: self.resolve(hop, &config).await, items: jobs.iter().map(Job::item).collect() };
+        let mut home = Here { delivery: self, config: &config, hop: burst.hop.name.clone(), jobs };
         let tools = Tools {
             kept: &self.kept,
-            timeouts: &self.config.delivery.timeouts,
+            timeouts: &config.delivery.timeouts,
             counters: &self.counters,
             clock: &self.clock,
         };
@@ -100,9 +102,9 @@ impl Delivery {
         }
     }
 
-    async fn resolve(&self, hop: &NextHop) -> Hop {
-        let addresses = self.resolver.resolve(hop, self.config.delivery.timeouts.connect).await;
-        Hop { name: hop.to_string(), addresses, ehlo: self.config.hostname.as_str().into() }
+    async fn resolve(&self, hop: &NextHop, config: &Config) -> Hop {
+        let addresses = self.resolver.resolve(hop, config.delivery.timeouts.connect).await;
+        Hop { name: hop.to_string(), addresses, ehlo: config.hostname.as_str().into() }
     }
 
     /// Concludes a job with its outcome.
@@ -146,7 +148,7 @@ impl Delivery {
         });
         let attempted = outcome.attempts > info.attempts;
         encode(&RecordWords {
-            node: &self.config.node,
+            node: &self.config.now().node,
             host: &outcome.remote.host,
             address: outcome.remote.address,
             attempt: outcome.attempts,
@@ -223,6 +225,7 @@ fn hold(lease: Lease, info: &WorkInfo) {
 #[derive(Debug)]
 struct Here<'a> {
     delivery: &'a Delivery,
+    config: &'a Config,
     hop: String,
     jobs: Vec<Job>,
 }
@@ -254,7 +257,7 @@ impl Home for Here<'_> {
             body: job.body.clone(),
             right,
         };
-        let retry = &self.delivery.config.delivery.retry;
+        let retry = &self.config.delivery.retry;
         let outcome = outcome::of_attempt(&told.info, &self.hop, tried, retry, fastrand::f64());
         self.delivery.conclude(told, outcome).await;
     }

@@ -31,7 +31,7 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// Runs until the node stops. The deliveries under way are activities of `shutdown`; whoever stops it waits for them.
 pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
     let (ended_sender, mut ended) = mpsc::unbounded_channel();
-    let mut state = Dispatch::new(delivery.config.clone());
+    let mut state = Dispatch::new(delivery.config.now());
     let mut arrivals = Vec::with_capacity(ARRIVALS);
     loop {
         let pause = state.pause(&delivery.clock);
@@ -46,6 +46,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
             // Nothing can be concluded any more; the node is about to stop.
             return;
         }
+        state.config = delivery.config.now();
         let now = delivery.clock.now();
         let mut begun = Vec::new();
         match event {

@@ -10,12 +10,12 @@ use std::{
 
 use base::{Clock, MessageId, Shutdown, WorkId};
 use queue::{Holder, Position, Queue, QueueError, WorkInfo};
-use smtp::{Address, server::Config as ServerConfig};
+use smtp::Address;
 use store::records::{self, Records};
 use tokio::net::TcpListener;
 
 use crate::{
-    Config, Counters, MessageHeader, Submission, SubmissionError, WorkState,
+    Config, Counters, Live, MessageHeader, Submission, SubmissionError, WorkState,
     bounce::Bounces,
     budget::Budget,
     connection::Kept,
@@ -47,7 +47,18 @@ pub struct Gateway {
     /// Stops what takes mail in, and then what sends it out.
     doors: Shutdown,
     dispatch: Shutdown,
+    shared: Arc<session::Shared>,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// An address on which mail is taken in; dropping it lets nobody in any more. Who is in stays.
+#[derive(Debug)]
+pub struct Door(Shutdown);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 /// The gateway could not start.
@@ -78,19 +89,18 @@ pub struct Waiting {
 }
 
 impl Gateway {
-    /// Starts the gateway: the log first, then what sends, then the doors, which are `listeners`.
+    /// Starts the gateway: the log first, then what sends. Its doors are opened one by one, with [`open`](Self::open).
     ///
     /// # Errors
     /// If the message log or a thread cannot be had; then nothing was started.
     pub fn start(
         config: Config,
-        listeners: Vec<TcpListener>,
         queue: &Queue,
         log: &Path,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Result<Arc<Self>, GatewayError> {
-        let config = Arc::new(config);
+        let config = Live::new(config);
         let counters = Arc::new(Counters::default());
         let projector = start_projector(queue, log.to_owned())?;
         let intake = Arc::new(Intake {
@@ -99,11 +109,16 @@ impl Gateway {
             clock: clock.clone(),
             counters: counters.clone(),
         });
-        let registry = Registry::new(config.limits.sessions, config.limits.sessions_per_client);
+        let now = config.now();
         let gateway = Arc::new(Self {
+            shared: Arc::new(session::Shared {
+                intake: intake.clone(),
+                server: parking_lot::Mutex::new(Arc::new(now.server())),
+                budget: Budget::new(now.limits.receive_memory.len()),
+            }),
             intake: intake.clone(),
             kept: Arc::new(Kept::default()),
-            registry,
+            registry: Registry::new(),
             doors: shutdown.child(),
             dispatch: shutdown.child(),
             projector: parking_lot::Mutex::new(Some(projector)),
@@ -123,31 +138,36 @@ impl Gateway {
             dispatcher::run(delivery, dispatch).await;
             drop(activity);
         });
-        gateway.open_doors(listeners);
+        gateway.sweep();
         Ok(gateway)
     }
 
-    fn open_doors(&self, listeners: Vec<TcpListener>) {
-        let config = &self.intake.config;
-        let server = ServerConfig {
-            limits: config.limits.session.clone(),
-            ..ServerConfig::new(config.hostname.as_str())
-        };
-        let shared = Arc::new(session::Shared {
-            intake: self.intake.clone(),
-            server: Arc::new(server),
-            budget: Budget::new(config.limits.receive_memory.len()),
-        });
-        for socket in listeners {
-            tokio::spawn(listener::listen(socket, shared.clone(), self.registry.clone(), self.doors.clone()));
-        }
+    /// Takes mail in on a socket, from now on until the door is dropped or the gateway stops.
+    #[must_use]
+    pub fn open(&self, socket: TcpListener) -> Door {
+        let door = self.doors.child();
+        tokio::spawn(listener::listen(socket, self.shared.clone(), self.registry.clone(), door.clone()));
+        Door(door)
+    }
+
+    /// Puts another configuration in the place of the one that counts.
+    ///
+    /// What has begun goes on as it began: a session keeps the limits of its protocol, a message and a delivery all of it.
+    pub fn configure(&self, config: Config) {
+        *self.shared.server.lock() = Arc::new(config.server());
+        self.shared.budget.set_limit(config.limits.receive_memory.len());
+        self.intake.config.replace(config);
+    }
+
+    /// Ends what has been silent or unused for too long, from time to time.
+    fn sweep(&self) {
         let (registry, kept) = (self.registry.clone(), self.kept.clone());
-        let (doors, idle) = (self.doors.clone(), config.limits.idle);
+        let (doors, config) = (self.doors.clone(), self.intake.config.clone());
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP);
             while !doors.is_stopping() {
                 ticks.tick().await;
-                registry.sweep(idle);
+                registry.sweep(config.now().limits.idle);
                 drop(kept.sweep(None));
             }
         });

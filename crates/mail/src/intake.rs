@@ -10,11 +10,11 @@ use queue::{Body, BodyWriter, Kind, NewWork, Publication, Queue, QueueError, Rep
 use smtp::{
     Address, AddressError, BodyType, Needs, Reply, ReversePath, SmtpUtf8,
     received::Received,
-    server::{BodyFacts, Config as ServerConfig, Event, Hello, MailFrom, Server},
+    server::{BodyFacts, Event, Hello, MailFrom, Server},
 };
 
 use crate::{
-    Config, Counters, Source,
+    Counters, Live, Source,
     envelope::{Detail, Dots, Header, encode},
     policy,
 };
@@ -27,7 +27,7 @@ const PRIORITY: u8 = 5;
 /// Where all doors bring their messages.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Live,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
@@ -65,10 +65,11 @@ impl Intake {
         let at = self.clock.now();
         let id = MessageId::generate(at);
         let mut trace = Vec::with_capacity(256);
+        let config = self.config.now();
         let received = Received {
             hello: bringer.hello,
             client: bringer.client.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |client| client.ip()),
-            by: self.config.hostname.as_str(),
+            by: config.hostname.as_str(),
             utf8: mail.utf8,
             id,
             only_recipient: if let [only] = &recipients[..] { Some(only) } else { None },
@@ -99,7 +100,7 @@ impl Intake {
             header_len: trace_len + facts.header_len,
             dots: if facts.dot_lines { Dots::Some } else { Dots::None },
             source: bringer.source,
-            node: self.config.node.clone(),
+            node: self.config.now().node.clone(),
             client: bringer.client,
             helo: bringer.hello.name.to_string(),
             protocol: protocol(bringer.hello, utf8).into(),
@@ -123,12 +124,13 @@ impl Intake {
         recipients: Vec<Address>,
         account: &Arc<str>,
     ) -> Publication {
+        let expires = at + self.config.now().delivery.expire;
         let works = by_domain(recipients).into_iter().map(|recipients| NewWork {
             lane: recipients[0].domain().into(),
             account: account.clone(),
             priority: PRIORITY,
             not_before: at,
-            expires: at + self.config.delivery.expire,
+            expires,
             recipients: u8::try_from(recipients.len()).expect("a work has at most a hundred"),
             needs: Vec::new(),
             detail: encode(&Detail { recipients }),
@@ -223,12 +225,9 @@ pub enum SubmissionError {
 impl Intake {
     /// Takes a submission in. It passes the same session as a message that came by SMTP, so the same limits hold.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<MessageId, SubmissionError> {
-        let config = ServerConfig {
-            limits: self.config.limits.session.clone(),
-            ..ServerConfig::new(self.config.hostname.as_str())
-        };
+        let config = self.config.now();
         let script = script(&submission)?;
-        let mut server = Server::new(Arc::new(config));
+        let mut server = Server::new(Arc::new(config.server()));
         server.output().clear();
         let mut input = &script[..];
         let mut mail = None;
@@ -244,7 +243,7 @@ impl Intake {
                     server.accept();
                 }
                 Event::Rcpt(to) => {
-                    policy::recipient(policy::Standing::Trusted, &to, &self.config)
+                    policy::recipient(policy::Standing::Trusted, &to, &config)
                         .map_err(|reply| SubmissionError::Recipient { to: to.clone(), reply })?;
                     recipients.push(to);
                     server.accept();

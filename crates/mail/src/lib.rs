@@ -34,9 +34,9 @@ mod resolver;
 mod route;
 mod session;
 
-pub use config::{Config, Delivery, Limits, Relay, Timeouts};
+pub use config::{Config, Delivery, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};
-pub use gateway::{Gateway, GatewayError, Waiting};
+pub use gateway::{Door, Gateway, GatewayError, Waiting};
 pub use intake::{Submission, SubmissionError};
 pub use route::Route;

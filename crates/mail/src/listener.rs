@@ -7,7 +7,7 @@ use smtp::Reply;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    registry::{Registry, TurnedAway},
+    registry::{Registry, Room, TurnedAway},
     session::{Session, Shared},
 };
 
@@ -46,7 +46,9 @@ fn open(
     // Without it replies would wait for company; a socket that refuses is broken anyhow.
     let _ = stream.set_nodelay(true);
     let counters = &shared.intake.counters;
-    match registry.admit(stream, peer.ip()) {
+    let limits = &shared.intake.config.now().limits;
+    let room = Room { sessions: limits.sessions, per_client: limits.sessions_per_client };
+    match registry.admit(stream, peer.ip(), room) {
         Ok(place) => {
             counters.sessions.add(1);
             let session = Session::new(shared.clone(), place, peer);

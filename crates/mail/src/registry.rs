@@ -23,8 +23,13 @@ use tokio::net::TcpStream;
 pub(crate) struct Registry {
     inner: Mutex<Inner>,
     started: Instant,
-    sessions: usize,
-    per_client: usize,
+}
+
+/// How many sessions there may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) sessions: usize,
+    pub(crate) per_client: usize,
 }
 
 #[derive(Debug, Default)]
@@ -77,23 +82,24 @@ pub(crate) struct Place {
 }
 
 impl Registry {
-    pub(crate) fn new(sessions: usize, per_client: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), started: Instant::now(), sessions, per_client })
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), started: Instant::now() })
     }
 
-    /// Lets a newcomer in, or gives its socket back.
+    /// Lets a newcomer in if there is room, or gives its socket back.
     pub(crate) fn admit(
         self: &Arc<Self>,
         stream: TcpStream,
         client: IpAddr,
+        room: Room,
     ) -> Result<Place, (TcpStream, TurnedAway)> {
         let client = client.to_canonical();
         let mut inner = self.inner.lock();
         let refusal = if inner.closed {
             Some(TurnedAway::Stopping)
-        } else if inner.open.len() >= self.sessions {
+        } else if inner.open.len() >= room.sessions {
             Some(TurnedAway::Full)
-        } else if inner.clients.get(&client).is_some_and(|count| *count >= self.per_client) {
+        } else if inner.clients.get(&client).is_some_and(|count| *count >= room.per_client) {
             Some(TurnedAway::ClientFull)
         } else {
             None
@@ -222,30 +228,32 @@ mod tests {
 
     #[tokio::test]
     async fn too_many_are_turned_away_until_somebody_leaves() {
-        let registry = Registry::new(2, 1);
+        let registry = Registry::new();
+        let room = Room { sessions: 2, per_client: 1 };
         let (_a, a) = pair().await;
         let (_b, b) = pair().await;
         let one: IpAddr = "192.0.2.1".parse().unwrap();
-        let place = registry.admit(a, one).unwrap();
-        let (b, why) = registry.admit(b, one).unwrap_err();
+        let place = registry.admit(a, one, room).unwrap();
+        let (b, why) = registry.admit(b, one, room).unwrap_err();
         assert_eq!(why, TurnedAway::ClientFull);
-        let other = registry.admit(b, "192.0.2.2".parse().unwrap()).unwrap();
+        let other = registry.admit(b, "192.0.2.2".parse().unwrap(), room).unwrap();
         let (_c, c) = pair().await;
-        let (c, why) = registry.admit(c, "192.0.2.3".parse().unwrap()).unwrap_err();
+        let (c, why) = registry.admit(c, "192.0.2.3".parse().unwrap(), room).unwrap_err();
         assert_eq!(why, TurnedAway::Full);
         drop(place);
-        assert!(registry.admit(c, one).is_ok());
+        assert!(registry.admit(c, one, room).is_ok());
         drop(other);
         assert_eq!(registry.len(), 0);
     }
 
     #[tokio::test]
     async fn the_silent_are_ended_and_the_busy_are_not() {
-        let registry = Registry::new(9, 9);
+        let registry = Registry::new();
+        let room = Room { sessions: 9, per_client: 9 };
         let (_a, a) = pair().await;
-        let silent = registry.admit(a, "192.0.2.1".parse().unwrap()).unwrap();
+        let silent = registry.admit(a, "192.0.2.1".parse().unwrap(), room).unwrap();
         let (_b, b) = pair().await;
-        let busy = registry.admit(b, "192.0.2.1".parse().unwrap()).unwrap();
+        let busy = registry.admit(b, "192.0.2.1".parse().unwrap(), room).unwrap();
         busy.busy();
         registry.sweep(Duration::ZERO);
         silent.stream().readable().await.unwrap();
@@ -257,7 +265,7 @@ mod tests {
         registry.stop();
         assert_eq!(busy.goodbye(), Some(Goodbye::Stopping));
         let (mut c, d) = pair().await;
-        assert!(registry.admit(d, "192.0.2.1".parse().unwrap()).is_err());
+        assert!(registry.admit(d, "192.0.2.1".parse().unwrap(), room).is_err());
         assert_eq!(c.read(&mut byte).await.unwrap(), 0);
         stream = busy.stream();
         let _ = stream;

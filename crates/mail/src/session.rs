@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use queue::QueueError;
 use smtp::{
     Address, Reply,
@@ -16,7 +17,7 @@ use socket2::SockRef;
 use tokio::time::timeout;
 
 use crate::{
-    Source,
+    Config, Source,
     budget::{Budget, Share},
     intake::{Bringer, Draft, Intake},
     policy::{self, Standing},
@@ -27,7 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) intake: Arc<Intake>,
-    pub(crate) server: Arc<ServerConfig>,
+    /// What the protocol of new sessions is set up with.
+    pub(crate) server: Mutex<Arc<ServerConfig>>,
     pub(crate) budget: Arc<Budget>,
 }
 
@@ -49,6 +51,8 @@ const SWALLOWED: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Session {
     shared: Arc<Shared>,
+    /// As it was when the last message began.
+    config: Arc<Config>,
     place: Place,
     peer: SocketAddr,
     server: Server,
@@ -85,10 +89,11 @@ enum Then {
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, place: Place, peer: SocketAddr) -> Self {
-        let standing = Standing::of(peer.ip(), &shared.intake.config.relay);
+        let config = shared.intake.config.now();
+        let standing = Standing::of(peer.ip(), &config.relay);
         let account = policy::account(peer.ip()).into();
-        let server = Server::new(shared.server.clone());
-        Self { shared, place, peer, server, standing, account, message: None, pace: None }
+        let server = Server::new(shared.server.lock().clone());
+        Self { shared, config, place, peer, server, standing, account, message: None, pace: None }
     }
 
     /// Serves the client until either side ends it.
@@ -131,7 +136,7 @@ impl Session {
         // Between the chunks of a text the watch goes on.
         let Some(pace) = &mut self.pace else { return Then::GoOn };
         pace.received += read as u64;
-        let limits = &self.shared.intake.config.limits;
+        let limits = &self.config.limits;
         let reply = if pace.is_too_slow(limits.data_rate.0) {
             Reply::new(421, (4, 4, 2), "the text comes too slowly, closing")
         } else if pace.received > SWALLOWED.saturating_mul(limits.session.message.0) {
@@ -204,6 +209,8 @@ impl Session {
 
     fn mail(&mut self, mail: MailFrom) {
         self.pace = None;
+        self.config = self.shared.intake.config.now();
+        self.standing = Standing::of(self.peer.ip(), &self.config.relay);
         let mut share = self.shared.budget.share();
         if share.hold(LEAST).is_err() {
             return self.server.reject(&out_of_memory());
@@ -217,7 +224,7 @@ impl Session {
         let Some(message) = &mut self.message else {
             return self.server.reject(&Reply::closing("out of step"));
         };
-        match policy::recipient(self.standing, &recipient, &self.shared.intake.config) {
+        match policy::recipient(self.standing, &recipient, &self.config) {
             Ok(()) => {
                 message.envelope += recipient.as_str().len() + size_of::<Address>();
                 if message.share.hold(message.envelope).is_err() {

@@ -16,6 +16,6 @@ pub mod wait;
 
 pub use client::Session;
 pub use node::{Node, Setup};
-pub use peer::{Moment, Move, Peer, Taken};
+pub use peer::{Manner, Moment, Move, Peer, Taken};
 pub use program::Program;
 pub use wait::{Gate, until};

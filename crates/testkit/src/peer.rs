@@ -1,5 +1,6 @@
 //! A next hop that keeps to a plan: what it says, when it breaks off, and what it has taken, to the byte.
 
+mod manner;
 mod session;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 };
 
 use crate::wait::{locked, until};
+pub use manner::Manner;
 use session::Conversation;
 
 /// Something that a client has said or done, to which the peer may react.
@@ -43,6 +45,10 @@ pub enum Move {
     Break,
     /// It says the same line of a reply over and over, until the client closes.
     Babble,
+    /// It begins a line of a reply and does not end it, until the client closes.
+    Drone,
+    /// It does what any host would do, and does not say so.
+    Mute,
 }
 
 /// A message of which the whole text has come.
@@ -99,6 +105,7 @@ pub struct Peer {
 struct Shared {
     plan: Box<Plan>,
     keywords: Vec<String>,
+    manner: Manner,
     log: Mutex<Log>,
 }
 
@@ -134,15 +141,25 @@ impl Peer {
     }
 
     /// A peer with a plan, that offers these extensions in EHLO.
+    #[must_use]
+    pub fn offering(keywords: &[&str], plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {
+        Self::behaving(Manner::Usual, keywords, plan)
+    }
+
+    /// A peer with a plan and a manner, that offers these extensions in EHLO.
     ///
     /// # Panics
     /// If there is no port.
     #[must_use]
-    pub fn offering(keywords: &[&str], plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {
+    pub fn behaving(
+        manner: Manner,
+        keywords: &[&str],
+        plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
         let keywords = keywords.iter().map(ToString::to_string).collect();
-        let shared = Arc::new(Shared { plan: Box::new(plan), keywords, log: Mutex::default() });
+        let shared = Arc::new(Shared { plan: Box::new(plan), keywords, manner, log: Mutex::default() });
         let peer = Self { address, shared: shared.clone() };
         thread::spawn(move || listen(&listener, &shared));
         peer

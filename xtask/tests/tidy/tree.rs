@@ -69,6 +69,10 @@ fn walk(root: &Path, folder: &Path, files: &mut Vec<File>) {
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let is_folder = path.is_dir() && !path.is_symlink();
+        // In a second worktree of a checkout this is a file, which says where the first one is.
+        if name == ".git" {
+            continue;
+        }
         if is_folder && (name == "target" || name.starts_with('.') && !OUR_HIDDEN.contains(&&*name)) {
             continue;
         }

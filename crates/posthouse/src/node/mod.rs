@@ -13,7 +13,7 @@ mod waiting;
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use base::{Clock, Shutdown};
-use mail::{Gateway, GatewayError};
+use mail::{Door, Gateway, GatewayError};
 use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -84,6 +84,7 @@ pub struct Node {
     grace: Duration,
     smtp: Vec<SocketAddr>,
     console: SocketAddr,
+    _doors: Vec<Door>,
     _data: DataDir,
 }
 
@@ -114,7 +115,8 @@ impl Node {
         let upkeep = Shutdown::new();
         let log = dir.join(data::MESSAGE_LOG);
         let settings = settings::mail(&config, descriptors);
-        let gateway = Gateway::start(settings, doors, &queue, &log, clock.clone(), &upkeep)?;
+        let gateway = Gateway::start(settings, &queue, &log, clock.clone(), &upkeep)?;
+        let doors = doors.into_iter().map(|socket| gateway.open(socket)).collect();
         let sampler = Sampler::start(gateway.clone(), upkeep.clone());
         let view =
             Arc::new(View::new(&config, data.id(), queue.clone(), gateway.clone(), sampler, log, clock));
@@ -123,7 +125,18 @@ impl Node {
         spawn_face(&faces, control.serve(view.clone(), max_message, faces.clone()));
         spawn_face(&faces, console::serve(console, view.clone(), faces.clone()));
         let grace = config.stop.grace.0;
-        Ok(Self { view, queue, gateway, upkeep, faces, grace, smtp, console: console_address, _data: data })
+        Ok(Self {
+            view,
+            queue,
+            gateway,
+            upkeep,
+            faces,
+            grace,
+            smtp,
+            console: console_address,
+            _doors: doors,
+            _data: data,
+        })
     }
 
     /// Where it takes mail by SMTP.

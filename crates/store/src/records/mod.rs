@@ -9,20 +9,16 @@
 //! * does: keeps them in one table, in the order in which they were written
 //! * gives: the story of a message, a search, and counts ([`Reader`], any number of them)
 
-mod error;
 mod names;
 mod reader;
 mod record;
 mod schema;
 mod writer;
 
-pub use error::Error;
+pub use crate::{Error, Result};
 pub use reader::{Counts, Entry, Filter, Reader};
 pub use record::{
     Conclusion, Duplicate, Happened, Kind, Outcome, OwnedRecord, Reception, Record, Source, What,
 };
 pub use schema::SCHEMA_VERSION;
 pub use writer::{Position, Records};
-
-/// What the operations of this module return.
-pub type Result<T> = std::result::Result<T, Error>;

@@ -9,8 +9,8 @@ use base::{MessageId, Timestamp, WorkId};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
 
 use super::{
-    Conclusion, Duplicate, Error, Happened, Outcome, OwnedRecord, Reception, Record, Result, Source, What,
-    schema,
+    Conclusion, Duplicate, Happened, Outcome, OwnedRecord, Reception, Record, Result, Source, What,
+    schema::LOG,
 };
 
 /// How much later than it happened a thing may have been written and still be found by a search
@@ -102,7 +102,7 @@ impl Reader {
     /// The file is missing, foreign, damaged, or newer than this program.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let connection = schema::open_for_reading(&path)?;
+        let connection = LOG.open_for_reading(&path)?;
         Ok(Self { path, connection })
     }
 
@@ -175,7 +175,7 @@ impl Reader {
     }
 
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        read(&self.connection).map_err(|e| Error::at(&self.path, e))
+        read(&self.connection).map_err(|e| LOG.error(&self.path, e))
     }
 
     fn entries(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<Vec<Entry>> {

@@ -1,19 +1,21 @@
-//! The tables of the message log, and the checks on opening a file.
+//! The tables of the message log.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
-
-use rusqlite::{Connection, OpenFlags};
-
-use super::{Error, Result};
+use crate::{Which, database::Database};
 
 /// The newest version of the tables that this program knows (`PRAGMA user_version`).
 pub const SCHEMA_VERSION: i64 = 1;
 
-/// What tells our file from the SQLite files of others (`PRAGMA application_id`): "PHrl".
-const APPLICATION_ID: i64 = 0x5048_726c;
-
-/// How long to wait for a lock that only a backup or an SQL shell can hold.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The message log's file.
+pub(super) const LOG: Database = Database {
+    which: Which::MessageLog,
+    application_id: 0x5048_726c, // "PHrl"
+    schema_version: SCHEMA_VERSION,
+    shape: "PRAGMA page_size = 8192",
+    // A log of 16 MiB between two checkpoints lets pages that are written often be copied once.
+    habits: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 2048;
+        PRAGMA cache_size = -16384",
+    tables: TABLES,
+};
 
 /// The columns of a record, in the order of the table.
 pub(super) const COLUMNS: [&str; 23] = [
@@ -86,71 +88,3 @@ const TABLES: &str = "
         sequence INTEGER NOT NULL
     );
 ";
-
-/// Opens the log for writing; a new file gets the tables.
-pub(super) fn open_for_writing(path: &Path) -> Result<Connection> {
-    make_private(path)?;
-    let connection = Connection::open(path).map_err(|e| Error::at(path, e))?;
-    prepare(path, &connection)?;
-    Ok(connection)
-}
-
-/// Makes the file, unless it is there, so that only its owner can read it; what SQLite makes beside it follows suit.
-fn make_private(path: &Path) -> Result<()> {
-    let mut options = OpenOptions::new();
-    let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
-    made.map(drop).map_err(|source| Error::Unmakeable { path: path.to_owned(), source })
-}
-
-/// Opens the log for reading only; it must be there.
-pub(super) fn open_for_reading(path: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|e| Error::at(path, e))?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| Error::at(path, e))?;
-    match check(path, &connection)? {
-        Found::Ours => Ok(connection),
-        Found::Empty => Err(Error::Foreign { path: path.to_owned() }),
-    }
-}
-
-enum Found {
-    Empty,
-    Ours,
-}
-
-fn check(path: &Path, connection: &Connection) -> Result<Found> {
-    let number =
-        |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|e| Error::at(path, e));
-    let tables = number("SELECT count(*) FROM sqlite_schema")?;
-    let application = number("PRAGMA application_id")?;
-    let found = number("PRAGMA user_version")?;
-    if tables == 0 && application == 0 && found == 0 {
-        return Ok(Found::Empty);
-    }
-    if application != APPLICATION_ID {
-        return Err(Error::Foreign { path: path.to_owned() });
-    }
-    if found > SCHEMA_VERSION {
-        return Err(Error::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
-    }
-    Ok(Found::Ours)
-}
-
-fn prepare(path: &Path, connection: &Connection) -> Result<()> {
-    let run = |sql: &str| connection.execute_batch(sql).map_err(|e| Error::at(path, e));
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| Error::at(path, e))?;
-    let found = check(path, connection)?;
-    if matches!(found, Found::Empty) {
-        run("PRAGMA page_size = 8192")?;
-    }
-    // A log of 16 MiB between two checkpoints lets pages that are written often be copied once.
-    run("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 2048;
-         PRAGMA cache_size = -16384")?;
-    if matches!(found, Found::Empty) {
-        run(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID};
-             PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
-        ))?;
-    }
-    Ok(())
-}

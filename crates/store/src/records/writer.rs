@@ -6,7 +6,11 @@ use rusqlite::{
     Connection, OptionalExtension, Statement, ToSql, Transaction, TransactionBehavior, types::Null,
 };
 
-use super::{Error, Outcome, Record, Result, What, names::Names, schema};
+use super::{
+    Outcome, Record, Result, What,
+    names::Names,
+    schema::{COLUMNS, LOG},
+};
 
 /// Rows a statement inserts at once. Measured: 10 cost a third less than one each, 50 no less.
 const ROWS: usize = 10;
@@ -37,7 +41,7 @@ impl Records {
     /// The file is foreign, damaged, newer than this program, or cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let connection = schema::open_for_writing(&path)?;
+        let connection = LOG.open_for_writing(&path)?;
         Ok(Self {
             path,
             connection,
@@ -59,7 +63,7 @@ impl Records {
         if written.is_err() {
             self.names.forget();
         }
-        written.map_err(|e| Error::at(&self.path, e))
+        written.map_err(|e| LOG.error(&self.path, e))
     }
 
     /// How far the projector has come; nothing in a new log.
@@ -75,7 +79,7 @@ impl Records {
                 })
             })
             .optional()
-            .map_err(|e| Error::at(&self.path, e))
+            .map_err(|e| LOG.error(&self.path, e))
     }
 
     /// Makes all that was written so far survive a power loss.
@@ -93,7 +97,7 @@ impl Records {
             .connection
             .execute_batch("PRAGMA synchronous = FULL; UPDATE position SET one = one WHERE one = 1");
         let back = self.connection.execute_batch("PRAGMA synchronous = NORMAL");
-        synced.and(back).map_err(|e| Error::at(&self.path, e))
+        synced.and(back).map_err(|e| LOG.error(&self.path, e))
     }
 
     fn try_write(&mut self, batch: &[Record<&str>], position: Position) -> rusqlite::Result<()> {
@@ -113,12 +117,8 @@ impl Records {
 }
 
 fn insert(rows: usize) -> String {
-    let row = format!("({})", ["?"; schema::COLUMNS.len()].join(","));
-    format!(
-        "INSERT OR IGNORE INTO record ({}) VALUES {}",
-        schema::COLUMNS.join(","),
-        vec![row; rows].join(",")
-    )
+    let row = format!("({})", ["?"; COLUMNS.len()].join(","));
+    format!("INSERT OR IGNORE INTO record ({}) VALUES {}", COLUMNS.join(","), vec![row; rows].join(","))
 }
 
 fn insert_rows(
@@ -136,7 +136,7 @@ fn insert_rows(
     Ok(())
 }
 
-/// Binds values one after the other, in the order of [`schema::COLUMNS`].
+/// Binds values one after the other, in the order of [`COLUMNS`].
 struct Row<'a, 'c> {
     statement: &'a mut Statement<'c>,
     bound: usize,

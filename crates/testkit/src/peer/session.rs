@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Answer, Moment, Move, Shared, Taken, Verdict};
+use super::{Answer, Manner, Moment, Move, Shared, Taken, Verdict};
 use crate::wait::locked;
 
 /// A conversation with a client.
@@ -72,6 +72,12 @@ impl<'s> Conversation<'s> {
             let line = String::from_utf8(line).map_err(|error| fault(error.to_string()))?;
             if self.command(line.trim_end_matches("\r\n"))? == Then::Close {
                 return Ok(());
+            }
+            if matches!(self.shared.manner, Manner::OneByOne | Manner::Forgetful) {
+                self.flush()?;
+            }
+            if self.shared.manner == Manner::Forgetful {
+                self.stream.consume(self.stream.buffer().len());
             }
         }
     }
@@ -187,6 +193,10 @@ impl<'s> Conversation<'s> {
             Move::Babble => loop {
                 self.stream.get_mut().write_all(b"250-and on, and on, and on, and on\r\n")?;
             },
+            Move::Drone => loop {
+                self.stream.get_mut().write_all(b"250 and on, and on, ")?;
+            },
+            Move::Mute => Ok(Said::Yes),
         }
     }
 
@@ -217,7 +227,7 @@ impl<'s> Conversation<'s> {
 
     fn flush(&mut self) -> io::Result<()> {
         let output = std::mem::take(&mut self.output);
-        self.stream.get_mut().write_all(&output)
+        self.shared.manner.write(&output, self.stream.get_mut())
     }
 
     fn forget(&mut self) {

@@ -1,0 +1,99 @@
+//! A database file of ours: made private, and told from those of others and of newer programs.
+
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{Error, Result, error::Which};
+
+/// What there is to know of one of our files, in whatever version.
+pub(crate) struct Database {
+    pub(crate) which: Which,
+    /// What tells it from the SQLite files of others (`PRAGMA application_id`).
+    pub(crate) application_id: i64,
+    /// The newest version of its tables that this program knows (`PRAGMA user_version`).
+    pub(crate) schema_version: i64,
+    /// What is said to a new file before anything is in it.
+    pub(crate) shape: &'static str,
+    /// What is said to a connection that writes.
+    pub(crate) habits: &'static str,
+    /// What makes the tables.
+    pub(crate) tables: &'static str,
+}
+
+/// How long to wait for a lock that only a backup or an SQL shell can hold.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+enum Found {
+    Empty,
+    Ours,
+}
+
+impl Database {
+    /// Opens a file for writing; a new one gets the tables.
+    pub(crate) fn open_for_writing(&self, path: &Path) -> Result<Connection> {
+        self.make_private(path)?;
+        let connection = Connection::open(path).map_err(|e| self.error(path, e))?;
+        let run = |sql: &str| connection.execute_batch(sql).map_err(|e| self.error(path, e));
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| self.error(path, e))?;
+        let found = self.check(path, &connection)?;
+        if matches!(found, Found::Empty) {
+            run(self.shape)?;
+        }
+        run(self.habits)?;
+        if matches!(found, Found::Empty) {
+            run(&format!(
+                "BEGIN IMMEDIATE; {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+                self.tables, self.application_id, self.schema_version
+            ))?;
+        }
+        Ok(connection)
+    }
+
+    /// Opens a file for reading only; it must be there.
+    pub(crate) fn open_for_reading(&self, path: &Path) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|e| self.error(path, e))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| self.error(path, e))?;
+        match self.check(path, &connection)? {
+            Found::Ours => Ok(connection),
+            Found::Empty => Err(Error::Foreign { which: self.which, path: path.to_owned() }),
+        }
+    }
+
+    /// What SQLite said of the file at `path`.
+    pub(crate) fn error(&self, path: &Path, error: rusqlite::Error) -> Error {
+        Error::at(self.which, path, error)
+    }
+
+    /// Makes the file, unless it is there, so that only its owner can read it; what SQLite makes beside it follows suit.
+    fn make_private(&self, path: &Path) -> Result<()> {
+        let mut options = OpenOptions::new();
+        let made = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+        made.map(drop).map_err(|source| Error::Unmakeable {
+            which: self.which,
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn check(&self, path: &Path, connection: &Connection) -> Result<Found> {
+        let number = |sql: &str| {
+            connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|e| self.error(path, e))
+        };
+        let tables = number("SELECT count(*) FROM sqlite_schema")?;
+        let application = number("PRAGMA application_id")?;
+        let found = number("PRAGMA user_version")?;
+        let (which, path) = (self.which, path.to_owned());
+        if tables == 0 && application == 0 && found == 0 {
+            return Ok(Found::Empty);
+        }
+        if application != self.application_id {
+            return Err(Error::Foreign { which, path });
+        }
+        if found > self.schema_version {
+            return Err(Error::Newer { which, path, found, known: self.schema_version });
+        }
+        Ok(Found::Ours)
+    }
+}
