@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use base::{Clock, NextHop, Shutdown, Timestamp, WorkId};
-use queue::{Arrival, Kind};
+use base::{Clock, NextHop, Shutdown, Timestamp};
+use queue::{Arrival, Kind, Ticket};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -69,11 +69,11 @@ pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
             Event::Glance => {}
         }
         begun.extend(state.begin(now));
-        for Begin { site, hop, works } in begun {
+        for Begin { site, way, works } in begun {
             let (delivery, ended, activity) =
                 (delivery.clone(), ended_sender.clone(), shutdown.activity("delivery"));
             tokio::spawn(async move {
-                delivery.run(hop.as_deref(), works).await;
+                delivery.run(&way, works).await;
                 drop(activity);
                 // A dispatcher that is gone needs no word.
                 let _ = ended.send(site);
@@ -95,8 +95,8 @@ enum Event {
 #[derive(Debug, PartialEq, Eq)]
 struct Begin {
     site: usize,
-    hop: Option<Arc<NextHop>>,
-    works: Vec<(WorkId, u32)>,
+    way: Arc<Way>,
+    works: Vec<Ticket>,
 }
 
 /// What the dispatcher knows.
@@ -105,21 +105,27 @@ struct Dispatch {
     config: Arc<Config>,
     due: Due,
     sites: Vec<Site>,
-    by_hop: HashMap<NextHop, usize>,
+    by_way: HashMap<Arc<Way>, usize>,
     /// Sites that have works ready, each once, in the order in which they are served.
     turns: VecDeque<usize>,
     running: usize,
 }
 
-/// The site of the works that have no route.
-const NOWHERE: usize = 0;
+/// How mail gets to a site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    /// To a next hop that is set up.
+    Hop(NextHop),
+    /// To the mail hosts of this domain.
+    Domain(Box<str>),
+}
 
-/// A next hop, or the lack of one.
+/// What one set of hosts takes.
 #[derive(Debug)]
 struct Site {
-    hop: Option<Arc<NextHop>>,
+    way: Arc<Way>,
     /// Works whose time has come, by priority, the highest last.
-    ready: BTreeMap<u8, VecDeque<(WorkId, u32)>>,
+    ready: BTreeMap<u8, VecDeque<Ticket>>,
     running: usize,
     queued: Turn,
 }
@@ -136,8 +142,8 @@ impl Dispatch {
         Self {
             config,
             due: Due::default(),
-            sites: vec![Site::new(None)],
-            by_hop: HashMap::new(),
+            sites: Vec::new(),
+            by_way: HashMap::new(),
             turns: VecDeque::new(),
             running: 0,
         }
@@ -147,27 +153,31 @@ impl Dispatch {
         for arrival in arrivals {
             let site = self.site(&arrival.lane);
             let until = arrival.not_before.min(arrival.expires);
-            let Arrival { work, ticket, priority, .. } = arrival;
+            let Arrival { ticket, priority, .. } = arrival;
             if until <= now {
-                self.ready(site, priority, (work, ticket));
+                self.ready(site, priority, ticket);
             } else {
-                self.due.add(Waits { until, work, ticket, priority, site });
+                self.due.add(Waits { until, ticket, priority, site });
             }
         }
     }
 
     /// The number of the site that a domain's mail goes to.
     fn site(&mut self, domain: &str) -> usize {
-        let Some(hop) = policy::route(domain, &self.config) else { return NOWHERE };
-        if let Some(site) = self.by_hop.get(hop) {
+        let way = match policy::route(domain, &self.config) {
+            Some(hop) => Way::Hop(hop.clone()),
+            None => Way::Domain(domain.into()),
+        };
+        if let Some(site) = self.by_way.get(&way) {
             return *site;
         }
-        self.sites.push(Site::new(Some(Arc::new(hop.clone()))));
-        self.by_hop.insert(hop.clone(), self.sites.len() - 1);
+        let way = Arc::new(way);
+        self.sites.push(Site::new(way.clone()));
+        self.by_way.insert(way, self.sites.len() - 1);
         self.sites.len() - 1
     }
 
-    fn ready(&mut self, site: usize, priority: u8, work: (WorkId, u32)) {
+    fn ready(&mut self, site: usize, priority: u8, work: Ticket) {
         self.sites[site].ready.entry(priority).or_default().push_back(work);
         self.queue_up(site);
     }
@@ -192,7 +202,7 @@ impl Dispatch {
     /// The deliveries that may begin now.
     fn begin(&mut self, now: Timestamp) -> Vec<Begin> {
         while let Some(waits) = self.due.take(now) {
-            self.ready(waits.site, waits.priority, (waits.work, waits.ticket));
+            self.ready(waits.site, waits.priority, waits.ticket);
         }
         let mut begun = Vec::new();
         while self.running < SLOTS {
@@ -201,7 +211,7 @@ impl Dispatch {
             site.queued = Turn::Not;
             site.running += 1;
             self.running += 1;
-            begun.push(Begin { site: number, hop: site.hop.clone(), works: site.take() });
+            begun.push(Begin { site: number, way: site.way.clone(), works: site.take() });
             self.queue_up(number);
         }
         begun
@@ -215,12 +225,12 @@ impl Dispatch {
 }
 
 impl Site {
-    fn new(hop: Option<Arc<NextHop>>) -> Self {
-        Self { hop, ready: BTreeMap::new(), running: 0, queued: Turn::Not }
+    fn new(way: Arc<Way>) -> Self {
+        Self { way, ready: BTreeMap::new(), running: 0, queued: Turn::Not }
     }
 
     /// The next burst, highest priority first.
-    fn take(&mut self) -> Vec<(WorkId, u32)> {
+    fn take(&mut self) -> Vec<Ticket> {
         let mut works = Vec::new();
         while works.len() < BURST
             && let Some(mut highest) = self.ready.last_entry()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
-use queue::{Holder, Kind, Position, Queue, QueueError, Scope, WorkInfo};
+use queue::{Holder, Position, Queue, QueueError, WorkInfo};
 use smtp::Address;
 use store::records::{self, Records};
 use tokio::net::TcpListener;
@@ -126,14 +126,14 @@ impl Gateway {
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         let delivery = Arc::new(Delivery {
-            config,
             queue: queue.clone(),
-            clock: clock.clone(),
             counters,
             kept: gateway.kept.clone(),
-            bounces: Bounces { intake, clock },
+            bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(config.clone(), clock.clone()),
+            config,
+            clock,
         });
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {
@@ -250,13 +250,6 @@ impl Gateway {
         self.intake.submit(submission).await
     }
 
-    /// What the queue knows of all works of mail that wait, in no order.
-    #[must_use]
-    pub fn waiting(&self) -> Vec<WorkInfo> {
-        let queue = &self.intake.queue;
-        queue.find(&Scope::All(Kind::Mail)).into_iter().filter_map(|work| queue.info(work)).collect()
-    }
-
     /// What there is to know of a work, unless it has ended.
     ///
     /// # Errors
@@ -276,12 +269,6 @@ impl Gateway {
             })
         };
         read().map(Some).map_err(|error| QueueError::Damaged(error.to_string()))
-    }
-
-    /// The works of a message that have not ended.
-    #[must_use]
-    pub fn works_of(&self, message: MessageId) -> Vec<WorkId> {
-        self.intake.queue.find(&Scope::Message(message))
     }
 }
 

@@ -122,7 +122,8 @@ struct Bound {
 
 impl Bound {
     fn of(shared: &Shared, segments: &[Arc<Segment>], confirmed: u64) -> Self {
-        let waits = |segment: &&Arc<Segment>| segment.sealed.lock().is_none_or(|sealed| sealed.last > confirmed);
+        let waits =
+            |segment: &&Arc<Segment>| segment.sealed.lock().is_none_or(|sealed| sealed.last > confirmed);
         let waiting: Vec<u32> = segments.iter().filter(waits).map(|segment| segment.number).collect();
         let carried = shared
             .ledger
@@ -182,7 +183,10 @@ fn copy(shared: &Shared, segment: &Segment, confirmed: u64) -> Result<(), QueueE
     let mut carrier = Carrier { shared, untold: Vec::new(), head: Vec::new(), bytes: 0, waiting: Vec::new() };
     each_tale(segment, confirmed, |told| carrier.load(&told))?;
     carrier.send()?;
-    carrier.waiting.into_iter().try_for_each(|synced| synced.blocking_recv().unwrap_or(Err(QueueError::Closed)))
+    carrier
+        .waiting
+        .into_iter()
+        .try_for_each(|synced| synced.blocking_recv().unwrap_or(Err(QueueError::Closed)))
 }
 
 /// Tales on their way.

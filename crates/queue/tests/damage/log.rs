@@ -110,11 +110,12 @@ async fn a_log_that_was_stuck_is_told_all_that_it_missed() {
     log.catch_up(&bench);
     assert_eq!((missing(&story, &log), bench.queue.stats().lost), (0, 0));
     assert_eq!(log, Log { position: log.position, ..story.0.clone() }, "nothing is made up");
-    bench.until("nothing is kept any more", |bench| {
-        log.clone().catch_up(bench);
-        bench.queue.stats().segments == 1
-    })
-    .await;
+    bench
+        .until("nothing is kept any more", |bench| {
+            log.clone().catch_up(bench);
+            bench.queue.stats().segments == 1
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use queue::{
     Change, Concluded, Conclusion, End, Holder, Kind, NewWork, Patience, Publication, Published, Reason,
-    Recipients, Repeat, Rest, Scope, Status,
+    Recipients, Repeat, Rest, Status,
 };
 use tokio::runtime::Runtime;
 
@@ -60,7 +60,10 @@ enum Action {
     },
     Reread(usize),
     /// Others come and go, so that segments are used up and collected.
-    Churn(u8),
+    Churn {
+        times: u8,
+        reader: Reader,
+    },
     Pass(u16),
     Kill(usize),
     LosePower {
@@ -68,6 +71,13 @@ enum Action {
         seed: u64,
     },
     Close(usize),
+}
+
+/// Whether the feed is read meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Follows,
+    StaysAway,
 }
 
 #[derive(Clone, Debug)]
@@ -99,12 +109,15 @@ fn action() -> impl Strategy<Value = Action> {
                 Action::Conclude { which, ended, hold, follow_up, length }
             }),
         2 => any_one.clone().prop_map(Action::Cancel),
-        2 => (any_one.clone(), 0..3u8).prop_map(|(which, change)| Action::Change { which, change }),
+        2 => (any_one.clone(), 0..4u8).prop_map(|(which, change)| Action::Change { which, change }),
         2 => Just(Action::Lapse),
         2 => Just(Action::Settle),
         5 => any::<bool>().prop_map(|confirm| Action::Read { confirm }),
         1 => any_one.clone().prop_map(Action::Reread),
-        6 => (1..5u8).prop_map(Action::Churn),
+        6 => (1..5u8, prop::bool::weighted(0.6)).prop_map(|(times, follows)| Action::Churn {
+            times,
+            reader: if follows { Reader::Follows } else { Reader::StaysAway },
+        }),
         1 => (1..700u16).prop_map(Action::Pass),
         1 => any_one.clone().prop_map(Action::Kill),
         2 => (any_one.clone(), any::<u64>()).prop_map(|(stored, seed)| Action::LosePower { stored, seed }),
@@ -141,7 +154,7 @@ impl World {
                 self.read_feed();
                 self.reread_feed(which);
             }
-            Action::Churn(times) => self.churn(times).await,
+            Action::Churn { times, reader } => self.churn(times, reader).await,
             Action::Pass(seconds) => self.clock.advance(Duration::from_secs(seconds.into())),
             Action::Kill(stored) => self.reopen(self.disk.after_kill(), stored).await,
             Action::LosePower { stored, seed } => {
@@ -224,7 +237,7 @@ impl World {
         }
     }
 
-    async fn churn(&mut self, times: u8) {
+    async fn churn(&mut self, times: u8, reader: Reader) {
         let new = New { recipients: vec![1], header: 11_000, body: 100, repeatable: false };
         for _ in 0..times {
             let before = self.ahead().works();
@@ -234,8 +247,10 @@ impl World {
             assert_eq!(self.queue.cancel(works.clone(), at).await.expect("it is heard"), works.len());
             self.pending.extend(works.into_iter().map(|work| Step::Cancel(work, at)));
             self.settled();
-            self.read_feed();
-            self.confirm();
+            if reader == Reader::Follows {
+                self.read_feed();
+                self.confirm();
+            }
             self.let_collect().await;
         }
     }
@@ -382,7 +397,8 @@ impl World {
     async fn change(&mut self, which: usize, change: u8) {
         let Some(work) = self.pick(which) else { return };
         let soon = self.now() + Duration::from_secs(5);
-        let change = [Change::Hold, Change::Release, Change::Reschedule(soon)][usize::from(change)];
+        let changes = [Change::Hold, Change::Release, Change::Reschedule(soon), Change::Prioritise(7)];
+        let change = changes[usize::from(change)];
         let live = self.queue.info(work).expect("it is there").not_before;
         let changed = self.queue.change(vec![work], change).await.expect("it is heard");
         assert_eq!(changed, usize::from(!self.is_current(work)));
@@ -418,7 +434,7 @@ async fn run(actions: Vec<Action>, keeping: Keeping) {
         world.act(action).await;
     }
     world.settle_and_compare().await;
-    let all = world.queue.find(&Scope::All(Kind::Mail)).len();
+    let all = queue::conformance::all(&world.queue).len();
     assert_eq!(all, world.durable.works().len());
     world.reopen(world.disk.after_kill(), 0).await;
     world.clear_out().await;
