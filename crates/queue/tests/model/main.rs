@@ -238,10 +238,10 @@ impl World {
     }
 
     async fn churn(&mut self, times: u8, reader: Reader) {
-        let new = New { recipients: vec![1], header: 11_000, body: 100, repeatable: false };
+        let new = New { recipients: vec![1], header: 100, body: world::INLINE, repeatable: false };
         for _ in 0..times {
             let before = self.ahead().works();
-            self.publish(vec![new.clone(), new.clone()], true).await;
+            self.publish(vec![new.clone(); 5], true).await;
             let at = self.now();
             let works: Vec<WorkId> = self.ahead().works().difference(&before).copied().collect();
             assert_eq!(self.queue.cancel(works.clone(), at).await.expect("it is heard"), works.len());
