@@ -27,6 +27,7 @@ use crate::{
     registry::Registry,
     resolver::Resolver,
     session,
+    tls::Handshakes,
 };
 
 /// How often silent sessions and unused connections are looked for.
@@ -70,6 +71,9 @@ pub enum GatewayError {
     /// The queue cannot be read.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Those who are trusted to sign certificates cannot be read.
+    #[error("delivery.tls.roots: {0}")]
+    Tls(String),
     /// A thread could not be had.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -102,6 +106,7 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
+        let handshakes = Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?;
         let projector = start_projector(queue, log.to_owned())?;
         let intake = Arc::new(Intake {
             config: config.clone(),
@@ -129,6 +134,7 @@ impl Gateway {
             kept: gateway.kept.clone(),
             bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
+            handshakes,
             resolver: Resolver::new(config.clone(), clock.clone()),
             config,
             clock,

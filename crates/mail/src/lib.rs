@@ -34,6 +34,8 @@ mod registry;
 mod resolver;
 mod route;
 mod session;
+mod stream;
+mod tls;
 
 pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
@@ -41,3 +43,4 @@ pub use envelope::{Header as MessageHeader, Source, State as WorkState};
 pub use gateway::{Door, Gateway, GatewayError, Waiting};
 pub use intake::{Submission, SubmissionError};
 pub use route::Route;
+pub use tls::{Tls, TlsLevel};
