@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
+use store::records::Retention;
 use tokio::sync::watch;
 
 use crate::Route;
@@ -52,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// How mail goes out.
     pub delivery: Delivery,
+    /// How long records are kept, and how much of them.
+    pub records: Retention,
 }
 
 impl Config {

@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 33] = [
+pub const KEYS: [&str; 35] = [
     "data-dir",
     "name",
     "smtp.listen",
@@ -34,6 +34,8 @@ pub const KEYS: [&str; 33] = [
     "stop.grace",
     "log.level",
     "log.format",
+    "records.keep",
+    "records.max-size",
     "spool.segment",
 ];
 

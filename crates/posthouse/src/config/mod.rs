@@ -7,6 +7,7 @@ pub(crate) mod bounds;
 mod count;
 mod data_dir;
 mod file;
+mod keep;
 mod keys;
 mod listen;
 mod log;
@@ -22,11 +23,12 @@ pub use base::{DomainPattern, HostName, Network, NextHop};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
 pub use file::{ConfigError, DEFAULT_FILE};
+pub use keep::Keep;
 pub use keys::KEYS;
 pub use listen::ListenAddress;
 pub use log::{Log, LogFormat, LogLevel};
 pub use mail::Route;
-pub use sections::{Console, Delivery, Limits, Relay, Smtp, Spool, Stop, Timeouts};
+pub use sections::{Console, Delivery, Limits, Records, Relay, Smtp, Spool, Stop, Timeouts};
 pub use segment::SegmentSize;
 
 /// All that a node is told at its start.
@@ -51,6 +53,8 @@ pub struct Config {
     pub stop: Stop,
     /// What the node writes to standard error.
     pub log: Log,
+    /// How much of the message log is kept.
+    pub records: Records,
     /// The spool's shape on disk.
     pub spool: Spool,
 }

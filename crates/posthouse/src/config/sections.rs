@@ -5,7 +5,9 @@ use std::time::Duration;
 use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
-use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize, bounds};
+use super::{
+    Count, DomainPattern, HostName, Keep, ListenAddress, Network, NextHop, Route, SegmentSize, bounds,
+};
 
 /// `[smtp]`: receiving by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +127,17 @@ pub struct Stop {
     pub grace: HumanDuration,
 }
 
+/// `[records]`: how much of the message log is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Records {
+    /// How long after the last of a message's records they are kept.
+    pub keep: Keep,
+    /// How much room they may take; 0: as much as they want.
+    #[serde(deserialize_with = "bounds::records")]
+    pub max_size: ByteSize,
+}
+
 /// `[spool]`: the spool's shape on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -191,6 +204,12 @@ impl Default for Limits {
             header: ByteSize::kib(256),
             text_line: ByteSize(8192),
         }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { keep: Keep::default(), max_size: ByteSize::mib(16 << 10) }
     }
 }
 

@@ -27,6 +27,10 @@ pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
             data_rate: limits.data_rate,
             receive_memory: limits.receive_memory,
         },
+        records: store::records::Retention {
+            keep: config.records.keep.duration(),
+            max_bytes: (!config.records.max_size.is_empty()).then_some(config.records.max_size.0),
+        },
         delivery: mail::Delivery {
             smarthost: delivery.smarthost.clone(),
             routes: delivery.route.clone(),
