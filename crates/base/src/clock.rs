@@ -64,6 +64,19 @@ impl std::ops::Sub<Duration> for Timestamp {
     }
 }
 
+impl std::str::FromStr for Timestamp {
+    type Err = String;
+
+    /// A moment as RFC 3339 writes it, in UTC: `2026-11-20T19:35:49Z`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = humantime::parse_rfc3339_weak(text).map_err(|_| {
+            format!("\"{text}\" is not a time: write it in UTC, such as 2026-11-20T19:35:49Z")
+        })?;
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC, to the millisecond.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::HumanDuration;
 
 /// Waits between attempts; the last one repeats.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<HumanDuration>", into = "Vec<HumanDuration>")]
 pub struct RetryPlan(Vec<HumanDuration>);
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base::{Clock, NextHop, WorkId};
 use queue::{
     BodySource, Committing, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Patience, Publication,
-    Queue, QueueError, Reason, Recipients, WorkInfo,
+    Queue, QueueError, Reason, Recipients, Ticket, WorkInfo,
 };
 use smtp::Address;
 use tokio::time::timeout;
@@ -60,7 +60,7 @@ enum Right {
 
 impl Delivery {
     /// Delivers works that may go now, all for the same next hop, which is none if there is no route.
-    pub(crate) async fn run(&self, hop: Option<&NextHop>, works: Vec<(WorkId, u32)>) {
+    pub(crate) async fn run(&self, hop: Option<&NextHop>, works: Vec<Ticket>) {
         let config = self.config.now();
         let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
         let now = self.clock.now();

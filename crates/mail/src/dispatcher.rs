@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use base::{Clock, NextHop, Shutdown, Timestamp, WorkId};
-use queue::{Arrival, Kind};
+use base::{Clock, NextHop, Shutdown, Timestamp};
+use queue::{Arrival, Kind, Ticket};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -96,7 +96,7 @@ enum Event {
 struct Begin {
     site: usize,
     hop: Option<Arc<NextHop>>,
-    works: Vec<(WorkId, u32)>,
+    works: Vec<Ticket>,
 }
 
 /// What the dispatcher knows.
@@ -119,7 +119,7 @@ const NOWHERE: usize = 0;
 struct Site {
     hop: Option<Arc<NextHop>>,
     /// Works whose time has come, by priority, the highest last.
-    ready: BTreeMap<u8, VecDeque<(WorkId, u32)>>,
+    ready: BTreeMap<u8, VecDeque<Ticket>>,
     running: usize,
     queued: Turn,
 }
@@ -147,11 +147,11 @@ impl Dispatch {
         for arrival in arrivals {
             let site = self.site(&arrival.lane);
             let until = arrival.not_before.min(arrival.expires);
-            let Arrival { work, ticket, priority, .. } = arrival;
+            let Arrival { ticket, priority, .. } = arrival;
             if until <= now {
-                self.ready(site, priority, (work, ticket));
+                self.ready(site, priority, ticket);
             } else {
-                self.due.add(Waits { until, work, ticket, priority, site });
+                self.due.add(Waits { until, ticket, priority, site });
             }
         }
     }
@@ -167,7 +167,7 @@ impl Dispatch {
         self.sites.len() - 1
     }
 
-    fn ready(&mut self, site: usize, priority: u8, work: (WorkId, u32)) {
+    fn ready(&mut self, site: usize, priority: u8, work: Ticket) {
         self.sites[site].ready.entry(priority).or_default().push_back(work);
         self.queue_up(site);
     }
@@ -192,7 +192,7 @@ impl Dispatch {
     /// The deliveries that may begin now.
     fn begin(&mut self, now: Timestamp) -> Vec<Begin> {
         while let Some(waits) = self.due.take(now) {
-            self.ready(waits.site, waits.priority, (waits.work, waits.ticket));
+            self.ready(waits.site, waits.priority, waits.ticket);
         }
         let mut begun = Vec::new();
         while self.running < SLOTS {
@@ -220,7 +220,7 @@ impl Site {
     }
 
     /// The next burst, highest priority first.
-    fn take(&mut self) -> Vec<(WorkId, u32)> {
+    fn take(&mut self) -> Vec<Ticket> {
         let mut works = Vec::new();
         while works.len() < BURST
             && let Some(mut highest) = self.ready.last_entry()

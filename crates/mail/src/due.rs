@@ -2,15 +2,15 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use base::{Timestamp, WorkId};
+use base::Timestamp;
+use queue::Ticket;
 
 /// A work that waits, as dispatch knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Waits {
     /// When it may go.
     pub(crate) until: Timestamp,
-    pub(crate) work: WorkId,
-    pub(crate) ticket: u32,
+    pub(crate) ticket: Ticket,
     pub(crate) priority: u8,
     /// The number of its next hop in the dispatcher.
     pub(crate) site: usize,
@@ -45,8 +45,6 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
-    use base::MessageId;
-
     use super::*;
 
     #[test]
@@ -54,8 +52,7 @@ mod tests {
         let at = Timestamp::from_millis;
         let mut due = Due::default();
         for until in [30, 10, 20] {
-            let work = WorkId { message: MessageId::generate(at(1)), index: 0 };
-            due.add(Waits { until: at(until), work, ticket: 1, priority: 5, site: 0 });
+            due.add(Waits { until: at(until), ticket: Ticket(1), priority: 5, site: 0 });
         }
         assert_eq!(due.next(), Some(at(10)));
         assert!(due.take(at(9)).is_none());

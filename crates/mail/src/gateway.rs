@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
-use queue::{Holder, Kind, Position, Queue, QueueError, Scope, WorkInfo};
+use queue::{Holder, Position, Queue, QueueError, WorkInfo};
 use smtp::Address;
 use store::records::{self, Records};
 use tokio::net::TcpListener;
@@ -249,13 +249,6 @@ impl Gateway {
         self.intake.submit(submission).await
     }
 
-    /// What the queue knows of all works of mail that wait, in no order.
-    #[must_use]
-    pub fn waiting(&self) -> Vec<WorkInfo> {
-        let queue = &self.intake.queue;
-        queue.find(&Scope::All(Kind::Mail)).into_iter().filter_map(|work| queue.info(work)).collect()
-    }
-
     /// What there is to know of a work, unless it has ended.
     ///
     /// # Errors
@@ -275,12 +268,6 @@ impl Gateway {
             })
         };
         read().map(Some).map_err(|error| QueueError::Damaged(error.to_string()))
-    }
-
-    /// The works of a message that have not ended.
-    #[must_use]
-    pub fn works_of(&self, message: MessageId) -> Vec<WorkId> {
-        self.intake.queue.find(&Scope::Message(message))
     }
 }
 

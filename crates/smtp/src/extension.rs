@@ -16,17 +16,23 @@ pub enum Extension {
     Chunking,
     /// Replies carry codes such as `5.1.1` (RFC 2034).
     EnhancedStatusCodes,
+    /// Messages may be held until a time that the client names (RFC 4865).
+    FutureRelease,
+    /// Messages may have a priority (RFC 6710).
+    MtPriority,
 }
 
 impl Extension {
     /// All extensions, in the order in which they are offered.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Pipelining,
         Self::Size,
         Self::EightBitMime,
         Self::SmtpUtf8,
         Self::Chunking,
         Self::EnhancedStatusCodes,
+        Self::FutureRelease,
+        Self::MtPriority,
     ];
 
     /// The word that offers it in the reply to EHLO.
@@ -39,6 +45,8 @@ impl Extension {
             Self::SmtpUtf8 => "SMTPUTF8",
             Self::Chunking => "CHUNKING",
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
+            Self::FutureRelease => "FUTURERELEASE",
+            Self::MtPriority => "MT-PRIORITY",
         }
     }
 

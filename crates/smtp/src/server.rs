@@ -29,7 +29,9 @@ mod limits;
 mod line;
 mod transaction;
 
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
+
+use base::Timestamp;
 
 use crate::{Address, BodyType, Extension, Extensions, Reply, ReversePath, SmtpUtf8};
 use body::Source;
@@ -98,6 +100,19 @@ pub struct MailFrom {
     pub body: BodyType,
     /// Whether addresses and header fields may hold UTF-8.
     pub utf8: SmtpUtf8,
+    /// When it is to go at the earliest, if the client wants it held until then.
+    pub release: Option<Release>,
+    /// Its priority among others, from -9 to 9, if the client gave it one.
+    pub priority: Option<i8>,
+}
+
+/// When a message is to go at the earliest (RFC 4865, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// So long from now.
+    After(Duration),
+    /// At this time.
+    At(Timestamp),
 }
 
 /// How the client said hello.
@@ -131,6 +146,8 @@ pub struct Server {
     idle_commands: usize,
     /// The reply that waits for the end of a text that is only swallowed.
     verdict: Option<Box<Reply>>,
+    /// When the session began, if messages may be held until a later time.
+    began: Option<Timestamp>,
 }
 
 /// What comes next.
@@ -186,11 +203,18 @@ impl Server {
             errors: 0,
             idle_commands: 0,
             verdict: None,
+            began: None,
             config,
         };
         let greeting = format!("{} ESMTP Posthouse", server.config.hostname);
         server.say(&Reply::plain(220, greeting));
         server
+    }
+
+    /// Offers to hold messages until a later time; for that the session has to know that it began at `now`.
+    #[must_use]
+    pub fn holding_from(self, now: Timestamp) -> Self {
+        Self { began: Some(now), ..self }
     }
 
     /// Takes input up to the next thing that the driver has to know.
@@ -379,16 +403,26 @@ impl Server {
         let mut text = self.config.hostname.clone();
         if dialect == Dialect::Esmtp {
             for extension in self.config.extensions.iter() {
-                text += "\n";
-                text += extension.keyword();
-                if extension == Extension::Size {
-                    text += &format!(" {}", self.config.limits.message.0);
-                }
+                text += &self.offer(extension);
             }
         }
         self.say(&Reply::plain(250, text));
         self.count_idle();
         self.abort()
+    }
+
+    /// The line that offers an extension, behind the line before; nothing for one that is not to be had.
+    fn offer(&self, extension: Extension) -> String {
+        let keyword = extension.keyword();
+        let limits = &self.config.limits;
+        match (extension, self.began) {
+            (Extension::Size, _) => format!("\n{keyword} {}", limits.message.0),
+            (Extension::FutureRelease, None) => String::new(),
+            (Extension::FutureRelease, Some(began)) => {
+                format!("\n{keyword} {} {}", limits.hold.as_secs(), began + limits.hold)
+            }
+            _ => format!("\n{keyword}"),
+        }
     }
 
     /// Forgets the message, and says so if there was one.

@@ -2,10 +2,13 @@
 
 mod driver;
 
+use std::time::Duration;
+
+use base::Timestamp;
 use driver::{Host, Log, Policy, codes, serve, talk};
 use smtp::{
     BodyType, Extensions, Reply, Server, SmtpUtf8,
-    server::{Config, Dialect, Event, Limits},
+    server::{Config, Dialect, Event, Limits, Release},
 };
 
 fn limited(limits: Limits) -> Config {
@@ -27,7 +30,7 @@ fn ehlo_offers_what_is_configured() {
     assert_eq!(
         log.output,
         "220 mx.example.org ESMTP Posthouse\r\n250-mx.example.org\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n\
-         250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250 ENHANCEDSTATUSCODES\r\n"
+         250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250 MT-PRIORITY\r\n"
     );
     let none = Config { extensions: Extensions::NONE, ..Config::new("mx.example.org") };
     let log = serve(b"EHLO me\r\nMAIL FROM:<a@b> SIZE=1\r\n", 99, none, Policy::default());
@@ -269,4 +272,41 @@ fn an_idle_session_is_small() {
     server.output().clear();
     assert_eq!(server.advance(&mut &b"NOOP\r\n"[..]), Event::NeedInput);
     assert!(server.output().capacity() < 512, "{}", server.output().capacity());
+}
+
+#[test]
+fn a_message_may_have_a_priority_and_be_held_until_a_later_time() {
+    let ask = |parameters: &str| {
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        let mut server = Server::new(Config::new("mx.example.org").into()).holding_from(now);
+        let lines = format!("EHLO me\r\nMAIL FROM:<a@b> {parameters}\r\n");
+        let event = match server.advance(&mut lines.as_bytes()) {
+            Event::Mail(mail) => Ok((mail.release, mail.priority)),
+            other => Err(format!("{other:?}")),
+        };
+        (event, String::from_utf8(server.output().clone()).unwrap())
+    };
+    let (plain, said) = ask("");
+    assert_eq!(plain, Ok((None, None)));
+    assert!(said.contains("250-FUTURERELEASE 2592000 2026-12-18T"), "{said}");
+    assert_eq!(ask("HOLDFOR=90").0, Ok((Some(Release::After(Duration::from_secs(90))), None)));
+    let at = Timestamp::from_millis(1_796_000_000_000);
+    assert_eq!(ask(&format!("HOLDUNTIL={at} MT-PRIORITY=-3")).0, Ok((Some(Release::At(at)), Some(-3))));
+    for wrong in [
+        "HOLDFOR=99999999",
+        "HOLDFOR=x",
+        "HOLDUNTIL=tomorrow",
+        "HOLDFOR=1 HOLDFOR=2",
+        "MT-PRIORITY=10",
+        "MT-PRIORITY",
+    ] {
+        let (event, said) = ask(wrong);
+        assert!(
+            event.is_err() && said.ends_with("\r\n") && said.contains("\r\n501 5.5.4"),
+            "{wrong}: {said}"
+        );
+    }
+    let mut unaware = Server::new(Config::new("mx.example.org").into());
+    let _ = unaware.advance(&mut &b"EHLO me\r\nMAIL FROM:<a@b> HOLDFOR=1\r\n"[..]);
+    assert!(String::from_utf8_lossy(unaware.output()).contains("555 5.5.4"));
 }

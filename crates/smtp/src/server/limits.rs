@@ -1,5 +1,7 @@
 //! What a client may ask of a session.
 
+use std::time::Duration;
+
 use base::ByteSize;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,9 @@ pub struct Limits {
     pub errors: usize,
     /// Most commands such as NOOP, RSET and VRFY between two messages; then 421 4.7.0 and the end.
     pub idle_commands: usize,
+    /// Longest time for which a message may be held, offered by FUTURERELEASE; past it 501 5.5.4.
+    #[serde(skip)]
+    pub hold: Duration,
 }
 
 impl Default for Limits {
@@ -37,6 +42,7 @@ impl Default for Limits {
             hops: 50,
             errors: 20,
             idle_commands: 100,
+            hold: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }

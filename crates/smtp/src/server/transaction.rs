@@ -1,7 +1,11 @@
 //! From MAIL to the start of the text: order, parameters, recipients.
 
+use std::time::Duration;
+
+use base::Timestamp;
+
 use super::{
-    Config, Event, MailFrom, Phase, Question, Server, Source, State,
+    Config, Event, MailFrom, Phase, Question, Release, Server, Source, State,
     command::{self, Chunk, Recipient},
 };
 use crate::{Address, BodyType, Extension, Reply, ReversePath, SmtpUtf8};
@@ -17,7 +21,7 @@ impl Server {
         if !matches!(self.phase, Phase::Idle) {
             return self.error(b"503 5.5.1 a message is under way: RSET takes it back\r\n");
         }
-        let mail = match mail_from(&self.config, sender, parameters) {
+        let mail = match mail_from(&self.config, sender, parameters, self.began) {
             Ok(mail) => mail,
             Err(reply) => return self.error_reply(&reply),
         };
@@ -106,48 +110,93 @@ impl Server {
     }
 }
 
-/// Reads the parameters of MAIL (RFC 1870, RFC 6152, RFC 6531).
-fn mail_from(config: &Config, sender: ReversePath, parameters: &str) -> Result<MailFrom, Reply> {
-    let mut mail = MailFrom { sender, declared_size: None, body: BodyType::SevenBit, utf8: SmtpUtf8::No };
+/// Reads the parameters of MAIL (RFC 1870, RFC 6152, RFC 6531, RFC 4865, RFC 6710).
+fn mail_from(
+    config: &Config,
+    sender: ReversePath,
+    parameters: &str,
+    began: Option<Timestamp>,
+) -> Result<MailFrom, Reply> {
+    let mut mail = MailFrom {
+        sender,
+        declared_size: None,
+        body: BodyType::SevenBit,
+        utf8: SmtpUtf8::No,
+        release: None,
+        priority: None,
+    };
     let mut seen = crate::Extensions::NONE;
     for parameter in parameters.split_ascii_whitespace() {
         let (keyword, value) = match parameter.split_once('=') {
             Some((keyword, value)) => (keyword, Some(value)),
             None => (parameter, None),
         };
-        let extension = extension_of(keyword).filter(|extension| config.extensions.contains(*extension));
-        let Some(extension) = extension else {
+        let offered = |extension: &Extension| {
+            let is_possible = *extension != Extension::FutureRelease || began.is_some();
+            config.extensions.contains(*extension) && is_possible
+        };
+        let Some(extension) = extension_of(keyword).filter(offered) else {
             return Err(Reply::new(555, (5, 5, 4), format!("MAIL parameter {keyword} is not known here")));
         };
-        let bad = || Reply::new(501, (5, 5, 4), format!("MAIL parameter {keyword} has no such value"));
         if seen.contains(extension) {
             return Err(Reply::new(501, (5, 5, 4), format!("MAIL parameter {keyword} comes twice")));
         }
         seen = seen.with(extension);
-        match (extension, value) {
-            (Extension::Size, Some(size)) => {
-                mail.declared_size = Some(command::number(size).ok_or_else(bad)?);
-            }
-            (Extension::EightBitMime, Some(body)) => {
-                mail.body = if body.eq_ignore_ascii_case("7BIT") {
-                    BodyType::SevenBit
-                } else if body.eq_ignore_ascii_case("8BITMIME") {
-                    BodyType::EightBitMime
-                } else {
-                    return Err(bad());
-                };
-            }
-            (Extension::SmtpUtf8, None) => mail.utf8 = SmtpUtf8::Yes,
-            _ => return Err(bad()),
-        }
+        take_parameter(&mut mail, extension, keyword, value, config).ok_or_else(|| {
+            Reply::new(501, (5, 5, 4), format!("MAIL parameter {keyword} has no such value"))
+        })?;
     }
     Ok(mail)
 }
 
+/// Takes one parameter; nothing if it has no such value.
+fn take_parameter(
+    mail: &mut MailFrom,
+    extension: Extension,
+    keyword: &str,
+    value: Option<&str>,
+    config: &Config,
+) -> Option<()> {
+    match (extension, value) {
+        (Extension::Size, Some(size)) => mail.declared_size = Some(command::number(size)?),
+        (Extension::EightBitMime, Some(body)) => {
+            mail.body = if body.eq_ignore_ascii_case("7BIT") {
+                BodyType::SevenBit
+            } else if body.eq_ignore_ascii_case("8BITMIME") {
+                BodyType::EightBitMime
+            } else {
+                return None;
+            };
+        }
+        (Extension::SmtpUtf8, None) => mail.utf8 = SmtpUtf8::Yes,
+        (Extension::FutureRelease, Some(value)) => {
+            mail.release = Some(if keyword.eq_ignore_ascii_case("HOLDFOR") {
+                let time = Duration::from_secs(command::number(value)?);
+                (time <= config.limits.hold).then_some(Release::After(time))?
+            } else {
+                Release::At(value.parse().ok()?)
+            });
+        }
+        (Extension::MtPriority, Some(value)) => {
+            let priority: i8 = value.parse().ok()?;
+            mail.priority = Some((-9..=9).contains(&priority).then_some(priority)?);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
 /// The extension that brought a parameter of MAIL.
 fn extension_of(keyword: &str) -> Option<Extension> {
-    [("SIZE", Extension::Size), ("BODY", Extension::EightBitMime), ("SMTPUTF8", Extension::SmtpUtf8)]
-        .into_iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(keyword))
-        .map(|(_, extension)| extension)
+    [
+        ("SIZE", Extension::Size),
+        ("BODY", Extension::EightBitMime),
+        ("SMTPUTF8", Extension::SmtpUtf8),
+        ("HOLDFOR", Extension::FutureRelease),
+        ("HOLDUNTIL", Extension::FutureRelease),
+        ("MT-PRIORITY", Extension::MtPriority),
+    ]
+    .into_iter()
+    .find(|(name, _)| name.eq_ignore_ascii_case(keyword))
+    .map(|(_, extension)| extension)
 }
