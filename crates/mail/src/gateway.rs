@@ -126,14 +126,14 @@ impl Gateway {
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         let delivery = Arc::new(Delivery {
-            config,
             queue: queue.clone(),
-            clock: clock.clone(),
             counters,
             kept: gateway.kept.clone(),
-            bounces: Bounces { intake, clock },
+            bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(config.clone(), clock.clone()),
+            config,
+            clock,
         });
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {

@@ -27,6 +27,7 @@ mod gateway;
 mod intake;
 mod listener;
 mod log;
+mod opening;
 mod outcome;
 mod policy;
 mod registry;
@@ -35,7 +36,7 @@ mod retention;
 mod route;
 mod session;
 
-pub use config::{Config, Delivery, Limits, Live, Relay, Timeouts};
+pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};
 pub use gateway::{Door, Gateway, GatewayError, Waiting};

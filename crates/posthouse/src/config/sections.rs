@@ -6,7 +6,8 @@ use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, DomainPattern, HostName, Keep, ListenAddress, Network, NextHop, Route, SegmentSize, bounds,
+    Count, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port, Route,
+    SegmentSize, bounds,
 };
 
 /// `[smtp]`: receiving by SMTP.
@@ -37,6 +38,17 @@ pub struct Relay {
     pub to: Vec<DomainPattern>,
 }
 
+/// `[dns]`: looking names up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Dns {
+    /// The name servers to ask; none: those of this machine.
+    pub servers: Vec<NameServer>,
+    /// How long to wait for an answer before the question is put again.
+    #[serde(deserialize_with = "bounds::answer")]
+    pub timeout: HumanDuration,
+}
+
 /// `[delivery]`: delivering by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -45,6 +57,8 @@ pub struct Delivery {
     pub smarthost: Option<NextHop>,
     /// Where the mail of some domains goes; the most specific pattern counts.
     pub route: Vec<Route>,
+    /// The port of mail hosts that DNS names.
+    pub port: Port,
     /// The most connections to one next hop.
     #[serde(deserialize_with = "bounds::connections")]
     pub connections: Count,
@@ -164,11 +178,18 @@ impl Default for Relay {
     }
 }
 
+impl Default for Dns {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout: seconds(5) }
+    }
+}
+
 impl Default for Delivery {
     fn default() -> Self {
         Self {
             smarthost: None,
             route: Vec::new(),
+            port: Port(25),
             connections: Count::new(20),
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),
