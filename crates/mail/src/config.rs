@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
+use store::records::Retention;
 use tokio::sync::watch;
 
 use crate::{Route, Tls};
@@ -54,6 +55,8 @@ pub struct Config {
     pub dns: Dns,
     /// How mail goes out.
     pub delivery: Delivery,
+    /// How long records are kept, and how much of them.
+    pub records: Retention,
 }
 
 /// Who is asked for names.

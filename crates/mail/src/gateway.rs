@@ -26,6 +26,7 @@ use crate::{
     listener, log,
     registry::Registry,
     resolver::Resolver,
+    retention::Retention,
     session,
     tls::Handshakes,
 };
@@ -107,7 +108,8 @@ impl Gateway {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
         let handshakes = Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?;
-        let projector = start_projector(queue, log.to_owned())?;
+        let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
+        let projector = start_projector(queue, log.to_owned(), retention)?;
         let intake = Arc::new(Intake {
             config: config.clone(),
             queue: queue.clone(),
@@ -275,10 +277,14 @@ impl Gateway {
     }
 }
 
-fn start_projector(queue: &Queue, log: PathBuf) -> Result<JoinHandle<()>, GatewayError> {
+fn start_projector(
+    queue: &Queue,
+    log: PathBuf,
+    retention: Retention,
+) -> Result<JoinHandle<()>, GatewayError> {
     let records = Records::open(log)?;
     let at = records.position()?.map(|at| Position { spool: at.spool, sequence: at.sequence });
     let feed = queue.feed(at.unwrap_or_default())?;
-    let run = move || log::project(feed, records);
+    let run = move || log::project(feed, records, retention);
     Ok(std::thread::Builder::new().name("message-log".into()).spawn(run)?)
 }

@@ -10,7 +10,7 @@
 //! | 4 place | `delivery` leases what may go now and makes a `burst` of it |
 //! | 5 attempt | `attempt` over a `connection` |
 //! | 6 conclude | `outcome` → `bounce` |
-//! | 7 record | `log` |
+//! | 7 record | `log` with `retention` |
 
 mod attempt;
 mod bounce;
@@ -32,6 +32,7 @@ mod outcome;
 mod policy;
 mod registry;
 mod resolver;
+mod retention;
 mod route;
 mod session;
 mod stream;

@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 38] = [
+pub const KEYS: &[&str] = &[
     "data-dir",
     "name",
     "smtp.listen",
@@ -39,6 +39,8 @@ pub const KEYS: [&str; 38] = [
     "stop.grace",
     "log.level",
     "log.format",
+    "records.keep",
+    "records.max-size",
     "spool.segment",
 ];
 

@@ -6,8 +6,8 @@ use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, DomainPattern, HostName, ListenAddress, NameServer, Network, NextHop, Port, Route, SegmentSize,
-    Tls, bounds,
+    Count, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port, Route,
+    SegmentSize, Tls, bounds,
 };
 
 /// `[smtp]`: receiving by SMTP.
@@ -143,6 +143,17 @@ pub struct Stop {
     pub grace: HumanDuration,
 }
 
+/// `[records]`: how much of the message log is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Records {
+    /// How long after the last of a message's records they are kept.
+    pub keep: Keep,
+    /// How much room they may take; 0: as much as they want.
+    #[serde(deserialize_with = "bounds::records")]
+    pub max_size: ByteSize,
+}
+
 /// `[spool]`: the spool's shape on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -217,6 +228,12 @@ impl Default for Limits {
             header: ByteSize::kib(256),
             text_line: ByteSize(8192),
         }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { keep: Keep::default(), max_size: ByteSize::mib(16 << 10) }
     }
 }
 
