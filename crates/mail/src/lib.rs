@@ -10,7 +10,7 @@
 //! | 4 place | `delivery` leases what may go now and makes a `burst` of it |
 //! | 5 attempt | `attempt` over a `connection` |
 //! | 6 conclude | `outcome` → `bounce` |
-//! | 7 record | `log` |
+//! | 7 record | `log` with `retention` |
 
 mod attempt;
 mod bounce;
@@ -32,8 +32,11 @@ mod outcome;
 mod policy;
 mod registry;
 mod resolver;
+mod retention;
 mod route;
 mod session;
+mod stream;
+mod tls;
 
 pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
@@ -41,3 +44,4 @@ pub use envelope::{Header as MessageHeader, Source, State as WorkState};
 pub use gateway::{Door, Gateway, GatewayError, Waiting};
 pub use intake::{Submission, SubmissionError};
 pub use route::Route;
+pub use tls::{Tls, TlsLevel};

@@ -178,6 +178,7 @@ fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
     let mut config = parse(
         "data-dir = '/var/lib/posthouse'
         dns.servers = ['192.0.2.53']
+        delivery.tls.roots = '/etc/ssl/certs/ca-certificates.crt'
         delivery.smarthost = 'mail.example.com:25'
         [[delivery.route]]
         domain = '*.example.com'
@@ -190,7 +191,7 @@ fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
 
     let mut found = Vec::new();
     keys("", &toml::Value::Table(text.parse().unwrap()), &mut found);
-    let mut known = KEYS.map(String::from).to_vec();
+    let mut known: Vec<String> = KEYS.iter().map(ToString::to_string).collect();
     found.sort();
     known.sort();
     assert_eq!(found, known);

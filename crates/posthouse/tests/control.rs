@@ -121,7 +121,7 @@ fn status() -> StatusReport {
             disk_free: 3 << 30,
             room: DiskRoom::Enough,
         },
-        records: RecordsStatus { behind: 5, lost: 0 },
+        records: RecordsStatus { behind: 5, bytes: 3 << 20, lost: 0 },
     }
 }
 

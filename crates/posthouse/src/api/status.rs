@@ -123,7 +123,11 @@ impl From<Room> for DiskRoom {
 pub struct RecordsStatus {
     /// Records that the spool holds and the log does not yet.
     pub behind: u64,
+    /// Bytes of the log on disk.
+    #[serde(default)]
+    pub bytes: u64,
     /// Records that were given up, because the log did not take them for too long.
+    #[serde(default)]
     pub lost: u64,
 }
 

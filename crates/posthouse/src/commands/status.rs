@@ -59,13 +59,14 @@ fn text(status: &StatusReport) -> String {
         table.row(["lost".into(), status.records.lost.to_string(), "records the log never took".into()]);
     }
     format!(
-        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk; {} left there{}\n",
+        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk; message log: {} on disk; {} left there{}\n",
         status.name,
         status.version,
         table.text(),
         output::count(status.spool.segments, "segment"),
         status.spool.free_segments,
         size(status.spool.bytes),
+        size(status.records.bytes),
         size(status.spool.disk_free),
         match status.spool.room {
             DiskRoom::Enough => "",

@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 38] = [
+pub const KEYS: &[&str] = &[
     "data-dir",
     "name",
     "smtp.listen",
@@ -18,6 +18,8 @@ pub const KEYS: [&str; 38] = [
     "delivery.connections",
     "delivery.retry",
     "delivery.expire",
+    "delivery.tls.mode",
+    "delivery.tls.roots",
     "delivery.timeout.connect",
     "delivery.timeout.greeting",
     "delivery.timeout.command",
@@ -37,6 +39,8 @@ pub const KEYS: [&str; 38] = [
     "stop.grace",
     "log.level",
     "log.format",
+    "records.keep",
+    "records.max-size",
     "spool.segment",
     "spool.warn-free",
     "spool.min-free",

@@ -6,8 +6,8 @@ use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, DomainPattern, HostName, ListenAddress, NameServer, Network, NextHop, Port, Route, SegmentSize,
-    bounds,
+    Count, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port, Route,
+    SegmentSize, Tls, bounds,
 };
 
 /// `[smtp]`: receiving by SMTP.
@@ -68,6 +68,8 @@ pub struct Delivery {
     /// How old a message may grow in the queue.
     #[serde(deserialize_with = "bounds::expire")]
     pub expire: HumanDuration,
+    /// How mail goes out under TLS.
+    pub tls: Tls,
     /// How long to wait for a next hop.
     pub timeout: Timeouts,
 }
@@ -141,6 +143,17 @@ pub struct Stop {
     pub grace: HumanDuration,
 }
 
+/// `[records]`: how much of the message log is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Records {
+    /// How long after the last of a message's records they are kept.
+    pub keep: Keep,
+    /// How much room they may take; 0: as much as they want.
+    #[serde(deserialize_with = "bounds::records")]
+    pub max_size: ByteSize,
+}
+
 /// `[spool]`: the spool's shape on disk, and how much room it leaves there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -188,6 +201,7 @@ impl Default for Delivery {
             connections: Count::new(20),
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),
+            tls: Tls::default(),
             timeout: Timeouts::default(),
         }
     }
@@ -226,6 +240,12 @@ impl Default for Limits {
 impl Default for Spool {
     fn default() -> Self {
         Self { segment: SegmentSize::default(), warn_free: ByteSize::mib(1024), min_free: ByteSize::mib(256) }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { keep: Keep::default(), max_size: ByteSize::mib(16 << 10) }
     }
 }
 

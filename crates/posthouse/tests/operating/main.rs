@@ -5,6 +5,7 @@ mod damage;
 mod demo;
 mod disk;
 mod health;
+mod retention;
 mod starts;
 
 use std::{
