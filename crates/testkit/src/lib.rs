@@ -19,4 +19,4 @@ pub use client::Session;
 pub use node::{Node, Setup};
 pub use peer::{Manner, Moment, Move, Peer, Taken};
 pub use program::Program;
-pub use wait::{Gate, until};
+pub use wait::{Gate, free_address, until};
