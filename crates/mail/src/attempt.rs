@@ -13,8 +13,9 @@ use smtp::client::{
 use crate::{
     Counters, Timeouts,
     burst::{Burst, Item, Tried, TriedRecipient, Trouble},
-    connection::{Age, Connection, Failure, Kept},
+    connection::{Age, Cause, Connection, Failure, Kept, Peer},
     envelope::Dots,
+    opening,
 };
 
 /// Where the works of a burst live.
@@ -43,7 +44,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
     loop {
         let opened = match kept.take() {
             Some(connection) => Ok(connection),
-            None => Connection::open(&burst.hop, tools.timeouts, tools.counters).await,
+            None => opening::open(&burst.hop, tools).await,
         };
         let connection = match opened {
             Ok(connection) => connection,
@@ -61,7 +62,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
             Err(Stop::Failed(_)) if attempt.connection.age == Age::Kept => told = attempt.told,
             Err(Stop::Failed(failure)) => return attempt.tell_unfinished(home, &failure).await,
             Err(Stop::Damaged(at, text)) => {
-                let failure = attempt.failure(Trouble::Damaged, text);
+                let failure = attempt.connection.failure(Trouble::Damaged, text);
                 let item = &burst.items[at];
                 return home.tell(at, broken(item, tools.clock.now(), &failure, Stage::Data)).await;
             }
@@ -74,7 +75,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
 /// There is no connection: tells so of all items but those that a kept one has brought to their end.
 async fn tell_rest<H: Home>(burst: &Burst, home: &mut H, clock: &Clock, failure: &Failure, told: &[usize]) {
     for (at, item) in burst.items.iter().enumerate().filter(|(at, _)| !told.contains(at)) {
-        home.tell(at, broken(item, clock.now(), failure, failure.stage)).await;
+        home.tell(at, broken(item, clock.now(), failure, Stage::Hello)).await;
     }
 }
 
@@ -155,10 +156,10 @@ impl<'a> Attempt<'a> {
                 Event::Closed(reply) => {
                     let text =
                         reply.map_or_else(|| "the session was closed".into(), |reply| reply.to_string());
-                    return Err(self.failure(Trouble::Lost, text).into());
+                    return Err(self.connection.failure(Trouble::Lost, text).into());
                 }
                 Event::Broken(error) => {
-                    return Err(self.failure(Trouble::Protocol, error.to_string()).into());
+                    return Err(self.connection.failure(Trouble::Protocol, error.to_string()).into());
                 }
             }
         }
@@ -229,11 +230,8 @@ impl<'a> Attempt<'a> {
             };
             (*number, tried)
         });
-        let tried = Tried {
-            at: self.tools.clock.now(),
-            address: Some(self.connection.address),
-            results: results.collect(),
-        };
+        let Peer { host, address } = self.connection.peer.clone();
+        let tried = Tried { at: self.tools.clock.now(), host, address, results: results.collect() };
         home.tell(at, tried).await;
     }
 
@@ -245,7 +243,7 @@ impl<'a> Attempt<'a> {
             let begun = match unfinished.stage {
                 Stage::Hello => Begun::No,
                 // Its MAIL went out behind the text before, and the host had closed by then.
-                Stage::Mail if failure.trouble == Trouble::Lost => Begun::No,
+                Stage::Mail if failure.is_loss() => Begun::No,
                 _ => Begun::Yes,
             };
             if (begun, self.served) == (Begun::No, Served::Yes) {
@@ -265,15 +263,11 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn failure(&self, trouble: Trouble, text: String) -> Failure {
-        Failure { stage: Stage::Hello, trouble, text, address: Some(self.connection.address) }
-    }
-
     fn unreadable(&self, at: usize, error: &QueueError) -> Stop {
         let text = format!("our own copy cannot be read: {error}");
         match error {
             QueueError::Damaged(_) => Stop::Damaged(at, text),
-            _ => self.failure(Trouble::Lost, text).into(),
+            _ => self.connection.failure(Trouble::Lost, text).into(),
         }
     }
 }
@@ -289,10 +283,17 @@ fn is_closing(result: &RecipientResult) -> bool {
 }
 
 fn broken(item: &Item, at: Timestamp, failure: &Failure, stage: Stage) -> Tried {
-    let result = TriedRecipient::Broken { stage, trouble: failure.trouble, text: failure.text.clone() };
+    let result = match &failure.cause {
+        Cause::Said(reply) => TriedRecipient::Reply { stage, reply: reply.clone() },
+        Cause::Broke(trouble, text) => {
+            TriedRecipient::Broken { stage, trouble: *trouble, text: text.clone() }
+        }
+    };
+    let Peer { host, address } = failure.peer.clone();
     Tried {
         at,
-        address: failure.address,
+        host,
+        address,
         results: item.recipients.iter().map(|(number, _)| (*number, result.clone())).collect(),
     }
 }

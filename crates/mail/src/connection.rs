@@ -9,17 +9,17 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use smtp::client::{Client, Config, Event, Stage};
+use smtp::{
+    Reply,
+    client::{Client, Config, Event},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{timeout, timeout_at},
 };
 
-use crate::{
-    Counters, Timeouts,
-    burst::{Hop, Trouble},
-};
+use crate::burst::{Hop, Trouble};
 
 /// How long a connection is kept that nobody uses: shorter than any host would.
 const KEPT_FOR: Duration = Duration::from_secs(5);
@@ -28,16 +28,24 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Most bytes of replies that are read at once.
 const READ: usize = 4 << 10;
 
-/// A connection, past its greeting.
+/// A connection to a host.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     pub(crate) client: Client,
-    pub(crate) address: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) age: Age,
     /// What was read and not taken yet.
     input: Vec<u8>,
     taken: usize,
+}
+
+/// Whom a connection is with, or was to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The host's name, with the port.
+    pub(crate) host: String,
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// Whether a connection has served before, so that it may have been closed meanwhile.
@@ -48,47 +56,33 @@ pub(crate) enum Age {
 }
 
 /// Why a connection came to nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    pub(crate) stage: Stage,
-    pub(crate) trouble: Trouble,
-    pub(crate) text: String,
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) cause: Cause,
+    pub(crate) peer: Peer,
+}
+
+impl Failure {
+    /// Whether the host was there, and is not any more.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self.cause, Cause::Broke(Trouble::Lost, _))
+    }
+}
+
+/// What ended a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The host wants no session, and says so.
+    Said(Reply),
+    /// It broke off.
+    Broke(Trouble, String),
 }
 
 impl Connection {
-    /// Opens a connection to the first of the hop's addresses that answers.
-    pub(crate) async fn open(hop: &Hop, timeouts: &Timeouts, counters: &Counters) -> Result<Self, Failure> {
-        let mut failure = Failure::connect(None, format!("{} has no address", hop.name));
-        for address in &hop.addresses {
-            match timeout(timeouts.connect, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    counters.connects.add(1);
-                    // Without it small writes would wait for company; a socket that refuses is broken anyhow.
-                    let _ = stream.set_nodelay(true);
-                    let client = Client::new(Config { ehlo_name: hop.ehlo.clone() });
-                    return Ok(Self {
-                        stream,
-                        client,
-                        address: *address,
-                        age: Age::Fresh,
-                        input: Vec::with_capacity(READ),
-                        taken: 0,
-                    });
-                }
-                Ok(Err(error)) => {
-                    failure = Failure::connect(Some(*address), format!("{address}: {}", plain(&error)));
-                }
-                Err(_) => {
-                    failure = Failure::connect(
-                        Some(*address),
-                        format!("{address}: no answer within {} s", timeouts.connect.as_secs()),
-                    );
-                }
-            }
-            counters.connect_failures.add(1);
-        }
-        Err(failure)
+    /// A connection that waits for the greeting.
+    pub(crate) fn new(stream: TcpStream, peer: Peer, ehlo: &str) -> Self {
+        let client = Client::new(Config { ehlo_name: ehlo.to_owned() });
+        Self { stream, client, peer, age: Age::Fresh, input: Vec::with_capacity(READ), taken: 0 }
     }
 
     /// The next thing that the host says; what is to be sent goes out before.
@@ -148,8 +142,8 @@ impl Connection {
         let _ = timeout(GOODBYE, self.next(GOODBYE)).await;
     }
 
-    fn failure(&self, trouble: Trouble, text: String) -> Failure {
-        Failure { stage: Stage::Hello, trouble, text, address: Some(self.address) }
+    pub(crate) fn failure(&self, trouble: Trouble, text: String) -> Failure {
+        Failure { cause: Cause::Broke(trouble, text), peer: self.peer.clone() }
     }
 
     /// Whether the host has closed it, or said something, while nobody listened.
@@ -160,17 +154,11 @@ impl Connection {
 }
 
 /// An error of the system in its words alone.
-fn plain(error: &io::Error) -> String {
+pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_owned(),
         None => text,
-    }
-}
-
-impl Failure {
-    fn connect(address: Option<SocketAddr>, text: String) -> Self {
-        Self { stage: Stage::Hello, trouble: Trouble::Connect, text, address }
     }
 }
 
@@ -184,7 +172,7 @@ impl Kept {
         let mut all = self.0.lock();
         let kept = all.get_mut(&hop.name)?;
         let found = std::iter::from_fn(|| kept.pop())
-            .find(|(connection, _)| hop.addresses.contains(&connection.address) && !connection.is_stale());
+            .find(|(connection, _)| hop.leads_to(connection.peer.address) && !connection.is_stale());
         if kept.is_empty() {
             all.remove(&hop.name);
         }

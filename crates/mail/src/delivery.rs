@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Clock, NextHop, WorkId};
+use base::{Clock, WorkId};
 use queue::{
     BodySource, Committing, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Patience, Publication,
     Queue, QueueError, Reason, Recipients, Ticket, WorkInfo,
@@ -16,11 +16,12 @@ use crate::{
     bounce::Bounces,
     burst::{Burst, Hop, Item, Tried},
     connection::Kept,
+    dispatcher::Way,
     envelope::{
         Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, decode, encode,
     },
     outcome::{self, Outcome},
-    resolver::Resolver,
+    resolver::{NoWay, Resolver},
 };
 
 /// What all deliveries share.
@@ -59,8 +60,8 @@ enum Right {
 }
 
 impl Delivery {
-    /// Delivers works that may go now, all for the same next hop, which is none if there is no route.
-    pub(crate) async fn run(&self, hop: Option<&NextHop>, works: Vec<Ticket>) {
+    /// Delivers works that may go now, all the same way.
+    pub(crate) async fn run(&self, way: &Way, works: Vec<Ticket>) {
         let config = self.config.now();
         let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
         let now = self.clock.now();
@@ -79,18 +80,19 @@ impl Delivery {
         if jobs.is_empty() {
             return;
         }
-        let Some(hop) = hop else {
-            for job in jobs {
-                let spread = fastrand::f64();
-                let retry = &config.delivery.retry;
-                let outcome = outcome::of_no_route(&job.info, &job.info.lane, now, retry, spread);
-                self.conclude(job, outcome).await;
+        let hop = match self.resolve(way, &config).await {
+            Ok(hop) => hop,
+            Err(no_way) => {
+                for job in jobs {
+                    let (retry, spread) = (&config.delivery.retry, fastrand::f64());
+                    let outcome = outcome::of_no_way(&job.info, &no_way, self.clock.now(), retry, spread);
+                    self.conclude(job, outcome).await;
+                }
+                return;
             }
-            return;
         };
-        let burst =
-            Burst { hop: self.resolve(hop, &config).await, items: jobs.iter().map(Job::item).collect() };
-        let mut home = Here { delivery: self, config: &config, hop: burst.hop.name.clone(), jobs };
+        let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
+        let mut home = Here { delivery: self, config: &config, jobs };
         let tools = Tools {
             kept: &self.kept,
             timeouts: &config.delivery.timeouts,
@@ -102,9 +104,17 @@ impl Delivery {
         }
     }
 
-    async fn resolve(&self, hop: &NextHop, config: &Config) -> Hop {
-        let addresses = self.resolver.resolve(hop, config.delivery.timeouts.connect).await;
-        Hop { name: hop.to_string(), addresses, ehlo: config.hostname.as_str().into() }
+    /// The hosts on a way, by name and address.
+    async fn resolve(&self, way: &Way, config: &Config) -> Result<Hop, NoWay> {
+        let (name, hosts) = match way {
+            Way::Hop(hop) => (hop.to_string(), vec![self.resolver.next_hop(hop).await?]),
+            Way::Domain(domain) => {
+                let exchanges = self.resolver.mail_hosts(domain, &config.hostname).await.found?;
+                let hosts = self.resolver.addresses(&exchanges, config.delivery.port).await?;
+                (domain.to_string(), hosts)
+            }
+        };
+        Ok(Hop { name, hosts, ehlo: config.hostname.as_str().into() })
     }
 
     /// Concludes a job with its outcome.
@@ -226,7 +236,6 @@ fn hold(lease: Lease, info: &WorkInfo) {
 struct Here<'a> {
     delivery: &'a Delivery,
     config: &'a Config,
-    hop: String,
     jobs: Vec<Job>,
 }
 
@@ -258,7 +267,7 @@ impl Home for Here<'_> {
             right,
         };
         let retry = &self.config.delivery.retry;
-        let outcome = outcome::of_attempt(&told.info, &self.hop, tried, retry, fastrand::f64());
+        let outcome = outcome::of_attempt(&told.info, tried, retry, fastrand::f64());
         self.delivery.conclude(told, outcome).await;
     }
 }

@@ -69,11 +69,11 @@ pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
             Event::Glance => {}
         }
         begun.extend(state.begin(now));
-        for Begin { site, hop, works } in begun {
+        for Begin { site, way, works } in begun {
             let (delivery, ended, activity) =
                 (delivery.clone(), ended_sender.clone(), shutdown.activity("delivery"));
             tokio::spawn(async move {
-                delivery.run(hop.as_deref(), works).await;
+                delivery.run(&way, works).await;
                 drop(activity);
                 // A dispatcher that is gone needs no word.
                 let _ = ended.send(site);
@@ -95,7 +95,7 @@ enum Event {
 #[derive(Debug, PartialEq, Eq)]
 struct Begin {
     site: usize,
-    hop: Option<Arc<NextHop>>,
+    way: Arc<Way>,
     works: Vec<Ticket>,
 }
 
@@ -105,19 +105,25 @@ struct Dispatch {
     config: Arc<Config>,
     due: Due,
     sites: Vec<Site>,
-    by_hop: HashMap<NextHop, usize>,
+    by_way: HashMap<Arc<Way>, usize>,
     /// Sites that have works ready, each once, in the order in which they are served.
     turns: VecDeque<usize>,
     running: usize,
 }
 
-/// The site of the works that have no route.
-const NOWHERE: usize = 0;
+/// How mail gets to a site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    /// To a next hop that is set up.
+    Hop(NextHop),
+    /// To the mail hosts of this domain.
+    Domain(Box<str>),
+}
 
-/// A next hop, or the lack of one.
+/// What one set of hosts takes.
 #[derive(Debug)]
 struct Site {
-    hop: Option<Arc<NextHop>>,
+    way: Arc<Way>,
     /// Works whose time has come, by priority, the highest last.
     ready: BTreeMap<u8, VecDeque<Ticket>>,
     running: usize,
@@ -136,8 +142,8 @@ impl Dispatch {
         Self {
             config,
             due: Due::default(),
-            sites: vec![Site::new(None)],
-            by_hop: HashMap::new(),
+            sites: Vec::new(),
+            by_way: HashMap::new(),
             turns: VecDeque::new(),
             running: 0,
         }
@@ -158,12 +164,16 @@ impl Dispatch {
 
     /// The number of the site that a domain's mail goes to.
     fn site(&mut self, domain: &str) -> usize {
-        let Some(hop) = policy::route(domain, &self.config) else { return NOWHERE };
-        if let Some(site) = self.by_hop.get(hop) {
+        let way = match policy::route(domain, &self.config) {
+            Some(hop) => Way::Hop(hop.clone()),
+            None => Way::Domain(domain.into()),
+        };
+        if let Some(site) = self.by_way.get(&way) {
             return *site;
         }
-        self.sites.push(Site::new(Some(Arc::new(hop.clone()))));
-        self.by_hop.insert(hop.clone(), self.sites.len() - 1);
+        let way = Arc::new(way);
+        self.sites.push(Site::new(way.clone()));
+        self.by_way.insert(way, self.sites.len() - 1);
         self.sites.len() - 1
     }
 
@@ -201,7 +211,7 @@ impl Dispatch {
             site.queued = Turn::Not;
             site.running += 1;
             self.running += 1;
-            begun.push(Begin { site: number, hop: site.hop.clone(), works: site.take() });
+            begun.push(Begin { site: number, way: site.way.clone(), works: site.take() });
             self.queue_up(number);
         }
         begun
@@ -215,8 +225,8 @@ impl Dispatch {
 }
 
 impl Site {
-    fn new(hop: Option<Arc<NextHop>>) -> Self {
-        Self { hop, ready: BTreeMap::new(), running: 0, queued: Turn::Not }
+    fn new(way: Arc<Way>) -> Self {
+        Self { way, ready: BTreeMap::new(), running: 0, queued: Turn::Not }
     }
 
     /// The next burst, highest priority first.

@@ -26,6 +26,7 @@ use crate::{
     listener, log,
     registry::Registry,
     resolver::Resolver,
+    retention::Retention,
     session,
 };
 
@@ -102,7 +103,8 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
-        let projector = start_projector(queue, log.to_owned())?;
+        let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
+        let projector = start_projector(queue, log.to_owned(), retention)?;
         let intake = Arc::new(Intake {
             config: config.clone(),
             queue: queue.clone(),
@@ -124,14 +126,14 @@ impl Gateway {
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         let delivery = Arc::new(Delivery {
-            config,
             queue: queue.clone(),
-            clock: clock.clone(),
             counters,
             kept: gateway.kept.clone(),
-            bounces: Bounces { intake, clock },
+            bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(config.clone(), clock.clone()),
+            config,
+            clock,
         });
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {
@@ -269,10 +271,14 @@ impl Gateway {
     }
 }
 
-fn start_projector(queue: &Queue, log: PathBuf) -> Result<JoinHandle<()>, GatewayError> {
+fn start_projector(
+    queue: &Queue,
+    log: PathBuf,
+    retention: Retention,
+) -> Result<JoinHandle<()>, GatewayError> {
     let records = Records::open(log)?;
     let at = records.position()?.map(|at| Position { spool: at.spool, sequence: at.sequence });
     let feed = queue.feed(at.unwrap_or_default())?;
-    let run = move || log::project(feed, records);
+    let run = move || log::project(feed, records, retention);
     Ok(std::thread::Builder::new().name("message-log".into()).spawn(run)?)
 }

@@ -10,7 +10,7 @@
 //! | 4 place | `delivery` leases what may go now and makes a `burst` of it |
 //! | 5 attempt | `attempt` over a `connection` |
 //! | 6 conclude | `outcome` → `bounce` |
-//! | 7 record | `log` |
+//! | 7 record | `log` with `retention` |
 
 mod attempt;
 mod bounce;
@@ -27,14 +27,16 @@ mod gateway;
 mod intake;
 mod listener;
 mod log;
+mod opening;
 mod outcome;
 mod policy;
 mod registry;
 mod resolver;
+mod retention;
 mod route;
 mod session;
 
-pub use config::{Config, Delivery, Limits, Live, Relay, Timeouts};
+pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};
 pub use gateway::{Door, Gateway, GatewayError, Waiting};

@@ -12,6 +12,7 @@ use smtp::{
 use crate::{
     burst::{Tried, TriedRecipient, Trouble as Broke},
     envelope::{Became, Remote, State, Trouble},
+    resolver::{NoWay, Why},
 };
 
 /// What becomes of the recipients of a work.
@@ -55,34 +56,58 @@ impl RecipientOutcome {
 }
 
 /// What follows from an attempt that came to `tried`.
-pub(crate) fn of_attempt(
+pub(crate) fn of_attempt(info: &WorkInfo, tried: Tried, retry: &RetryPlan, spread: f64) -> Outcome {
+    let next = next(info, tried.at, retry, spread);
+    let rest = rest(&tried, next);
+    let judged = tried.results.into_iter().map(|(number, result)| (number, judge(result)));
+    Outcome {
+        attempts: info.attempts + 1,
+        at: tried.at,
+        recipients: judged.map(|(number, judged)| settle(info, number, judged, tried.at, next)).collect(),
+        remote: Remote { host: tried.host, address: tried.address },
+        rest,
+    }
+}
+
+/// What follows when there is nobody to hand a work to.
+pub(crate) fn of_no_way(
     info: &WorkInfo,
-    hop: &str,
-    tried: Tried,
+    no_way: &NoWay,
+    now: Timestamp,
     retry: &RetryPlan,
     spread: f64,
 ) -> Outcome {
-    let at = tried.at;
-    let next = (at + retry.wait_after(info.attempts + 1, spread)).min(info.expires);
-    let rest = rest(&tried, next);
-    let recipients = tried.results.into_iter().map(|(number, result)| {
-        let (verdict, reason, mut reply) = judge(result);
-        cut(&mut reply);
-        let became = match verdict {
-            Verdict::Delivered => Became::Delivered,
-            Verdict::Failed => Became::Failed,
-            Verdict::NotNow if info.expires <= at => Became::Expired,
-            Verdict::NotNow => Became::Deferred { until: next },
-        };
-        RecipientOutcome { number, became, reason, reply, tried: Some(at) }
-    });
+    let next = next(info, now, retry, spread);
+    let judged = info.remaining.iter().map(|number| (number, judge_no_way(no_way)));
     Outcome {
         attempts: info.attempts + 1,
-        at,
-        remote: Remote { host: hop.into(), address: tried.address },
-        recipients: recipients.collect(),
-        rest,
+        at: now,
+        recipients: judged.map(|(number, judged)| settle(info, number, judged, now, next)).collect(),
+        remote: Remote::default(),
+        rest: Rest::Retry { not_before: next, reason: Reason::Deferred },
     }
+}
+
+/// When the next attempt is due after one that did not end it.
+fn next(info: &WorkInfo, at: Timestamp, retry: &RetryPlan, spread: f64) -> Timestamp {
+    (at + retry.wait_after(info.attempts + 1, spread)).min(info.expires)
+}
+
+fn settle(
+    info: &WorkInfo,
+    number: u8,
+    (verdict, reason, mut reply): Judged,
+    at: Timestamp,
+    next: Timestamp,
+) -> RecipientOutcome {
+    cut(&mut reply);
+    let became = match verdict {
+        Verdict::Delivered => Became::Delivered,
+        Verdict::Failed => Became::Failed,
+        Verdict::NotNow if info.expires <= at => Became::Expired,
+        Verdict::NotNow => Became::Deferred { until: next },
+    };
+    RecipientOutcome { number, became, reason, reply, tried: Some(at) }
 }
 
 /// Longest text of a reply that is kept, in bytes: it stands in the queue and in the log once for each recipient.
@@ -135,26 +160,6 @@ pub(crate) fn of_expiry(info: &WorkInfo, state: State, now: Timestamp) -> Outcom
     }
 }
 
-/// What follows when nothing says where a work is to go.
-pub(crate) fn of_no_route(
-    info: &WorkInfo,
-    domain: &str,
-    now: Timestamp,
-    retry: &RetryPlan,
-    spread: f64,
-) -> Outcome {
-    let result = TriedRecipient::Reply {
-        stage: Stage::Hello,
-        reply: Reply::new(451, (4, 4, 4), format!("no route to {domain} is set up on this node")),
-    };
-    let results = info.remaining.iter().map(|number| (number, result.clone())).collect();
-    let mut outcome = of_attempt(info, "", Tried { at: now, address: None, results }, retry, spread);
-    for recipient in &mut outcome.recipients {
-        recipient.reason = "no-route".into();
-    }
-    outcome
-}
-
 /// Never read: all recipients have ended.
 const NOTHING_LEFT: Rest = Rest::Hold { reason: Reason::Deferred };
 
@@ -164,7 +169,9 @@ enum Verdict {
     NotNow,
 }
 
-fn judge(result: TriedRecipient) -> (Verdict, Cow<'static, str>, Reply) {
+type Judged = (Verdict, Cow<'static, str>, Reply);
+
+fn judge(result: TriedRecipient) -> Judged {
     match result {
         TriedRecipient::Reply { stage, reply } => {
             if reply.is_positive() && stage == Stage::Dot {
@@ -206,6 +213,19 @@ fn judge(result: TriedRecipient) -> (Verdict, Cow<'static, str>, Reply) {
             (Verdict::NotNow, word.into(), Reply::new(451, status, text))
         }
     }
+}
+
+/// Where DNS leads nowhere. A domain that takes no mail says so itself (RFC 7505, section 4); that a name cannot be looked up
+/// says nothing of it.
+fn judge_no_way(no_way: &NoWay) -> Judged {
+    let (verdict, word, code, status) = match no_way.why {
+        Why::NullMx => (Verdict::Failed, "null-mx", 556, (5, 1, 10)),
+        Why::NoSuchDomain => (Verdict::Failed, "no-such-domain", 550, (5, 1, 2)),
+        Why::NoAddress => (Verdict::Failed, "no-address", 550, (5, 4, 4)),
+        Why::Loop => (Verdict::Failed, "loop", 554, (5, 4, 6)),
+        Why::Dns => (Verdict::NotNow, "dns", 451, (4, 4, 3)),
+    };
+    (verdict, word.into(), Reply::new(code, status, no_way.text.clone()))
 }
 
 /// The command whose reply was the last word.
@@ -297,13 +317,8 @@ mod tests {
 
     fn outcome(expires: Timestamp, results: Vec<TriedRecipient>) -> Outcome {
         let results = (0..).zip(results).collect();
-        of_attempt(
-            &info(expires),
-            "mx:25",
-            Tried { at: NOW, address: None, results },
-            &RetryPlan::default(),
-            0.5,
-        )
+        let tried = Tried { at: NOW, host: "mx:25".into(), address: None, results };
+        of_attempt(&info(expires), tried, &RetryPlan::default(), 0.5)
     }
 
     fn reply(stage: Stage, code: u16) -> TriedRecipient {

@@ -18,6 +18,7 @@ use super::Count;
 
 const MILLIS_100: HumanDuration = HumanDuration(Duration::from_millis(100));
 const SECOND: HumanDuration = HumanDuration(Duration::from_secs(1));
+const MINUTE: HumanDuration = HumanDuration(Duration::from_secs(60));
 const HOUR: HumanDuration = HumanDuration(Duration::from_secs(60 * 60));
 const DAY: HumanDuration = HumanDuration(Duration::from_secs(24 * 60 * 60));
 /// 365.25 days, which are written as one year.
@@ -48,6 +49,16 @@ pub(super) fn receive_memory<'de, D: Deserializer<'de>>(value: D) -> Result<Byte
     size(value, ByteSize::mib(2)..=ByteSize::mib(1 << 20))
 }
 
+/// Below, what is forgotten would be what has just been written.
+pub(super) fn records<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(value)?;
+    if size.is_empty() {
+        return Ok(size);
+    }
+    within(size, &(ByteSize::mib(16)..=ByteSize::mib(1 << 24)), "0 for no bound, or a size")
+        .map_err(Error::custom)
+}
+
 /// Each recipient may have a domain of its own, and so a work.
 pub(super) fn recipients<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
     count(value, u32::try_from(queue::MAX_WORKS).expect("a message has few works"))
@@ -73,6 +84,11 @@ pub(super) fn connections<'de, D: Deserializer<'de>>(value: D) -> Result<Count, 
 /// How long a client may be silent, and how long a next hop.
 pub(super) fn silence<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
     duration(value, SECOND..=DAY)
+}
+
+/// How long a name server may be silent.
+pub(super) fn answer<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, MILLIS_100..=MINUTE)
 }
 
 pub(super) fn expire<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {

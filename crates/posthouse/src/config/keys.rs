@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 33] = [
+pub const KEYS: &[&str] = &[
     "data-dir",
     "name",
     "smtp.listen",
@@ -9,9 +9,12 @@ pub const KEYS: [&str; 33] = [
     "console.listen",
     "relay.from",
     "relay.to",
+    "dns.servers",
+    "dns.timeout",
     "delivery.smarthost",
     "delivery.route.domain",
     "delivery.route.next-hop",
+    "delivery.port",
     "delivery.connections",
     "delivery.retry",
     "delivery.expire",
@@ -34,6 +37,8 @@ pub const KEYS: [&str; 33] = [
     "stop.grace",
     "log.level",
     "log.format",
+    "records.keep",
+    "records.max-size",
     "spool.segment",
 ];
 

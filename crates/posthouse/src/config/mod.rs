@@ -7,9 +7,12 @@ pub(crate) mod bounds;
 mod count;
 mod data_dir;
 mod file;
+mod keep;
 mod keys;
 mod listen;
 mod log;
+mod name_server;
+mod port;
 mod sections;
 mod segment;
 mod shape;
@@ -22,11 +25,14 @@ pub use base::{DomainPattern, HostName, Network, NextHop};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
 pub use file::{ConfigError, DEFAULT_FILE};
+pub use keep::Keep;
 pub use keys::KEYS;
 pub use listen::ListenAddress;
 pub use log::{Log, LogFormat, LogLevel};
 pub use mail::Route;
-pub use sections::{Console, Delivery, Limits, Relay, Smtp, Spool, Stop, Timeouts};
+pub use name_server::NameServer;
+pub use port::Port;
+pub use sections::{Console, Delivery, Dns, Limits, Records, Relay, Smtp, Spool, Stop, Timeouts};
 pub use segment::SegmentSize;
 
 /// All that a node is told at its start.
@@ -43,6 +49,8 @@ pub struct Config {
     pub console: Console,
     /// Who may relay, and to where.
     pub relay: Relay,
+    /// Looking names up.
+    pub dns: Dns,
     /// Delivering by SMTP.
     pub delivery: Delivery,
     /// Limits on what clients may do.
@@ -51,6 +59,8 @@ pub struct Config {
     pub stop: Stop,
     /// What the node writes to standard error.
     pub log: Log,
+    /// How much of the message log is kept.
+    pub records: Records,
     /// The spool's shape on disk.
     pub spool: Spool,
 }

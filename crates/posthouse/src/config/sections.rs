@@ -5,7 +5,10 @@ use std::time::Duration;
 use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
-use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize, bounds};
+use super::{
+    Count, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port, Route,
+    SegmentSize, bounds,
+};
 
 /// `[smtp]`: receiving by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,17 @@ pub struct Relay {
     pub to: Vec<DomainPattern>,
 }
 
+/// `[dns]`: looking names up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Dns {
+    /// The name servers to ask; none: those of this machine.
+    pub servers: Vec<NameServer>,
+    /// How long to wait for an answer before the question is put again.
+    #[serde(deserialize_with = "bounds::answer")]
+    pub timeout: HumanDuration,
+}
+
 /// `[delivery]`: delivering by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -43,6 +57,8 @@ pub struct Delivery {
     pub smarthost: Option<NextHop>,
     /// Where the mail of some domains goes; the most specific pattern counts.
     pub route: Vec<Route>,
+    /// The port of mail hosts that DNS names.
+    pub port: Port,
     /// The most connections to one next hop.
     #[serde(deserialize_with = "bounds::connections")]
     pub connections: Count,
@@ -125,6 +141,17 @@ pub struct Stop {
     pub grace: HumanDuration,
 }
 
+/// `[records]`: how much of the message log is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Records {
+    /// How long after the last of a message's records they are kept.
+    pub keep: Keep,
+    /// How much room they may take; 0: as much as they want.
+    #[serde(deserialize_with = "bounds::records")]
+    pub max_size: ByteSize,
+}
+
 /// `[spool]`: the spool's shape on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -151,11 +178,18 @@ impl Default for Relay {
     }
 }
 
+impl Default for Dns {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout: seconds(5) }
+    }
+}
+
 impl Default for Delivery {
     fn default() -> Self {
         Self {
             smarthost: None,
             route: Vec::new(),
+            port: Port(25),
             connections: Count::new(20),
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),
@@ -191,6 +225,12 @@ impl Default for Limits {
             header: ByteSize::kib(256),
             text_line: ByteSize(8192),
         }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { keep: Keep::default(), max_size: ByteSize::mib(16 << 10) }
     }
 }
 

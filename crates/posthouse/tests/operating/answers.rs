@@ -64,7 +64,8 @@ fn status_shows_what_came_of_it_all() {
     for line in ["accepted 4", "delivered 2", "deferred 1", "bounced 1", "queued 1"] {
         assert!(shown(line), "{line}: {text}");
     }
-    assert!(text.contains("\nspool: 1 segment in use, ") && text.ends_with("MiB on disk\n"), "{text}");
+    assert!(text.contains("\nspool: 1 segment in use, "), "{text}");
+    assert!(text.contains("MiB on disk; message log: ") && text.ends_with("iB on disk\n"), "{text}");
 }
 
 #[test]
@@ -225,12 +226,6 @@ fn what_cannot_be_sent_is_refused_whole_and_says_why() {
     let no_domain = "\"nobody\" is not an address: an address needs an @ and a domain";
     refused(&[from, "--to", good, "--to", "nobody"], "hello", no_domain, "");
     refused(&["nobody", "--to", good], "hello", no_domain, "");
-    refused(
-        &[from, "--to", good, "--to", "c@example.com"],
-        "hello",
-        "c@example.com: 451 4.4.4 no route to this domain is set up here; try again later",
-        "`posthouse up` says with --smarthost and --route where mail goes",
-    );
     refused(
         &[from, "--to", good, "--to", "c@example.net", "--to", "d@example.net"],
         "hello",
