@@ -9,7 +9,7 @@ use smtp::{
     client::{Missing, Stage},
 };
 
-use crate::envelope::Dots;
+use crate::{envelope::Dots, tls::TlsLevel};
 
 /// Most works that go over one connection in one go.
 pub(crate) const BURST: usize = 20;
@@ -30,6 +30,8 @@ pub(crate) struct Hop {
     pub(crate) hosts: Vec<Host>,
     /// Our name in EHLO.
     pub(crate) ehlo: String,
+    /// How much of TLS is asked of the hosts.
+    pub(crate) tls: TlsLevel,
 }
 
 impl Hop {
@@ -94,6 +96,10 @@ pub(crate) enum Trouble {
     Timeout,
     /// The connection was lost.
     Lost,
+    /// It cannot do TLS, without which it gets no mail.
+    NoTls,
+    /// TLS came to nothing.
+    Tls,
     /// The next hop did not keep to the protocol.
     Protocol,
     /// Our own copy of the message is not what was stored.

@@ -6,7 +6,7 @@ use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
 use store::records::Retention;
 use tokio::sync::watch;
 
-use crate::Route;
+use crate::{Route, Tls};
 
 /// The configuration as it is now; another may take its place at any moment. Cheap to clone.
 ///
@@ -114,6 +114,8 @@ pub struct Delivery {
     pub routes: Vec<Route>,
     /// The port of mail hosts that DNS names.
     pub port: u16,
+    /// How mail goes out under TLS.
+    pub tls: Tls,
     /// Connections to one next hop at once.
     pub connections: usize,
     /// How long to wait between attempts.

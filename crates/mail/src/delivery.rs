@@ -22,6 +22,7 @@ use crate::{
     },
     outcome::{self, Outcome},
     resolver::{NoWay, Resolver},
+    tls::Handshakes,
 };
 
 /// What all deliveries share.
@@ -35,6 +36,7 @@ pub(crate) struct Delivery {
     pub(crate) bounces: Bounces,
     pub(crate) holder: Holder,
     pub(crate) resolver: Resolver,
+    pub(crate) handshakes: Handshakes,
 }
 
 /// How long one burst may take at most, however busy the next hop seems.
@@ -95,6 +97,8 @@ impl Delivery {
         let mut home = Here { delivery: self, config: &config, jobs };
         let tools = Tools {
             kept: &self.kept,
+            handshakes: &self.handshakes,
+            roots: config.delivery.tls.roots.as_deref(),
             timeouts: &config.delivery.timeouts,
             counters: &self.counters,
             clock: &self.clock,
@@ -114,7 +118,7 @@ impl Delivery {
                 (domain.to_string(), hosts)
             }
         };
-        Ok(Hop { name, hosts, ehlo: config.hostname.as_str().into() })
+        Ok(Hop { name, hosts, ehlo: config.hostname.as_str().into(), tls: config.delivery.tls.level })
     }
 
     /// Concludes a job with its outcome.

@@ -28,6 +28,7 @@ use crate::{
     resolver::Resolver,
     retention::Retention,
     session,
+    tls::Handshakes,
 };
 
 /// How often silent sessions and unused connections are looked for.
@@ -71,6 +72,9 @@ pub enum GatewayError {
     /// The queue cannot be read.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Those who are trusted to sign certificates cannot be read.
+    #[error("delivery.tls.roots: {0}")]
+    Tls(String),
     /// A thread could not be had.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -103,6 +107,7 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
+        let handshakes = Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?;
         let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
         let projector = start_projector(queue, log.to_owned(), retention)?;
         let intake = Arc::new(Intake {
@@ -131,6 +136,7 @@ impl Gateway {
             kept: gateway.kept.clone(),
             bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
+            handshakes,
             resolver: Resolver::new(config.clone(), clock.clone()),
             config,
             clock,

@@ -35,6 +35,8 @@ mod resolver;
 mod retention;
 mod route;
 mod session;
+mod stream;
+mod tls;
 
 pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
@@ -42,3 +44,4 @@ pub use envelope::{Header as MessageHeader, Source, State as WorkState};
 pub use gateway::{Door, Gateway, GatewayError, Waiting};
 pub use intake::{Submission, SubmissionError};
 pub use route::Route;
+pub use tls::{Tls, TlsLevel};

@@ -18,6 +18,8 @@ pub const KEYS: &[&str] = &[
     "delivery.connections",
     "delivery.retry",
     "delivery.expire",
+    "delivery.tls.mode",
+    "delivery.tls.roots",
     "delivery.timeout.connect",
     "delivery.timeout.greeting",
     "delivery.timeout.command",

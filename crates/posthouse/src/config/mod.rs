@@ -16,6 +16,7 @@ mod port;
 mod sections;
 mod segment;
 mod shape;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ pub use name_server::NameServer;
 pub use port::Port;
 pub use sections::{Console, Delivery, Dns, Limits, Records, Relay, Smtp, Spool, Stop, Timeouts};
 pub use segment::SegmentSize;
+pub use tls::{Tls, TlsMode};
 
 /// All that a node is told at its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

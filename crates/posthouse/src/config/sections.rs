@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Count, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port, Route,
-    SegmentSize, bounds,
+    SegmentSize, Tls, bounds,
 };
 
 /// `[smtp]`: receiving by SMTP.
@@ -68,6 +68,8 @@ pub struct Delivery {
     /// How old a message may grow in the queue.
     #[serde(deserialize_with = "bounds::expire")]
     pub expire: HumanDuration,
+    /// How mail goes out under TLS.
+    pub tls: Tls,
     /// How long to wait for a next hop.
     pub timeout: Timeouts,
 }
@@ -193,6 +195,7 @@ impl Default for Delivery {
             connections: Count::new(20),
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),
+            tls: Tls::default(),
             timeout: Timeouts::default(),
         }
     }

@@ -39,6 +39,7 @@ pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
             smarthost: delivery.smarthost.clone(),
             routes: delivery.route.clone(),
             port: delivery.port.0,
+            tls: mail::Tls { level: delivery.tls.mode.level(), roots: delivery.tls.roots.clone() },
             connections: delivery.connections.size(),
             retry: delivery.retry.clone(),
             expire: delivery.expire.0,
