@@ -46,9 +46,14 @@ impl Nonce {
 
     /// A CRC-32 that only this use of the segment makes.
     pub(super) fn crc(self, bytes: &[u8]) -> u32 {
-        let mut hasher = Hasher::new_with_initial(self.high());
+        let mut hasher = self.hasher();
         hasher.update(bytes);
         hasher.finalize()
+    }
+
+    /// The same for bytes that come in pieces.
+    pub(super) fn hasher(self) -> Hasher {
+        Hasher::new_with_initial(self.high())
     }
 }
 
@@ -128,16 +133,23 @@ pub(super) fn decode_ops(bytes: &[u8]) -> Option<Vec<Op>> {
     postcard::from_bytes(bytes).ok()
 }
 
-/// The operations of a frame, with names that stay where they are; `ops` are replaced by them.
-pub(super) fn borrow_ops<'b>(bytes: &'b [u8], ops: &mut Vec<Op<&'b str>>) -> Option<()> {
-    ops.clear();
-    let (count, mut rest) = postcard::take_from_bytes::<usize>(bytes).ok()?;
-    for _ in 0..count {
-        let (op, behind) = postcard::take_from_bytes(rest).ok()?;
-        ops.push(op);
-        rest = behind;
+/// Adds the operations of a frame to `ops`, with names that stay where they are, and returns how many; none of them if one cannot be read.
+pub(super) fn borrow_ops<'b>(bytes: &'b [u8], ops: &mut Vec<Op<&'b str>>) -> Option<usize> {
+    let before = ops.len();
+    let mut read = || {
+        let (count, mut rest) = postcard::take_from_bytes::<usize>(bytes).ok()?;
+        for _ in 0..count {
+            let (op, behind) = postcard::take_from_bytes(rest).ok()?;
+            ops.push(op);
+            rest = behind;
+        }
+        Some(count)
+    };
+    let count = read();
+    if count.is_none() {
+        ops.truncate(before);
     }
-    Some(())
+    count
 }
 
 /// The operations as they are written.
@@ -183,10 +195,11 @@ mod tests {
         let ops = vec![Op::Cancel(cancel), Op::Untold(Vec::<Untold>::new()), Op::Remember(Vec::new())];
         let encoded = encode_ops(&ops);
         let mut borrowed = Vec::new();
-        assert_eq!(borrow_ops(&encoded, &mut borrowed), Some(()));
+        assert_eq!(borrow_ops(&encoded, &mut borrowed), Some(3));
         assert_eq!(decode_ops(&encoded).as_ref(), Some(&ops));
         assert_eq!(format!("{borrowed:?}"), format!("{ops:?}"));
         assert_eq!(borrow_ops(&encoded[..encoded.len() - 1], &mut borrowed), None);
+        assert_eq!(borrowed.len(), 3, "half a frame is nothing");
     }
 
     #[test]
