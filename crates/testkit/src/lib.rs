@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod foreign;
+pub mod fuzz;
 pub mod load;
 pub mod node;
 pub mod peer;
