@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use base::NextHop;
-use smtp::{Address, Reply};
+use base::{HumanDuration, NextHop, Timestamp};
+use smtp::{
+    Address, Reply,
+    server::{MailFrom, Release},
+};
 
-use crate::{Config, Relay};
+use crate::{Config, Handling, Relay};
 
 /// What a client's address allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,35 @@ pub(crate) fn recipient(standing: Standing, to: &Address, config: &Config) -> Re
         // Our operator's mistake, not the sender's: his mail shall not be lost by it.
         None => Err(Reply::new(451, (4, 4, 4), "no route to this domain is set up here; try again later")),
     }
+}
+
+/// How a client may have its message handled; else our answer. What strangers say of their priority is passed over
+/// (RFC 6710, section 4.1).
+pub(crate) fn handling(
+    standing: Standing,
+    mail: &MailFrom,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Handling, Reply> {
+    let mut handling = Handling::default();
+    if standing == Standing::Trusted {
+        handling.priority = mail.priority.unwrap_or_default();
+    }
+    let Some(release) = mail.release else { return Ok(handling) };
+    if standing != Standing::Trusted {
+        return Err(Reply::new(550, (5, 7, 1), "mail is held back for later only for clients of this host"));
+    }
+    let until = match release {
+        Release::After(time) => now + time,
+        Release::At(time) => time,
+    };
+    let longest = config.limits.session.hold;
+    if until > now + longest {
+        let text = format!("mail is held for {} at most", HumanDuration(longest));
+        return Err(Reply::new(501, (5, 5, 4), text));
+    }
+    handling.not_before = Some(until);
+    Ok(handling)
 }
 
 /// Where a domain's mail goes.

@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 33] = [
+pub const KEYS: [&str; 45] = [
     "data-dir",
     "name",
     "smtp.listen",
@@ -12,9 +12,20 @@ pub const KEYS: [&str; 33] = [
     "delivery.smarthost",
     "delivery.route.domain",
     "delivery.route.next-hop",
+    "delivery.destination.domain",
+    "delivery.destination.mx",
+    "delivery.destination.connections",
+    "delivery.destination.connects-per-minute",
+    "delivery.destination.messages-per-minute",
+    "delivery.destination.bytes-per-minute",
+    "delivery.destination.messages-per-connection",
+    "delivery.destination.retry",
+    "delivery.destination.expire",
+    "delivery.destination.delay-warning",
     "delivery.connections",
     "delivery.retry",
     "delivery.expire",
+    "delivery.delay-warning",
     "delivery.timeout.connect",
     "delivery.timeout.greeting",
     "delivery.timeout.command",
@@ -27,6 +38,7 @@ pub const KEYS: [&str; 33] = [
     "limits.sessions",
     "limits.sessions-per-client",
     "limits.idle",
+    "limits.hold",
     "limits.data-rate",
     "limits.receive-memory",
     "limits.header",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
-use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize, bounds};
+use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize, Destination, bounds, destination};
 
 /// `[smtp]`: receiving by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Delivery {
     pub smarthost: Option<NextHop>,
     /// Where the mail of some domains goes; the most specific pattern counts.
     pub route: Vec<Route>,
+    /// What holds for some destinations.
+    #[serde(deserialize_with = "destination::tables")]
+    pub destination: Vec<Destination>,
     /// The most connections to one next hop.
     #[serde(deserialize_with = "bounds::connections")]
     pub connections: Count,
@@ -52,6 +55,9 @@ pub struct Delivery {
     /// How old a message may grow in the queue.
     #[serde(deserialize_with = "bounds::expire")]
     pub expire: HumanDuration,
+    /// After how long the sender is told that his message waits.
+    #[serde(deserialize_with = "bounds::delay_warning")]
+    pub delay_warning: HumanDuration,
     /// How long to wait for a next hop.
     pub timeout: Timeouts,
 }
@@ -102,6 +108,9 @@ pub struct Limits {
     /// How long a session may be silent.
     #[serde(deserialize_with = "bounds::silence")]
     pub idle: HumanDuration,
+    /// How long a message may be held that its sender wants to go later.
+    #[serde(deserialize_with = "bounds::hold")]
+    pub hold: HumanDuration,
     /// The fewest bytes a second, over a minute, at which a message may come in.
     #[serde(deserialize_with = "bounds::data_rate")]
     pub data_rate: ByteSize,
@@ -156,9 +165,11 @@ impl Default for Delivery {
         Self {
             smarthost: None,
             route: Vec::new(),
+            destination: Vec::new(),
             connections: Count::new(20),
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),
+            delay_warning: seconds(4 * 60 * 60),
             timeout: Timeouts::default(),
         }
     }
@@ -186,6 +197,7 @@ impl Default for Limits {
             sessions: Count::new(10_000),
             sessions_per_client: Count::new(1000),
             idle: seconds(5 * 60),
+            hold: HumanDuration(30 * DAY),
             data_rate: ByteSize(256),
             receive_memory: ByteSize::mib(512),
             header: ByteSize::kib(256),
