@@ -13,8 +13,10 @@ use smtp::client::{
 use crate::{
     Counters, Timeouts,
     burst::{Burst, Item, Tried, TriedRecipient, Trouble},
-    connection::{Age, Connection, Failure, Kept},
+    connection::{Age, Cause, Connection, Failure, Kept, Peer},
     envelope::Dots,
+    opening,
+    site::Keeps,
 };
 
 /// Where the works of a burst live.
@@ -36,37 +38,57 @@ pub(crate) struct Tools<'a> {
     pub(crate) clock: &'a Clock,
 }
 
+/// What an attempt took of its site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Connections that were opened, or were to be.
+    pub(crate) opened: u32,
+    /// Whether its connection is kept for the next one.
+    pub(crate) keeps: Keeps,
+}
+
 /// Attempts all items of a burst.
-pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) {
-    let mut kept = tools.kept.take(&burst.hop);
+pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) -> Finished {
+    let mut finished = Finished { opened: 0, keeps: Keeps::Nothing };
+    let mut kept = tools.kept.take(&burst.hop, burst.items.len());
     let mut told = Vec::new();
     loop {
         let opened = match kept.take() {
             Some(connection) => Ok(connection),
-            None => Connection::open(&burst.hop, tools.timeouts, tools.counters).await,
+            None => {
+                finished.opened += 1;
+                opening::open(&burst.hop, tools).await
+            }
         };
         let connection = match opened {
             Ok(connection) => connection,
-            Err(failure) => return tell_rest(burst, home, tools.clock, &failure, &told).await,
+            Err(failure) => {
+                tell_rest(burst, home, tools.clock, &failure, &told).await;
+                return finished;
+            }
         };
         let mut attempt = Attempt::new(burst, connection, tools, told);
         match attempt.run(home).await {
             Ok(()) => {
                 if attempt.connection.client.is_idle() {
-                    tools.kept.put(&burst.hop, attempt.connection);
+                    finished.keeps = tools.kept.put(&burst.hop, attempt.connection);
                 }
-                return;
+                return finished;
             }
             // The host closed it while nobody used it: that is no attempt.
             Err(Stop::Failed(_)) if attempt.connection.age == Age::Kept => told = attempt.told,
-            Err(Stop::Failed(failure)) => return attempt.tell_unfinished(home, &failure).await,
+            Err(Stop::Failed(failure)) => {
+                attempt.tell_unfinished(home, &failure).await;
+                return finished;
+            }
             Err(Stop::Damaged(at, text)) => {
-                let failure = attempt.failure(Trouble::Damaged, text);
+                let failure = attempt.connection.failure(Trouble::Damaged, text);
                 let item = &burst.items[at];
-                return home.tell(at, broken(item, tools.clock.now(), &failure, Stage::Data)).await;
+                home.tell(at, broken(item, tools.clock.now(), &failure, Stage::Data)).await;
+                return finished;
             }
             // What was told is told; nothing else of the burst has passed the point of no return.
-            Err(Stop::LeaseOver) => return,
+            Err(Stop::LeaseOver) => return finished,
         }
     }
 }
@@ -74,7 +96,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
 /// There is no connection: tells so of all items but those that a kept one has brought to their end.
 async fn tell_rest<H: Home>(burst: &Burst, home: &mut H, clock: &Clock, failure: &Failure, told: &[usize]) {
     for (at, item) in burst.items.iter().enumerate().filter(|(at, _)| !told.contains(at)) {
-        home.tell(at, broken(item, clock.now(), failure, failure.stage)).await;
+        home.tell(at, broken(item, clock.now(), failure, Stage::Hello)).await;
     }
 }
 
@@ -142,6 +164,7 @@ impl<'a> Attempt<'a> {
                 Event::NeedInput | Event::Ready(_) => {}
                 Event::SendBody { token } => self.send_body(token as usize, home).await?,
                 Event::Done { token, results } => {
+                    self.connection.carried += 1;
                     self.told.push(token as usize);
                     if self.served == Served::Yes && results.iter().all(never_begun) {
                         // The host has taken as many on this connection as it likes: another will do for this item.
@@ -155,10 +178,10 @@ impl<'a> Attempt<'a> {
                 Event::Closed(reply) => {
                     let text =
                         reply.map_or_else(|| "the session was closed".into(), |reply| reply.to_string());
-                    return Err(self.failure(Trouble::Lost, text).into());
+                    return Err(self.connection.failure(Trouble::Lost, text).into());
                 }
                 Event::Broken(error) => {
-                    return Err(self.failure(Trouble::Protocol, error.to_string()).into());
+                    return Err(self.connection.failure(Trouble::Protocol, error.to_string()).into());
                 }
             }
         }
@@ -229,11 +252,8 @@ impl<'a> Attempt<'a> {
             };
             (*number, tried)
         });
-        let tried = Tried {
-            at: self.tools.clock.now(),
-            address: Some(self.connection.address),
-            results: results.collect(),
-        };
+        let Peer { host, address } = self.connection.peer.clone();
+        let tried = Tried { at: self.tools.clock.now(), host, address, results: results.collect() };
         home.tell(at, tried).await;
     }
 
@@ -265,15 +285,11 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn failure(&self, trouble: Trouble, text: String) -> Failure {
-        Failure { stage: Stage::Hello, trouble, text, address: Some(self.connection.address) }
-    }
-
     fn unreadable(&self, at: usize, error: &QueueError) -> Stop {
         let text = format!("our own copy cannot be read: {error}");
         match error {
             QueueError::Damaged(_) => Stop::Damaged(at, text),
-            _ => self.failure(Trouble::Lost, text).into(),
+            _ => self.connection.failure(Trouble::Lost, text).into(),
         }
     }
 }
@@ -289,10 +305,17 @@ fn is_closing(result: &RecipientResult) -> bool {
 }
 
 fn broken(item: &Item, at: Timestamp, failure: &Failure, stage: Stage) -> Tried {
-    let result = TriedRecipient::Broken { stage, trouble: failure.trouble, text: failure.text.clone() };
+    let result = match &failure.cause {
+        Cause::Said(reply) => TriedRecipient::Reply { stage, reply: reply.clone() },
+        Cause::Broke(trouble, text) => {
+            TriedRecipient::Broken { stage, trouble: *trouble, text: text.clone() }
+        }
+    };
+    let Peer { host, address } = failure.peer.clone();
     Tried {
         at,
-        address: failure.address,
+        host,
+        address,
         results: item.recipients.iter().map(|(number, _)| (*number, result.clone())).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use base::{Timestamp, WorkId};
+use base::{NextHop, Timestamp, WorkId};
 use serde::{Deserialize, Serialize};
 use smtp::{
     Address, Needs, Reply, ReversePath,
@@ -24,12 +24,36 @@ pub(crate) struct Burst {
 /// A next hop, resolved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hop {
-    /// Its name with its port, as it was set up.
+    /// What its connections are kept under.
     pub(crate) name: String,
     /// To be tried in this order.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) hosts: Vec<Host>,
     /// Our name in EHLO.
     pub(crate) ehlo: String,
+    /// Most messages over one connection.
+    pub(crate) messages_per_connection: Option<u32>,
+}
+
+impl Hop {
+    /// Whether a connection that has carried so many messages may carry `more`.
+    pub(crate) fn lets_carry(&self, carried: u32, more: usize) -> bool {
+        let all = u32::try_from(more).unwrap_or(u32::MAX).saturating_add(carried);
+        self.messages_per_connection.is_none_or(|most| all <= most)
+    }
+
+    /// Whether one of its hosts has this address.
+    pub(crate) fn leads_to(&self, address: Option<SocketAddr>) -> bool {
+        address.is_some_and(|address| self.hosts.iter().any(|host| host.addresses.contains(&address)))
+    }
+}
+
+/// A host that may take the mail for a next hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Host {
+    /// Its name, or its address, with the port.
+    pub(crate) name: NextHop,
+    /// To be tried in this order.
+    pub(crate) addresses: Vec<SocketAddr>,
 }
 
 /// One work of a burst; the attempt calls it by its place in the burst.
@@ -48,6 +72,8 @@ pub(crate) struct Item {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tried {
     pub(crate) at: Timestamp,
+    /// The host that was tried last, with its port.
+    pub(crate) host: String,
     /// The address that was spoken to.
     pub(crate) address: Option<SocketAddr>,
     /// One for each of the item's recipients, by their numbers.

@@ -1,6 +1,6 @@
 //! What the operator decides about mail.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
 use tokio::sync::watch;
@@ -50,6 +50,8 @@ pub struct Config {
     pub relay: Relay,
     /// What is too much.
     pub limits: Limits,
+    /// Who is asked for names.
+    pub dns: Dns,
     /// How mail goes out.
     pub delivery: Delivery,
 }
@@ -63,6 +65,15 @@ impl Config {
             ..smtp::server::Config::new(self.hostname.as_str())
         }
     }
+}
+
+/// Who is asked for names.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Name servers; none: those of this machine.
+    pub servers: Vec<SocketAddr>,
+    /// How long to wait for an answer before the question is put again.
+    pub timeout: Duration,
 }
 
 /// Who may send where. What neither allows is refused: there is no open relay.
@@ -98,6 +109,8 @@ pub struct Delivery {
     pub smarthost: Option<NextHop>,
     /// Where the mail of some domains goes.
     pub routes: Vec<Route>,
+    /// The port of mail hosts that DNS names.
+    pub port: u16,
     /// Connections to one next hop at once.
     pub connections: usize,
     /// How long to wait between attempts.
@@ -128,7 +141,7 @@ pub struct Timeouts {
 }
 
 impl Delivery {
-    /// Where the mail of a domain goes: the most specific route, else the smarthost.
+    /// The next hop that is set up for the mail of a domain: the most specific route, else the smarthost.
     #[must_use]
     pub fn next_hop(&self, domain: &str) -> Option<&NextHop> {
         let routes = self.routes.iter().filter(|route| route.domain.matches(domain));

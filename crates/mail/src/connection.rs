@@ -9,7 +9,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use smtp::client::{Client, Config, Event, Stage};
+use smtp::{
+    Reply,
+    client::{Client, Config, Event},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -17,8 +20,8 @@ use tokio::{
 };
 
 use crate::{
-    Counters, Timeouts,
     burst::{Hop, Trouble},
+    site::Keeps,
 };
 
 /// How long a connection is kept that nobody uses: shorter than any host would.
@@ -28,16 +31,26 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Most bytes of replies that are read at once.
 const READ: usize = 4 << 10;
 
-/// A connection, past its greeting.
+/// A connection to a host.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     pub(crate) client: Client,
-    pub(crate) address: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) age: Age,
+    /// Messages that it has brought to their end.
+    pub(crate) carried: u32,
     /// What was read and not taken yet.
     input: Vec<u8>,
     taken: usize,
+}
+
+/// Whom a connection is with, or was to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The host's name, with the port.
+    pub(crate) host: String,
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// Whether a connection has served before, so that it may have been closed meanwhile.
@@ -48,47 +61,26 @@ pub(crate) enum Age {
 }
 
 /// Why a connection came to nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    pub(crate) stage: Stage,
-    pub(crate) trouble: Trouble,
-    pub(crate) text: String,
-    pub(crate) address: Option<SocketAddr>,
+    pub(crate) cause: Cause,
+    pub(crate) peer: Peer,
+}
+
+/// What ended a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The host wants no session, and says so.
+    Said(Reply),
+    /// It broke off.
+    Broke(Trouble, String),
 }
 
 impl Connection {
-    /// Opens a connection to the first of the hop's addresses that answers.
-    pub(crate) async fn open(hop: &Hop, timeouts: &Timeouts, counters: &Counters) -> Result<Self, Failure> {
-        let mut failure = Failure::connect(None, format!("{} has no address", hop.name));
-        for address in &hop.addresses {
-            match timeout(timeouts.connect, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    counters.connects.add(1);
-                    // Without it small writes would wait for company; a socket that refuses is broken anyhow.
-                    let _ = stream.set_nodelay(true);
-                    let client = Client::new(Config { ehlo_name: hop.ehlo.clone() });
-                    return Ok(Self {
-                        stream,
-                        client,
-                        address: *address,
-                        age: Age::Fresh,
-                        input: Vec::with_capacity(READ),
-                        taken: 0,
-                    });
-                }
-                Ok(Err(error)) => {
-                    failure = Failure::connect(Some(*address), format!("{address}: {}", plain(&error)));
-                }
-                Err(_) => {
-                    failure = Failure::connect(
-                        Some(*address),
-                        format!("{address}: no answer within {} s", timeouts.connect.as_secs()),
-                    );
-                }
-            }
-            counters.connect_failures.add(1);
-        }
-        Err(failure)
+    /// A connection that waits for the greeting.
+    pub(crate) fn new(stream: TcpStream, peer: Peer, ehlo: &str) -> Self {
+        let client = Client::new(Config { ehlo_name: ehlo.to_owned() });
+        Self { stream, client, peer, age: Age::Fresh, carried: 0, input: Vec::with_capacity(READ), taken: 0 }
     }
 
     /// The next thing that the host says; what is to be sent goes out before.
@@ -148,8 +140,8 @@ impl Connection {
         let _ = timeout(GOODBYE, self.next(GOODBYE)).await;
     }
 
-    fn failure(&self, trouble: Trouble, text: String) -> Failure {
-        Failure { stage: Stage::Hello, trouble, text, address: Some(self.address) }
+    pub(crate) fn failure(&self, trouble: Trouble, text: String) -> Failure {
+        Failure { cause: Cause::Broke(trouble, text), peer: self.peer.clone() }
     }
 
     /// Whether the host has closed it, or said something, while nobody listened.
@@ -160,17 +152,11 @@ impl Connection {
 }
 
 /// An error of the system in its words alone.
-fn plain(error: &io::Error) -> String {
+pub(crate) fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_owned(),
         None => text,
-    }
-}
-
-impl Failure {
-    fn connect(address: Option<SocketAddr>, text: String) -> Self {
-        Self { stage: Stage::Hello, trouble: Trouble::Connect, text, address }
     }
 }
 
@@ -179,22 +165,31 @@ impl Failure {
 pub(crate) struct Kept(Mutex<HashMap<String, Vec<(Connection, Instant)>>>);
 
 impl Kept {
-    /// The connection to this hop that was used last.
-    pub(crate) fn take(&self, hop: &Hop) -> Option<Connection> {
+    /// The connection to this hop that was used last and may carry so many messages more.
+    pub(crate) fn take(&self, hop: &Hop, messages: usize) -> Option<Connection> {
         let mut all = self.0.lock();
         let kept = all.get_mut(&hop.name)?;
         let found = std::iter::from_fn(|| kept.pop())
-            .find(|(connection, _)| hop.addresses.contains(&connection.address) && !connection.is_stale());
+            .find(|(connection, _)| {
+                hop.leads_to(connection.peer.address)
+                    && hop.lets_carry(connection.carried, messages)
+                    && !connection.is_stale()
+            });
         if kept.is_empty() {
             all.remove(&hop.name);
         }
         found.map(|(connection, _)| connection)
     }
 
-    /// Keeps a connection on which nothing is under way.
-    pub(crate) fn put(&self, hop: &Hop, connection: Connection) {
+    /// Keeps a connection on which nothing is under way, unless it has carried as many messages as it may.
+    pub(crate) fn put(&self, hop: &Hop, connection: Connection) -> Keeps {
+        if !hop.lets_carry(connection.carried, 1) {
+            tokio::spawn(connection.quit());
+            return Keeps::Nothing;
+        }
         let connection = Connection { age: Age::Kept, ..connection };
         self.0.lock().entry(hop.name.clone()).or_default().push((connection, Instant::now()));
+        Keeps::Connection
     }
 
     /// Ends those that nobody used for a while; all of them with no patience.

@@ -70,6 +70,9 @@ pub enum GatewayError {
     /// The queue cannot be read.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The name servers cannot be used.
+    #[error("the name servers cannot be used: {0}")]
+    Resolver(String),
     /// A thread could not be had.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -102,6 +105,7 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
+        let resolver = Resolver::new(&config, clock.clone()).map_err(GatewayError::Resolver)?;
         let projector = start_projector(queue, log.to_owned())?;
         let intake = Arc::new(Intake {
             config: config.clone(),
@@ -131,7 +135,7 @@ impl Gateway {
             kept: gateway.kept.clone(),
             bounces: Bounces { intake, clock },
             holder: Holder(fastrand::u128(1..)),
-            resolver: Resolver::default(),
+            resolver,
         });
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {

@@ -31,6 +31,7 @@ mod intake;
 mod lanes;
 mod listener;
 mod log;
+mod opening;
 mod outcome;
 mod pause;
 mod policy;
@@ -45,7 +46,7 @@ mod throttle;
 mod why;
 
 pub use by_hand::{Action, Selection, Tally};
-pub use config::{Config, Delivery, Limits, Live, Relay, Timeouts};
+pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use destination::{Destination, Rule, Which, Wishes};
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};

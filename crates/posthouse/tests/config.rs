@@ -131,7 +131,7 @@ fn a_value_of_the_wrong_shape_is_told_the_right_one() {
 }
 
 /// Each key that has bounds: what, the least, what is less, the most, what is more.
-const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 19] = [
+const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 21] = [
     ("stop.grace", "a duration", ["0s", ""], ["1h", "1h 1s"]),
     ("limits.message", "a size", ["64KiB", "65535"], ["1GiB", "2GiB"]),
     ("limits.header", "a size", ["1KiB", "0"], ["16MiB", "1GiB"]),
@@ -144,6 +144,8 @@ const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 19] = [
     ("limits.idle", "a duration", ["1s", "0s"], ["1day", "1year"]),
     ("limits.data-rate", "a size", ["0", ""], ["1MiB", "1GiB"]),
     ("limits.receive-memory", "a size", ["2MiB", "0"], ["1024GiB", "1025GiB"]),
+    ("dns.timeout", "a duration", ["100ms", "0s"], ["1m", "1h"]),
+    ("delivery.port", "a whole number", ["1", "0"], ["65535", "65536"]),
     ("delivery.connections", "a whole number", ["1", "0"], ["500", "501"]),
     ("delivery.expire", "a duration", ["100ms", "0s"], ["1year", "2years"]),
     ("delivery.timeout.connect", "a duration", ["1s", "999ms"], ["1day", "1day 1s"]),
@@ -175,6 +177,7 @@ fn a_value_that_no_node_could_live_with_is_refused_with_what_is_possible() {
 fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
     let mut config = parse(
         "data-dir = '/var/lib/posthouse'
+        dns.servers = ['192.0.2.53']
         delivery.smarthost = 'mail.example.com:25'
         [[delivery.route]]
         domain = '*.example.com'
@@ -187,7 +190,7 @@ fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
 
     let mut found = Vec::new();
     keys("", &toml::Value::Table(text.parse().unwrap()), &mut found);
-    let mut known = KEYS.map(String::from).to_vec();
+    let mut known: Vec<String> = KEYS.iter().map(ToString::to_string).collect();
     found.sort();
     known.sort();
     assert_eq!(found, known);

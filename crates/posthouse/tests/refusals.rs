@@ -99,20 +99,6 @@ fn by_default_only_this_machine_may_send_and_anywhere() {
     assert_eq!(peer.wait_for(1)[0].recipients, ["b@anywhere.example"]);
 }
 
-#[test]
-fn a_domain_without_a_route_is_refused_for_now() {
-    let peer = Peer::willing();
-    let node = setup("").flag("--route", format!("example.net={}", peer.address())).start();
-    let mut session = Session::open(node.smtp());
-    assert_eq!(session.say("MAIL FROM:<a@example.com>").code, 250);
-    let reply = session.say("RCPT TO:<b@example.com>");
-    assert_reply(&reply, 451, "4.4.4 no route to this domain is set up here; try again later");
-    assert_eq!(session.say("RCPT TO:<b@example.net>").code, 250);
-    assert_eq!(session.data(b"Subject: routed\r\n\r\nhello\r\n").code, 250);
-    assert_eq!(peer.wait_for(1)[0].recipients, ["b@example.net"]);
-    still_takes_mail(&node, &peer, 1);
-}
-
 const TOO_LARGE: &str = "5.3.4 message is larger than this host takes";
 
 #[test]

@@ -18,6 +18,7 @@ use super::Count;
 
 const MILLIS_100: HumanDuration = HumanDuration(Duration::from_millis(100));
 const SECOND: HumanDuration = HumanDuration(Duration::from_secs(1));
+const MINUTE: HumanDuration = HumanDuration(Duration::from_secs(60));
 const HOUR: HumanDuration = HumanDuration(Duration::from_secs(60 * 60));
 const DAY: HumanDuration = HumanDuration(Duration::from_secs(24 * 60 * 60));
 /// 365.25 days, which are written as one year.
@@ -93,6 +94,11 @@ pub(super) fn delay_warning<'de, D: Deserializer<'de>>(value: D) -> Result<Human
 /// How long a client may have a message held.
 pub(super) fn hold<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
     duration(value, SECOND..=YEAR)
+}
+
+/// How long a name server may be silent.
+pub(super) fn answer<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, MILLIS_100..=MINUTE)
 }
 
 pub(super) fn expire<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {

@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 45] = [
+pub const KEYS: &[&str] = &[
     "data-dir",
     "name",
     "smtp.listen",
@@ -9,6 +9,8 @@ pub const KEYS: [&str; 45] = [
     "console.listen",
     "relay.from",
     "relay.to",
+    "dns.servers",
+    "dns.timeout",
     "delivery.smarthost",
     "delivery.route.domain",
     "delivery.route.next-hop",
@@ -22,6 +24,7 @@ pub const KEYS: [&str; 45] = [
     "delivery.destination.retry",
     "delivery.destination.expire",
     "delivery.destination.delay-warning",
+    "delivery.port",
     "delivery.connections",
     "delivery.retry",
     "delivery.expire",

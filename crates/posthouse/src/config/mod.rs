@@ -11,6 +11,8 @@ mod file;
 mod keys;
 mod listen;
 mod log;
+mod name_server;
+mod port;
 mod sections;
 mod segment;
 mod shape;
@@ -28,7 +30,9 @@ pub use keys::KEYS;
 pub use listen::ListenAddress;
 pub use log::{Log, LogFormat, LogLevel};
 pub use mail::Route;
-pub use sections::{Console, Delivery, Limits, Relay, Smtp, Spool, Stop, Timeouts};
+pub use name_server::NameServer;
+pub use port::Port;
+pub use sections::{Console, Delivery, Dns, Limits, Relay, Smtp, Spool, Stop, Timeouts};
 pub use segment::SegmentSize;
 
 /// All that a node is told at its start.
@@ -45,6 +49,8 @@ pub struct Config {
     pub console: Console,
     /// Who may relay, and to where.
     pub relay: Relay,
+    /// Looking names up.
+    pub dns: Dns,
     /// Delivering by SMTP.
     pub delivery: Delivery,
     /// Limits on what clients may do.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
-use super::{Count, DomainPattern, HostName, ListenAddress, Network, NextHop, Route, SegmentSize, Destination, bounds, destination};
+use super::{
+    Count, Destination, DomainPattern, HostName, ListenAddress, NameServer, Network, NextHop, Port, Route, SegmentSize,
+    bounds, destination,
+};
 
 /// `[smtp]`: receiving by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,17 @@ pub struct Relay {
     pub to: Vec<DomainPattern>,
 }
 
+/// `[dns]`: looking names up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Dns {
+    /// The name servers to ask; none: those of this machine.
+    pub servers: Vec<NameServer>,
+    /// How long to wait for an answer before the question is put again.
+    #[serde(deserialize_with = "bounds::answer")]
+    pub timeout: HumanDuration,
+}
+
 /// `[delivery]`: delivering by SMTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -46,6 +60,8 @@ pub struct Delivery {
     /// What holds for some destinations.
     #[serde(deserialize_with = "destination::tables")]
     pub destination: Vec<Destination>,
+    /// The port of mail hosts that DNS names.
+    pub port: Port,
     /// The most connections to one next hop.
     #[serde(deserialize_with = "bounds::connections")]
     pub connections: Count,
@@ -160,12 +176,19 @@ impl Default for Relay {
     }
 }
 
+impl Default for Dns {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout: seconds(5) }
+    }
+}
+
 impl Default for Delivery {
     fn default() -> Self {
         Self {
             smarthost: None,
             route: Vec::new(),
             destination: Vec::new(),
+            port: Port(25),
             connections: Count::new(20),
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),

@@ -33,6 +33,7 @@ fn model() -> Config {
     config.name = "mx1".parse().expect(example);
     config.smtp.hostname = "mx1.example.com".parse().expect(example);
     config.relay.to = vec!["example.com".parse().expect(example)];
+    config.dns.servers = vec!["127.0.0.1:53".parse().expect(example)];
     config.delivery.smarthost = Some("mail.example.com:25".parse().expect(example));
     config.delivery.route = vec!["example.com=mail.example.com:25".parse().expect(example)];
     config.delivery.destination = vec![Destination {

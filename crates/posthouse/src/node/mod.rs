@@ -208,13 +208,7 @@ fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeE
 pub async fn run(config: Config) -> Result<(), NodeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let leads_nowhere = config.delivery.smarthost.is_none() && config.delivery.route.is_empty();
     let node = Node::start(config).await?;
-    if leads_nowhere {
-        tracing::warn!(
-            "all mail is refused with 451 4.4.4: neither --smarthost nor --route says where it goes"
-        );
-    }
     tracing::info!(smtp = ?node.smtp(), console = %node.console(), id = %node.view().id(), "the node is running");
     let failure = tokio::select! {
         _ = terminate.recv() => None,

@@ -28,9 +28,14 @@ pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
             data_rate: limits.data_rate,
             receive_memory: limits.receive_memory,
         },
+        dns: mail::Dns {
+            servers: config.dns.servers.iter().map(|server| server.0).collect(),
+            timeout: config.dns.timeout.0,
+        },
         delivery: mail::Delivery {
             smarthost: delivery.smarthost.clone(),
             routes: delivery.route.clone(),
+            port: delivery.port.0,
             connections: delivery.connections.size(),
             retry: delivery.retry.clone(),
             expire: delivery.expire.0,

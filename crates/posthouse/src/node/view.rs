@@ -242,10 +242,6 @@ impl NodeView for View {
         match self.gateway.submit(submission).await {
             Ok(id) => Ok(SendAnswer { id, recipients }),
             Err(SubmissionError::Queue(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
-            Err(error @ SubmissionError::Recipient { .. }) => {
-                Err(ApiError::new(ErrorKind::Refused, error.to_string())
-                    .hint("`posthouse up` says with --smarthost and --route where mail goes"))
-            }
             Err(error) => Err(ApiError::new(ErrorKind::Refused, error.to_string())),
         }
     }

@@ -1,6 +1,6 @@
 //! Where to, over which connections, in which order of commands.
 
-use testkit::{Gate, Moment, Move, Peer, Session, Setup};
+use testkit::{Gate, Moment, Move, Peer};
 
 use super::{SHORT, send, setup};
 
@@ -97,16 +97,4 @@ fn a_host_that_knows_only_helo_gets_plain_smtp() {
     let taken = peer.wait_for(1).remove(0);
     assert_eq!(taken.mail, "MAIL FROM:<a@example.com>");
     node.counts("delivered", 1);
-}
-
-#[test]
-fn a_recipient_without_a_way_is_not_accepted_for_now() {
-    let peer = Peer::willing();
-    let setup = Setup::new(env!("CARGO_BIN_EXE_posthouse"));
-    let node = setup.flag("--route", format!("example.com={}", peer.address())).start();
-    let mut session = Session::open(node.smtp());
-    assert_eq!(session.say("MAIL FROM:<a@example.com>").code, 250);
-    let reply = session.say("RCPT TO:<u@example.net>");
-    assert_eq!((reply.code, reply.text.get(..5)), (451, Some("4.4.4")), "{reply}");
-    assert_eq!(session.say("RCPT TO:<u@example.com>").code, 250);
 }
