@@ -2,11 +2,14 @@
 //!
 //! Works are looked at by the page, so that a million of them neither holds the queue up nor needs memory.
 
+use std::sync::Arc;
+
 use base::{AddressPattern, DomainPattern, MessageId, Timestamp, WorkId};
 use queue::{Change, Cursor, Kind, Queue, QueueError, Reason, Seen, Status, Ticket, WorkInfo};
+use store::settings::{About, NewPause, Pause, PauseId, Settings};
 
 use crate::{
-    Gateway,
+    Depths, Gateway,
     envelope::{Detail, Header, decode},
 };
 
@@ -72,7 +75,7 @@ const WOKEN: usize = 10_000;
 struct Meant {
     work: WorkId,
     recipients: u32,
-    domain: Option<std::sync::Arc<str>>,
+    domain: Option<Arc<str>>,
 }
 
 impl Selection {
@@ -155,8 +158,8 @@ impl Gateway {
     /// If the disk fails.
     pub async fn count(&self, selection: &Selection, action: Action) -> Result<Tally, QueueError> {
         let mut tally = Tally::default();
-        let mut pages = Pages::new(selection, action, self.now());
-        while let Some(page) = pages.next(self.queue()).await? {
+        let mut pages = Pages::new(selection, action, self.intake().clock.now());
+        while let Some(page) = pages.next(&self.intake().queue).await? {
             tally.add(&page);
         }
         Ok(tally)
@@ -174,13 +177,13 @@ impl Gateway {
     ) -> Result<Tally, QueueError> {
         let mut tally = Tally::default();
         let mut woken = std::collections::HashSet::new();
-        let mut pages = Pages::new(selection, action, self.now());
-        while let Some(page) = pages.next(self.queue()).await? {
+        let mut pages = Pages::new(selection, action, self.intake().clock.now());
+        while let Some(page) = pages.next(&self.intake().queue).await? {
             tally.add(&page);
             let works: Vec<WorkId> = page.iter().map(|meant| meant.work).collect();
-            tally.done += match action.change(self.now()) {
-                Some(change) => self.queue().change(works, change).await?,
-                None => self.queue().cancel(works, self.now()).await?,
+            tally.done += match action.change(self.intake().clock.now()) {
+                Some(change) => self.intake().queue.change(works, change).await?,
+                None => self.intake().queue.cancel(works, self.intake().clock.now()).await?,
             };
             let room = WOKEN.saturating_sub(woken.len());
             woken.extend(page.into_iter().filter_map(|meant| meant.domain).take(room));
@@ -269,4 +272,70 @@ fn of_info(info: &WorkInfo) -> Seen<'_> {
         reason: info.reason,
         lease: info.lease,
     }
+}
+
+impl Gateway {
+    /// Lets mail wait from now on; what is under way goes on.
+    ///
+    /// # Errors
+    /// The settings cannot be written, or there are too many pauses.
+    pub fn pause(&self, pause: &NewPause) -> store::Result<Pause> {
+        let pause = self.intake().settings.pause(pause, self.intake().clock.now())?;
+        self.read_pauses()?;
+        Ok(pause)
+    }
+
+    /// Ends a pause: what it held back goes as soon as it may. Returns the pause; nothing if there was none of this number.
+    ///
+    /// # Errors
+    /// The settings cannot be written; or the queue, and then what was put off waits for its own time.
+    pub async fn resume(&self, id: PauseId) -> Result<Option<Pause>, ResumeError> {
+        let Some(pause) = self.intake().settings.resume(id)? else { return Ok(None) };
+        self.read_pauses()?;
+        if let About::Sender(sender) = &pause.about {
+            // These were put off one by one, as their senders were read.
+            let selection = Selection {
+                sender: Some(sender.clone()),
+                reason: Some(Reason::Paused),
+                ..Selection::default()
+            };
+            self.act(&selection, Action::Retry, |_| {}).await?;
+        }
+        Ok(Some(pause))
+    }
+
+    /// What is paused.
+    #[must_use]
+    pub fn pauses(&self) -> Arc<[Pause]> {
+        self.intake().pauses()
+    }
+
+    fn read_pauses(&self) -> store::Result<()> {
+        let pauses: Arc<[Pause]> = self.intake().settings.pauses(self.intake().clock.now())?.into();
+        self.intake().pauses.lock().clone_from(&pauses);
+        self.dispatcher().set_pauses(pauses);
+        Ok(())
+    }
+
+    /// The addresses that no mail is sent to, and pauses, as they are stored.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.intake().settings
+    }
+
+    /// How much waits for what; nothing while the node stops.
+    pub async fn depths(&self) -> Option<Depths> {
+        self.dispatcher().depths().await
+    }
+}
+
+/// A pause could not be ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The settings cannot be read or written.
+    #[error(transparent)]
+    Settings(#[from] store::Error),
+    /// What was put off cannot be released.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }

@@ -152,7 +152,7 @@ impl Delivery {
 
 #[cfg(test)]
 mod for_tests {
-    use super::{Config, Delivery, Duration, Limits, Relay, Timeouts};
+    use super::{Config, Delivery, Dns, Duration, Limits, Relay, Timeouts};
 
     impl Config {
         /// What a test starts from: nothing goes anywhere but by DNS.
@@ -169,6 +169,7 @@ mod for_tests {
                     data_rate: "256".parse().unwrap(),
                     receive_memory: "64MiB".parse().unwrap(),
                 },
+                dns: Dns { servers: Vec::new(), timeout: Duration::from_secs(5) },
                 delivery: Delivery::for_tests(),
             }
         }
@@ -181,6 +182,7 @@ mod for_tests {
             Self {
                 smarthost: None,
                 routes: Vec::new(),
+                port: 25,
                 connections: 20,
                 retry: base::RetryPlan::default(),
                 expire: Duration::from_secs(5 * 86_400),

@@ -8,7 +8,6 @@ use queue::{
     Queue, QueueError, Reason, Recipients, Ticket, WorkInfo,
 };
 use smtp::{Address, client::Stage};
-use store::settings::Settings;
 use tokio::time::timeout;
 
 use crate::{
@@ -40,7 +39,6 @@ pub(crate) struct Delivery {
     pub(crate) bounces: Bounces,
     pub(crate) holder: Holder,
     pub(crate) resolver: Resolver,
-    pub(crate) settings: Arc<Settings>,
 }
 
 /// How long one burst may take at most, however busy the next hop seems.
@@ -145,7 +143,7 @@ impl Delivery {
 
     /// Sets apart what must not go: mail from senders that are paused, and recipients that are suppressed.
     async fn set_apart(&self, jobs: Vec<Job>) -> Vec<Job> {
-        let pauses = self.pauses();
+        let pauses = self.bounces.intake.pauses();
         let now = self.clock.now();
         let mut left = Vec::with_capacity(jobs.len());
         for mut job in jobs {
@@ -170,16 +168,13 @@ impl Delivery {
         left
     }
 
-    fn pauses(&self) -> Arc<Vec<store::settings::Pause>> {
-        self.bounces.intake.pauses.lock().clone()
-    }
-
     /// The recipients of a work that no mail is sent to, and why.
     async fn suppressed(&self, job: &Job) -> Vec<(u8, String)> {
-        if self.settings.suppression_count() == 0 {
+        let settings = self.bounces.intake.settings.clone();
+        if settings.suppression_count() == 0 {
             return Vec::new();
         }
-        let (settings, now) = (self.settings.clone(), self.clock.now());
+        let now = self.clock.now();
         let numbered = (0u8..).zip(job.recipients.clone());
         let waiting: Vec<(u8, Address)> =
             numbered.filter(|(number, _)| job.info.remaining.contains(*number)).collect();

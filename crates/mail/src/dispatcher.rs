@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base::{Clock, Shutdown};
-use queue::Kind;
+use queue::{Arrival, Kind, Queue, Ticket};
 use store::settings::Pause;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,7 +29,7 @@ pub(crate) struct Handle(mpsc::UnboundedSender<Order>);
 /// What the dispatcher is told or asked by others than the queue.
 #[derive(Debug)]
 enum Order {
-    Pauses(Vec<Pause>),
+    Pauses(Arc<[Pause]>),
     /// A domain's mail is wanted tried now.
     Wake(Arc<str>),
     Why {
@@ -53,7 +53,7 @@ pub(crate) fn handle() -> (Handle, Orders) {
 
 impl Handle {
     /// From now on these pauses hold, and no others.
-    pub(crate) fn set_pauses(&self, pauses: Vec<Pause>) {
+    pub(crate) fn set_pauses(&self, pauses: Arc<[Pause]>) {
         self.tell(Order::Pauses(pauses));
     }
 
@@ -150,10 +150,10 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
         }
         let again = schedule.again(ARRIVALS);
         if !again.is_empty() {
-            delivery.queue.arrivals(&again, &mut arrivals);
+            delivery.queue.look(&again, &mut |seen| arrivals.push(Arrival::from(seen)));
             schedule.arrived(arrivals.drain(..), now);
         }
-        for begin in schedule.begin(now, &|ticket| delivery.queue.size(ticket)) {
+        for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
             spawn(begin, &delivery, &ended_sender, &shutdown);
         }
         for domain in schedule.ask() {
@@ -165,6 +165,13 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             });
         }
     }
+}
+
+/// How long the message of a work is, unless its ticket is a thing of the past.
+fn size(queue: &Queue, ticket: Ticket) -> Option<u32> {
+    let mut size = None;
+    queue.look(&[ticket], &mut |seen| size = Some(seen.size));
+    size
 }
 
 fn handle_order(order: Order, schedule: &mut Schedule, clock: &Clock) {

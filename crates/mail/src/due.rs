@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn works_come_when_their_time_has_come_and_in_its_order() {
         let at = Timestamp::from_millis;
-        let ticket = Ticket::from_raw;
+        let ticket = Ticket;
         let mut due = Due::default();
         for until in [3000, 1000, 2000] {
             due.add(at(until), ticket(until));

@@ -50,24 +50,22 @@ impl<T> Fair<T> {
         match self.flows.binary_search_by_key(&account, |flow| flow.account) {
             Ok(at) => self.flows[at].waiting.push_back(one),
             Err(at) => {
-                self.flows.insert(at, Flow { account, waiting: VecDeque::from([one]) });
-                if at < self.next {
+                // Whose turn it is keeps it: one that was just served and comes again waits for the others.
+                if at <= self.next && !self.flows.is_empty() {
                     self.next += 1;
                 }
+                self.flows.insert(at, Flow { account, waiting: VecDeque::from([one]) });
             }
         }
     }
 
     /// Whose turn it is.
     pub(crate) fn next_account(&self) -> Option<Account> {
-        self.flows.get(self.next).or(self.flows.first()).map(|flow| flow.account)
+        self.flows.get(self.next).map(|flow| flow.account)
     }
 
     /// Takes at most `most` of the account whose turn it is, and passes the turn on.
     pub(crate) fn take(&mut self, most: usize, into: &mut Vec<T>) {
-        if self.next >= self.flows.len() {
-            self.next = 0;
-        }
         let Some(flow) = self.flows.get_mut(self.next) else { return };
         let some = flow.waiting.len().min(most);
         into.extend(flow.waiting.drain(..some));
@@ -79,6 +77,9 @@ impl<T> Fair<T> {
                 flow.waiting.shrink_to(flow.waiting.len() * 2);
             }
             self.next += 1;
+        }
+        if self.next >= self.flows.len() {
+            self.next = 0;
         }
     }
 
@@ -152,6 +153,26 @@ mod tests {
             fair.push(late, 5000);
             let two = [fair.pop(), fair.pop()];
             assert!(two.contains(&Some(5000)), "{late}: {two:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_always_comes_back_takes_no_more_than_its_turn() {
+        for other in [0, 9] {
+            let mut fair = Fair::default();
+            fair.push(other, 'a');
+            for _ in 0..10 {
+                fair.push(5, 'b');
+            }
+            let mut order = String::new();
+            for _ in 0..8 {
+                let one = fair.pop().unwrap();
+                order.push(one);
+                if one == 'a' {
+                    fair.push(other, 'a');
+                }
+            }
+            assert!(!order.contains("aa") && !order.contains("bb"), "{order}");
         }
     }
 

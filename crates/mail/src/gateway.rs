@@ -9,9 +9,12 @@ use std::{
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
-use queue::{Holder, Kind, Position, Queue, QueueError, Scope, WorkInfo};
+use queue::{Holder, Position, Queue, QueueError, WorkInfo};
 use smtp::Address;
-use store::records::{self, Records};
+use store::{
+    records::{self, Records},
+    settings::Settings,
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -47,6 +50,7 @@ pub struct Gateway {
     /// Stops what takes mail in, and then what sends it out.
     doors: Shutdown,
     dispatch: Shutdown,
+    dispatcher: dispatcher::Handle,
     shared: Arc<session::Shared>,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
@@ -100,19 +104,23 @@ impl Gateway {
         config: Config,
         queue: &Queue,
         log: &Path,
+        settings: Arc<Settings>,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
-        let resolver = Resolver::new(&config, clock.clone()).map_err(GatewayError::Resolver)?;
+        let resolver = Resolver::new(&config.now(), clock.clone()).map_err(GatewayError::Resolver)?;
         let projector = start_projector(queue, log.to_owned())?;
         let intake = Arc::new(Intake {
             config: config.clone(),
             queue: queue.clone(),
             clock: clock.clone(),
             counters: counters.clone(),
+            pauses: parking_lot::Mutex::new(settings.pauses(clock.now())?.into()),
+            settings: settings.clone(),
         });
+        let (dispatcher, orders) = dispatcher::handle();
         let now = config.now();
         let gateway = Arc::new(Self {
             shared: Arc::new(session::Shared {
@@ -125,6 +133,7 @@ impl Gateway {
             registry: Registry::new(),
             doors: shutdown.child(),
             dispatch: shutdown.child(),
+            dispatcher,
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         let delivery = Arc::new(Delivery {
@@ -137,13 +146,22 @@ impl Gateway {
             holder: Holder(fastrand::u128(1..)),
             resolver,
         });
+        gateway.dispatcher.set_pauses(gateway.intake.pauses());
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {
-            dispatcher::run(delivery, dispatch).await;
+            dispatcher::run(delivery, orders, dispatch).await;
             drop(activity);
         });
         gateway.sweep();
         Ok(gateway)
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    pub(crate) fn dispatcher(&self) -> &dispatcher::Handle {
+        &self.dispatcher
     }
 
     /// Takes mail in on a socket, from now on until the door is dropped or the gateway stops.
@@ -251,13 +269,6 @@ impl Gateway {
         self.intake.submit(submission).await
     }
 
-    /// What the queue knows of all works of mail that wait, in no order.
-    #[must_use]
-    pub fn waiting(&self) -> Vec<WorkInfo> {
-        let queue = &self.intake.queue;
-        queue.find(&Scope::All(Kind::Mail)).into_iter().filter_map(|work| queue.info(work)).collect()
-    }
-
     /// What there is to know of a work, unless it has ended.
     ///
     /// # Errors
@@ -277,12 +288,6 @@ impl Gateway {
             })
         };
         read().map(Some).map_err(|error| QueueError::Damaged(error.to_string()))
-    }
-
-    /// The works of a message that have not ended.
-    #[must_use]
-    pub fn works_of(&self, message: MessageId) -> Vec<WorkId> {
-        self.intake.queue.find(&Scope::Message(message))
     }
 }
 

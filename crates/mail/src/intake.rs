@@ -7,12 +7,14 @@ use std::{
 };
 
 use base::{Clock, MessageId, RetryPlan, Timestamp};
+use parking_lot::Mutex;
 use queue::{Body, BodyWriter, Kind, NewWork, Publication, Queue, QueueError, Repeat};
 use smtp::{
     Address, AddressError, BodyType, Needs, Reply, ReversePath, SmtpUtf8,
     received::Received,
     server::{BodyFacts, Event, Hello, MailFrom, Server},
 };
+use store::settings::{Pause, Settings};
 
 use crate::{
     Counters, Live, Source,
@@ -50,6 +52,17 @@ pub(crate) struct Intake {
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
+    /// What operators wish.
+    pub(crate) settings: Arc<Settings>,
+    /// What is paused now.
+    pub(crate) pauses: Mutex<Arc<[Pause]>>,
+}
+
+impl Intake {
+    /// What is paused now.
+    pub(crate) fn pauses(&self) -> Arc<[Pause]> {
+        self.pauses.lock().clone()
+    }
 }
 
 /// Who brings a message.

@@ -45,7 +45,7 @@ mod site;
 mod throttle;
 mod why;
 
-pub use by_hand::{Action, Selection, Tally};
+pub use by_hand::{Action, ResumeError, Selection, Tally};
 pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use destination::{Destination, Rule, Which, Wishes};

@@ -32,13 +32,12 @@ use store::settings::{Pause, PauseId};
 
 use crate::{
     Config,
-    destination::Rule,
     due::Due,
     fair::{self, Account, Fair},
     lanes::{Goes, Lanes},
-    pause,
+    pause, policy,
     resolver::{MailHosts, NoWay},
-    site::{Bar, Charged, Key, Ready, Site, Turn, Used, Way},
+    site::{Charged, Key, Ready, Site, Turn, Used, Way},
     why::Waits,
 };
 
@@ -107,7 +106,7 @@ pub(crate) struct Schedule {
     last: Class,
     /// When a site that could not begin may.
     later: BinaryHeap<Reverse<(Timestamp, usize)>>,
-    pauses: Vec<Pause>,
+    pauses: Arc<[Pause]>,
     /// Works that wait for the end of a pause, by its number.
     parked: BTreeMap<PauseId, Vec<Ready>>,
     /// Works whose arrivals are to be handled again.
@@ -151,7 +150,7 @@ impl Schedule {
             running: [0; 2],
             last: Class::Proven,
             later: BinaryHeap::new(),
-            pauses: Vec::new(),
+            pauses: Arc::new([]),
             parked: BTreeMap::new(),
             again: Vec::new(),
             refused: Vec::new(),
@@ -192,7 +191,7 @@ impl Schedule {
         match lane.goes(now) {
             Goes::To(site) => self.ready(site, arrival.priority, account, ready, now),
             Goes::Nowhere(why) => self.refused.push((why, arrival.ticket)),
-            Goes::Unknown => match self.config.delivery.next_hop(&arrival.lane) {
+            Goes::Unknown => match policy::route(&arrival.lane, &self.config) {
                 Some(hop) => {
                     let way = Way::Hop(hop.clone());
                     let site = self.site(&arrival.lane, way, None, now);
@@ -209,7 +208,7 @@ impl Schedule {
             Way::Hop(_) => None,
             Way::Hosts(hosts) => hosts.first().map(|host| &*host.name),
         };
-        let rule: Rule = self.config.delivery.rule(domain, mx);
+        let rule = self.config.delivery.rule(domain, mx);
         let key = Key { rule, way };
         let number = match self.by_key.get(&key) {
             Some(number) => *number,
@@ -399,7 +398,7 @@ impl Schedule {
         let ended: Vec<PauseId> =
             self.pauses.iter().filter(|pause| !pause::is_on(pause, now)).map(|pause| pause.id).collect();
         if !ended.is_empty() {
-            self.pauses.retain(|pause| pause::is_on(pause, now));
+            self.pauses = self.pauses.iter().filter(|pause| pause::is_on(pause, now)).cloned().collect();
             self.unpark(&ended);
         }
         let jumped = now < self.looked;
@@ -464,7 +463,7 @@ impl Schedule {
     }
 
     /// From now on these pauses hold, and no others.
-    pub(crate) fn set_pauses(&mut self, pauses: Vec<Pause>) {
+    pub(crate) fn set_pauses(&mut self, pauses: Arc<[Pause]>) {
         let old = std::mem::replace(&mut self.pauses, pauses);
         let gone: Vec<PauseId> =
             old.iter().filter(|old| !self.pauses.contains(old)).map(|pause| pause.id).collect();

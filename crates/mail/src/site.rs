@@ -135,10 +135,6 @@ impl Site {
         }
     }
 
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
     pub(crate) fn ready_count(&self) -> usize {
         self.ready.iter().map(|(_, fair)| fair.len()).sum()
     }

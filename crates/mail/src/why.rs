@@ -1,10 +1,13 @@
 //! Why a work waits: the reason that binds now, and when it ends.
 
-use base::Timestamp;
-
+use base::{Timestamp, WorkId};
+use queue::{QueueError, Reason, Status, WorkInfo};
 use store::settings::Pause;
 
-use crate::::{Bar, Site, Way};
+use crate::{
+    Gateway, Waiting, pause,
+    site::{Bar, Site, Way},
+};
 
 /// What a work waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +77,45 @@ pub enum Waits {
     Turn,
 }
 
+impl Gateway {
+    /// What there is to know of a work and what it waits for now, unless it has ended.
+    ///
+    /// # Errors
+    /// If its words cannot be read.
+    pub async fn why(&self, work: WorkId) -> Result<Option<(Waiting, Waits)>, QueueError> {
+        let Some(waiting) = self.inspect(work).await? else { return Ok(None) };
+        let info = waiting.info.clone();
+        let waits = match Waits::of_info(&info, self.intake().clock.now()) {
+            Some(Waits::Scheduled { .. }) if info.reason == Reason::Paused => self.paused(&waiting),
+            Some(waits) => waits,
+            None => self.dispatcher().why(info.lane, info.account).await.unwrap_or(Waits::Turn),
+        };
+        Ok(Some((waiting, waits)))
+    }
+
+    /// The pause that holds a message back for its sender's sake.
+    fn paused(&self, waiting: &Waiting) -> Waits {
+        let pauses = self.intake().pauses();
+        let pause = pauses.iter().find(|pause| pause::holds_sender(pause, &waiting.header.sender));
+        pause.map_or(Waits::Scheduled { until: waiting.info.not_before }, |pause| Waits::Paused(pause.clone()))
+    }
+}
+
 impl Waits {
+    /// What a work waits for, as far as the queue knows; nothing if its time has come.
+    fn of_info(info: &WorkInfo, now: Timestamp) -> Option<Self> {
+        let until = info.not_before;
+        match (info.status, info.reason) {
+            _ if info.lease.is_some() => Some(Self::Attempted),
+            (Status::Held, Reason::Damaged) | (Status::SetAside, _) => Some(Self::SetAside),
+            (Status::Held, _) => Some(Self::Held),
+            (Status::Waiting, _) if until <= now => None,
+            (Status::Waiting, Reason::Deferred) => Some(Self::Retry { until }),
+            (Status::Waiting, Reason::PossiblyDone) => Some(Self::PossiblyDone { until }),
+            (Status::Waiting, _) => Some(Self::Scheduled { until }),
+        }
+    }
+
     /// What a site's bar means for the works that wait for it.
     pub(crate) fn of_bar(bar: Bar, until: Option<Timestamp>, site: &Site) -> Self {
         let rule = &site.key.rule;

@@ -127,8 +127,8 @@ async fn consume(queue: Queue, concluded: Arc<AtomicU64>) {
             queue.arrived(Kind::Mail).await;
             continue;
         }
-        let works = arrivals.drain(..).map(|arrival| (arrival.work, arrival.ticket)).collect();
-        for leased in queue.lease(Holder(1), Patience::Unlimited, works).await {
+        let tickets = arrivals.drain(..).map(|arrival| arrival.ticket).collect();
+        for leased in queue.lease(Holder(1), Patience::Unlimited, tickets).await {
             let (committing, remaining) = leased.lease.commit().await.expect("nobody else has it");
             let conclusion = Conclusion {
                 at: Clock::system().now(),

@@ -7,8 +7,8 @@ use base::{Clock, MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 
 use crate::{
-    Arrival, Body, Change, Concluded, Conclusion, End, Holder, Kind, Leased, NewWork, Patience, Publication,
-    Published, Queue, QueueError, Reason, Recipients, Repeat, Rest, Scope, Status,
+    Arrival, Body, Change, Concluded, Conclusion, Cursor, End, Holder, Kind, Leased, NewWork, Patience,
+    Publication, Published, Queue, QueueError, Reason, Recipients, Repeat, Rest, Status, Ticket,
 };
 
 /// Stamps a provider with the suite: `conformance!(name, || async { queue })`.
@@ -31,7 +31,11 @@ macro_rules! conformance {
                 a_cancelled_work_cannot_be_committed,
                 a_cancel_spares_what_is_past_the_point_of_no_return,
                 limits_are_kept,
-                scopes_find_what_they_mean,
+                a_walk_shows_each_work_once_with_all_there_is_to_know,
+                a_ticket_is_current_until_its_work_arrives_anew,
+                a_priority_is_changed_and_nothing_else,
+                many_works_are_changed_at_once,
+                works_are_found_by_their_message,
                 a_body_comes_back_as_it_was_written,
                 the_feed_tells_everything_once_and_in_order,
                 a_closed_queue_takes_nothing,
@@ -116,7 +120,18 @@ pub async fn arrival(queue: &Queue) -> Arrival {
 
 /// Leases an arrival.
 pub async fn lease(queue: &Queue, holder: Holder, arrival: &Arrival) -> Option<Leased> {
-    queue.lease(holder, Patience::Unlimited, vec![(arrival.work, arrival.ticket)]).await.pop()
+    queue.lease(holder, Patience::Unlimited, vec![arrival.ticket]).await.pop()
+}
+
+/// All works of mail that wait, as a walk in small steps finds them.
+#[must_use]
+pub fn all(queue: &Queue) -> Vec<WorkId> {
+    let mut works = Vec::new();
+    let mut from = Some(Cursor::default());
+    while let Some(cursor) = from {
+        from = queue.walk(Kind::Mail, cursor, 7, &mut |seen| works.push(seen.work));
+    }
+    works
 }
 
 async fn published(queue: &Queue, lane: &str) -> (WorkId, Leased) {
@@ -252,7 +267,7 @@ pub async fn a_lease_is_given_once_and_for_the_latest_arrival_only(queue: Queue)
 
 async fn leased_for(queue: &Queue, holder: Holder, time: Duration) -> Leased {
     let arrival = arrival(queue).await;
-    let leased = queue.lease(holder, Patience::For(time), vec![(arrival.work, arrival.ticket)]).await.pop();
+    let leased = queue.lease(holder, Patience::For(time), vec![arrival.ticket]).await.pop();
     leased.expect("nobody holds it")
 }
 
@@ -342,22 +357,116 @@ pub async fn limits_are_kept(queue: Queue) {
     assert_eq!(queue.stats().works, 0);
 }
 
-/// A test of [`Queue::find`].
-pub async fn scopes_find_what_they_mean(queue: Queue) {
+/// A test of [`Queue::walk`].
+pub async fn a_walk_shows_each_work_once_with_all_there_is_to_know(queue: Queue) {
+    let mut expected = Vec::new();
+    for n in 0..20 {
+        let mut two = message("");
+        two.works = vec![work("example.com", 1), work("example.net", 100)];
+        expected.extend((0..2).map(|index| WorkId { message: two.message, index }));
+        if n % 5 == 4 {
+            let gone = expected.remove(expected.len() - 7);
+            assert_eq!(queue.cancel(vec![gone], two.at).await.expect("it is cancelled"), 1);
+        }
+        queue.publish(vec![two]).await.expect("it is published");
+    }
+    let mut found = all(&queue);
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let first = arrival(&queue).await;
+    let leased = lease(&queue, ME, &first).await.expect("nobody holds it");
+    let mut seen = None;
+    assert_eq!(queue.walk(Kind::Run, Cursor::default(), 4096, &mut |_| panic!("there is none")), None);
+    let end = queue.walk(Kind::Mail, Cursor::default(), 4096, &mut |work| {
+        if work.work == first.work {
+            let lease = work.lease;
+            seen =
+                Some((work.ticket, work.lane.clone(), work.account.clone(), work.remaining.count(), lease));
+            assert_eq!((work.since, work.size, work.priority), (first.since, first.size, first.priority));
+            assert_eq!((work.not_before, work.expires), (first.not_before, first.expires));
+            assert_eq!((work.status, work.reason, work.attempts), (Status::Waiting, Reason::New, 0));
+        }
+    });
+    assert_eq!(end, None);
+    let (ticket, lane, account, left, epoch) = seen.expect("it waits");
+    assert_eq!((ticket, &*lane, &*account), (first.ticket, &*first.lane, "someone"));
+    assert_eq!((left, epoch), (leased.info.remaining.count(), Some(leased.lease.epoch())));
+    assert!(first.size >= 4 + 6, "the body and the header count");
+}
+
+/// A test of [`Queue::is_current`] and [`Queue::retain_current`].
+pub async fn a_ticket_is_current_until_its_work_arrives_anew(queue: Queue) {
+    queue.publish(vec![message("example.com"), message("example.net")]).await.expect("they are published");
+    let (first, second) = (arrival(&queue).await, arrival(&queue).await);
+    let leased = lease(&queue, ME, &first).await.expect("nobody holds it");
+    assert!(queue.is_current(first.ticket), "who holds it may give it back");
+    drop(leased);
+    let again = arrival(&queue).await;
+    assert_eq!(again.work, first.work);
+    let mut tickets = vec![(1, first.ticket), (2, second.ticket), (3, again.ticket), (4, Ticket(u64::MAX))];
+    queue.retain_current(&mut tickets, |(_, ticket)| *ticket);
+    assert_eq!(tickets, [(2, second.ticket), (3, again.ticket)]);
+    queue.change(vec![second.work], Change::Hold).await.expect("it is held");
+    queue.cancel(vec![first.work], Clock::system().now()).await.expect("it is cancelled");
+    assert!(!queue.is_current(second.ticket) && !queue.is_current(again.ticket));
+    // Whatever takes the place of what ended has tickets of its own.
+    queue.publish(vec![message("example.com")]).await.expect("it is published");
+    let third = arrival(&queue).await;
+    assert!(queue.is_current(third.ticket) && !queue.is_current(again.ticket));
+    assert!(queue.lease(ME, Patience::Unlimited, vec![again.ticket, second.ticket]).await.is_empty());
+}
+
+/// A test of [`Change::Prioritise`].
+pub async fn a_priority_is_changed_and_nothing_else(queue: Queue) {
+    let (work, leased) = published(&queue, "example.com").await;
+    leased.lease.conclude(conclusion(Vec::new())).expect("it is concluded");
+    let before = arrival(&queue).await;
+    assert_eq!(queue.change(vec![work], Change::Prioritise(9)).await.expect("it is changed"), 1);
+    let after = arrival(&queue).await;
+    assert_eq!((after.work, after.priority, after.reason), (work, 9, Reason::Deferred));
+    assert_eq!((after.not_before, after.attempts), (before.not_before, 1));
+    let leased = lease(&queue, ME, &after).await.expect("nobody holds it");
+    assert_eq!(leased.words.state, "state");
+    drop(leased);
+    queue.change(vec![work], Change::Hold).await.expect("it is held");
+    queue.change(vec![work], Change::Prioritise(1)).await.expect("it is changed");
+    let info = queue.info(work).expect("it waits");
+    assert_eq!((info.priority, info.status), (1, Status::Held));
+}
+
+/// A test of [`Queue::change`]: what does not fit into one record is split.
+pub async fn many_works_are_changed_at_once(queue: Queue) {
+    let mut works = Vec::new();
+    for _ in 0..24 {
+        let (work, leased) = published(&queue, "example.com").await;
+        let word = Conclusion { state: vec![7; crate::MAX_HEADER].into(), ..conclusion(Vec::new()) };
+        leased.lease.conclude(word).expect("it is concluded");
+        let deferred = arrival(&queue).await;
+        assert_eq!(deferred.reason, Reason::Deferred);
+        works.push(work);
+    }
+    assert_eq!(queue.change(works.clone(), Change::Hold).await.expect("they are held"), works.len());
+    for work in works {
+        assert_eq!(queue.info(work).expect("it waits").status, Status::Held);
+        let words = queue.words(work).await.expect("it can be read").expect("it waits");
+        assert_eq!(words.state.len(), crate::MAX_HEADER);
+    }
+}
+
+/// A test of [`Queue::works_of`].
+pub async fn works_are_found_by_their_message(queue: Queue) {
     let mut two = message("");
     two.works = vec![work("example.com", 1), work("example.net", 1)];
     let id = two.message;
     queue.publish(vec![two, message("example.com")]).await.expect("they are published");
-    assert_eq!(queue.find(&Scope::All(Kind::Mail)).len(), 3);
-    assert_eq!(queue.find(&Scope::All(Kind::Run)).len(), 0);
-    assert_eq!(queue.find(&Scope::Message(id)).len(), 2);
-    assert_eq!(queue.find(&Scope::Lane("example.com".into())).len(), 2);
-    assert_eq!(queue.find(&Scope::Lane("example.org".into())).len(), 0);
-    assert_eq!(queue.find(&Scope::Account("someone".into())).len(), 3);
-    let work = WorkId { message: id, index: 1 };
-    assert_eq!(queue.find(&Scope::Work(work)), [work]);
-    let words = queue.words(work).await.expect("it can be read").expect("it waits");
+    let [first, second] = [0, 1].map(|index| WorkId { message: id, index });
+    assert_eq!(queue.works_of(id), [first, second]);
+    let words = queue.words(second).await.expect("it can be read").expect("it waits");
     assert_eq!(words.detail, "detail");
+    queue.cancel(vec![first], Clock::system().now()).await.expect("it is cancelled");
+    assert_eq!(queue.works_of(id), [second]);
+    assert!(queue.works_of(MessageId::generate(Timestamp::default())).is_empty());
 }
 
 /// A test of [`Queue::body`].

@@ -1,53 +1,63 @@
 //! Names held once, and a hasher for ids.
 
-use std::{collections::HashMap, hash::Hasher, sync::Arc};
+use std::{
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::Arc,
+};
+
+use crate::{slab::Slab, table::Table};
 
 /// Names that many works share, each held once.
-#[derive(Debug, Default)]
-pub(crate) struct Interner {
-    names: Vec<Option<(Arc<str>, usize)>>,
-    numbers: HashMap<Arc<str>, u32>,
-    free: Vec<u32>,
+#[derive(Debug)]
+pub(crate) struct Interner<T: ?Sized> {
+    names: Slab<Name<T>>,
+    numbers: Table,
+    /// Random, because senders choose names.
+    hasher: RandomState,
 }
 
-impl Interner {
+#[derive(Debug)]
+struct Name<T: ?Sized> {
+    name: Arc<T>,
+    uses: u32,
+}
+
+impl<T: ?Sized> Default for Interner<T> {
+    fn default() -> Self {
+        Self { names: Slab::default(), numbers: Table::default(), hasher: RandomState::new() }
+    }
+}
+
+impl<T: ?Sized + Hash + Eq> Interner<T> {
     /// The number of a name, which is used once more from now on.
-    pub(crate) fn intern(&mut self, name: &str) -> u32 {
-        if let Some(number) = self.numbers.get(name) {
-            if let Some((_, uses)) = &mut self.names[*number as usize] {
-                *uses += 1;
-            }
-            return *number;
+    pub(crate) fn intern<'n>(&mut self, name: &'n T) -> u32
+    where
+        Arc<T>: From<&'n T>,
+    {
+        let hash = self.hasher.hash_one(name);
+        if let Some(number) = self.numbers.find(hash, |at| *self.names[at].name == *name) {
+            self.names[number].uses += 1;
+            return number;
         }
-        let name: Arc<str> = name.into();
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.names.push(None);
-            u32::try_from(self.names.len() - 1).expect("fewer names than works, and those fit")
-        });
-        self.names[number as usize] = Some((name.clone(), 1));
-        self.numbers.insert(name, number);
+        let number = self.names.insert(Name { name: name.into(), uses: 1 });
+        let (names, hasher) = (&self.names, &self.hasher);
+        self.numbers.insert(hash, number, |at| hasher.hash_one(&*names[at].name));
         number
     }
 
     /// A name is used once less.
     pub(crate) fn release(&mut self, number: u32) {
-        let slot = &mut self.names[number as usize];
-        if let Some((_, uses)) = slot {
-            *uses -= 1;
-            if *uses == 0 {
-                let (name, _) = slot.take().expect("it is in use");
-                self.numbers.remove(&name);
-                self.free.push(number);
-            }
+        self.names[number].uses -= 1;
+        if self.names[number].uses == 0 {
+            let (names, hasher) = (&self.names, &self.hasher);
+            let hash_of = |at: u32| hasher.hash_one(&*names[at].name);
+            self.numbers.remove(hash_of(number), number, hash_of);
+            self.names.remove(number);
         }
     }
 
-    pub(crate) fn name(&self, number: u32) -> Arc<str> {
-        self.names[number as usize].as_ref().map(|(name, _)| name.clone()).expect("a work holds it")
-    }
-
-    pub(crate) fn find(&self, name: &str) -> Option<u32> {
-        self.numbers.get(name).copied()
+    pub(crate) fn name(&self, number: u32) -> &Arc<T> {
+        &self.names[number].name
     }
 }
 
@@ -80,13 +90,13 @@ mod tests {
 
     #[test]
     fn a_name_lives_as_long_as_somebody_uses_it() {
-        let mut names = Interner::default();
+        let mut names = Interner::<str>::default();
         let (a, again) = (names.intern("a"), names.intern("a"));
         assert_eq!(a, again);
         names.release(a);
-        assert_eq!(&*names.name(a), "a");
+        assert_eq!(&**names.name(a), "a");
         names.release(a);
-        assert_eq!(names.find("a"), None);
+        assert_eq!(names.names.len(), 0);
         assert_eq!(names.intern("b"), a, "its number is used again");
     }
 }

@@ -15,12 +15,12 @@ use tokio::sync::Notify;
 
 use crate::{
     Arrival, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Patience, Reason, Recipients, Rest,
-    Scope, Status, WorkInfo,
-    index::{Effects, Index, Place},
+    Status, WorkInfo,
+    index::{Effects, Index, More, Place},
     intern::IdHasher,
-    op::{After, BodyRef, Cancel, Conclude, Op, Standing, State},
+    op::{After, Cancel, Conclude, Op, Standing, State},
     recent::{Recent, RecentContent},
-    work::Change,
+    work::{Change, Cursor, Seen, Ticket},
 };
 
 #[derive(Debug)]
@@ -94,7 +94,7 @@ pub(crate) struct Given {
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     Recent(Arc<RecentContent>),
-    Stored { message: Place, body: BodyRef, state: Option<Place> },
+    Stored { message: Place, state: Option<Place> },
 }
 
 impl Content {
@@ -102,7 +102,7 @@ impl Content {
     pub(crate) fn place(&self) -> Option<(Place, Option<Place>)> {
         match self {
             Self::Recent(_) => None,
-            Self::Stored { message, state, .. } => Some((*message, *state)),
+            Self::Stored { message, state } => Some((*message, *state)),
         }
     }
 }
@@ -157,23 +157,57 @@ impl Ledger {
     }
 
     pub(crate) fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>) {
-        self.state.lock().index.take_arrivals(kind, max, into);
+        let enough = into.len().saturating_add(max);
+        while self.state.lock().index.take_arrivals(kind, enough, into) == More::Perhaps
+            && into.len() < enough
+        {}
+    }
+
+    /// Which of these arrivals are still the latest of works that may go.
+    pub(crate) fn are_current(&self, tickets: &[Ticket]) -> Vec<bool> {
+        let inner = self.state.lock();
+        tickets.iter().map(|ticket| inner.index.is_current(*ticket)).collect()
+    }
+
+    /// Shows the works of those arrivals that are still current.
+    pub(crate) fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        let inner = self.state.lock();
+        for ticket in tickets {
+            if let Some(seen) = inner.index.look(*ticket) {
+                let lease = inner.leases.get(&seen.work).map(|holding| holding.epoch);
+                see(&Seen { lease, ..seen });
+            }
+        }
+    }
+
+    /// Shows the works at the next places; what `see` does must be quick, and nothing to the queue.
+    pub(crate) fn walk(
+        &self,
+        kind: Kind,
+        from: Cursor,
+        max: usize,
+        see: &mut dyn FnMut(&Seen<'_>),
+    ) -> Option<Cursor> {
+        let inner = self.state.lock();
+        inner.index.walk(kind, from, max, &mut |seen| {
+            let lease = inner.leases.get(&seen.work).map(|holding| holding.epoch);
+            see(&Seen { lease, ..seen });
+        })
+    }
+
+    pub(crate) fn works_of(&self, message: MessageId) -> Vec<WorkId> {
+        self.state.lock().index.works_of(message)
     }
 
     /// Leases those works that may go and that nobody holds.
-    pub(crate) fn lease(
-        &self,
-        holder: Holder,
-        patience: Patience,
-        wanted: &[(WorkId, u32)],
-    ) -> Vec<Option<Given>> {
+    pub(crate) fn lease(&self, holder: Holder, patience: Patience, wanted: &[Ticket]) -> Vec<Option<Given>> {
         let mut inner = self.state.lock();
         let deadline = match patience {
             Patience::Unlimited => None,
             Patience::For(time) => Some(Instant::now() + time),
         };
         inner.holders.entry(holder).or_insert(deadline);
-        wanted.iter().map(|(work, ticket)| inner.lease(self.incarnation, holder, *work, *ticket)).collect()
+        wanted.iter().map(|ticket| inner.lease(self.incarnation, holder, *ticket)).collect()
     }
 
     pub(crate) fn extend(&self, holder: Holder, patience: Duration) {
@@ -207,7 +241,7 @@ impl Ledger {
 
     pub(crate) fn commit(&self, work: WorkId, epoch: Epoch) -> Result<Recipients, LeaseOver> {
         let mut inner = self.state.lock();
-        let remaining = inner.index.work(work).ok_or(LeaseOver)?.standing.remaining;
+        let remaining = inner.index.standing(work).ok_or(LeaseOver)?.remaining;
         match inner.leases.get_mut(&work) {
             Some(holding) if holding.epoch == epoch && holding.stage == Stage::Held => {
                 let left = remaining.without(holding.done);
@@ -230,7 +264,7 @@ impl Ledger {
         conclusion: &Conclusion,
     ) -> (Concluded, Option<Conclude>) {
         let mut inner = self.state.lock();
-        let Some(standing) = inner.index.work(work).map(|work| work.standing) else {
+        let Some(standing) = inner.index.standing(work) else {
             return (Concluded::Ignored, None);
         };
         let current = match inner.leases.get_mut(&work) {
@@ -322,9 +356,7 @@ impl Ledger {
         let mut inner = self.state.lock();
         let mut cancelled = Vec::with_capacity(works.len());
         for work in works {
-            let Some(remaining) = inner.index.work(*work).map(|work| work.standing.remaining) else {
-                continue;
-            };
+            let Some(Standing { remaining, .. }) = inner.index.standing(*work) else { continue };
             if inner.leases.get(work).is_some_and(|holding| holding.stage != Stage::Held) {
                 continue;
             }
@@ -343,7 +375,7 @@ impl Ledger {
             if inner.leases.contains_key(work) {
                 continue;
             }
-            let Some(standing) = inner.index.work(*work).map(|work| work.standing) else { continue };
+            let Some(standing) = inner.index.standing(*work) else { continue };
             let epoch = inner.next_epoch(self.incarnation);
             let Some(content) = inner.content(*work) else { continue };
             inner.leases.insert(*work, Holding::kept(epoch));
@@ -394,10 +426,6 @@ impl Ledger {
         inner.index.info(work).map(|info| WorkInfo { lease, ..info })
     }
 
-    pub(crate) fn in_scope(&self, scope: &Scope) -> Vec<WorkId> {
-        self.state.lock().index.in_scope(scope)
-    }
-
     pub(crate) fn keep(&self, message: MessageId, content: RecentContent) {
         self.state.lock().recent.insert(message, content);
     }
@@ -440,8 +468,9 @@ impl Inner {
         Epoch { incarnation, counter: self.counter }
     }
 
-    fn lease(&mut self, incarnation: u64, holder: Holder, work: WorkId, ticket: u32) -> Option<Given> {
-        if self.leases.contains_key(&work) || !self.index.is_current(work, ticket) {
+    fn lease(&mut self, incarnation: u64, holder: Holder, ticket: Ticket) -> Option<Given> {
+        let work = self.index.current(ticket)?;
+        if self.leases.contains_key(&work) {
             return None;
         }
         let epoch = self.next_epoch(incarnation);
@@ -455,9 +484,8 @@ impl Inner {
         if let Some(recent) = self.recent.find(work.message) {
             return Some(Content::Recent(recent));
         }
-        let message = self.index.message(work.message)?;
-        let state = self.index.work(work)?.state_at;
-        Some(Content::Stored { message: message.place, body: message.body, state })
+        let (message, state) = self.index.places(work)?;
+        Some(Content::Stored { message, state })
     }
 
     /// Nobody holds the work any more, and it is as it was before.
@@ -486,7 +514,7 @@ impl Inner {
                     if conclude.after == After::Unchanged {
                         self.index.arrive(work, effects);
                     }
-                } else if self.index.work(work).is_none() {
+                } else if !self.index.contains(work) {
                     // A late word has ended what somebody holds.
                     self.leases.remove(&work);
                 }
@@ -510,9 +538,9 @@ impl Inner {
 impl Standing {
     /// Where the rest stands after a conclusion.
     fn after(self, rest: Rest, remaining: Recipients) -> Self {
-        let attempts = self.attempts + 1;
+        let attempts = self.attempts + u32::from(!matches!(rest, Rest::Wait { .. }));
         match rest {
-            Rest::Retry { not_before, reason } => {
+            Rest::Retry { not_before, reason } | Rest::Wait { not_before, reason } => {
                 Self { remaining, attempts, not_before, status: Status::Waiting, reason, ..self }
             }
             Rest::Hold { reason } => Self { remaining, attempts, status: Status::Held, reason, ..self },
@@ -525,6 +553,7 @@ impl Standing {
             Change::Hold => Self { status: Status::Held, ..by_hand },
             Change::Release => Self { status: Status::Waiting, ..by_hand },
             Change::Reschedule(not_before) => Self { not_before, status: Status::Waiting, ..by_hand },
+            Change::Prioritise(priority) => Self { priority, ..self },
         }
     }
 }

@@ -41,7 +41,9 @@ mod op;
 mod provider;
 mod recent;
 mod remembered;
+mod slab;
 pub mod spool;
+mod table;
 mod transaction;
 mod usage;
 mod work;
@@ -58,8 +60,8 @@ pub use op::{MAX_REMEMBERED, REMEMBERED_FOR};
 pub use provider::{Pending, Provider, Queue, Stats};
 pub use spool::Spool;
 pub use work::{
-    Arrival, Change, Concluded, Conclusion, End, Kind, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork,
-    Publication, Published, Reason, Recipients, Repeat, Rest, Scope, Status, Words, WorkInfo,
+    Arrival, Change, Concluded, Conclusion, Cursor, End, Kind, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS,
+    NewWork, Publication, Published, Reason, Recipients, Repeat, Rest, Seen, Status, Ticket, Words, WorkInfo,
 };
 
 /// Within this time a conclusion is handed to the disk.

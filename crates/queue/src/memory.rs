@@ -13,16 +13,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
-    Arrival, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver, Patience,
-    Provider, Publication, Published, QueueError, Recipients, Scope, Stats, Words, WorkInfo,
+    Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
+    LeaseOver, Patience, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen, Stats,
+    Ticket, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
     ledger::{Applied, Content, Ledger},
     op::Op,
     provider::{Pending, check_conclusion},
     recent::RecentContent,
+    spool::Damage,
     transaction::Transaction,
-    work::{Change, Repeat},
 };
 
 /// A queue that forgets everything when it is dropped.
@@ -70,7 +71,8 @@ impl Memory {
                 let words = head.slice(at..at + len);
                 at += len;
                 tell(*sequence, &op, &words, &mut tales);
-                Applied { op, place: Place::default(), size: 0, head: words }
+                let size = u32::try_from(op.words_len() + op.body_len()).unwrap_or(u32::MAX);
+                Applied { op, place: Place::default(), size, head: words }
             })
             .collect();
         self.ledger.apply(applied);
@@ -121,13 +123,21 @@ impl Provider for Memory {
         self.ledger.take_arrivals(kind, max, into);
     }
 
+    fn are_current(&self, tickets: &[Ticket]) -> Vec<bool> {
+        self.ledger.are_current(tickets)
+    }
+
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        self.ledger.look(tickets, see);
+    }
+
     fn lease(
         &self,
         holder: Holder,
         patience: Patience,
-        works: Vec<(WorkId, u32)>,
+        tickets: Vec<Ticket>,
     ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
-        let given = self.ledger.lease(holder, patience, &works);
+        let given = self.ledger.lease(holder, patience, &tickets);
         let contents = given.into_iter().flatten().filter_map(|given| {
             let Content::Recent(content) = given.content else { return None };
             let (words, body) = recent(&content, given.info.work)?;
@@ -177,8 +187,12 @@ impl Provider for Memory {
         Box::pin(async { Ok(()) })
     }
 
-    fn find(&self, scope: &Scope) -> Vec<WorkId> {
-        self.ledger.in_scope(scope)
+    fn walk(&self, kind: Kind, from: Cursor, max: usize, see: &mut dyn FnMut(&Seen<'_>)) -> Option<Cursor> {
+        self.ledger.walk(kind, from, max, see)
+    }
+
+    fn works_of(&self, message: MessageId) -> Vec<WorkId> {
+        self.ledger.works_of(message)
     }
 
     fn info(&self, work: WorkId) -> Option<WorkInfo> {
@@ -223,6 +237,10 @@ impl Provider for Memory {
     fn stats(&self) -> Stats {
         let (works, recipients, leased) = self.ledger.counts();
         Stats { works, recipients, leased, ..Stats::default() }
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        Vec::new()
     }
 
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError> {

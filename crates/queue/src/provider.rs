@@ -11,9 +11,9 @@ use std::{
 use base::{MessageId, Timestamp, WorkId};
 
 use crate::{
-    Arrival, BodySource, BodyWriter, Concluded, Conclusion, End, Epoch, Feed, Holder, Kind, Lease, LeaseOver,
-    Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication, Published, QueueError,
-    Recipients, Scope, Words, WorkInfo, work::Change,
+    Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, End, Epoch, Feed, Holder, Kind,
+    Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication,
+    Published, QueueError, Recipients, Seen, Ticket, Words, WorkInfo, index::PAGE, spool::Damage,
 };
 
 /// A future of a provider.
@@ -29,12 +29,16 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn arrived(&self, kind: Kind) -> Pending<'_, ()>;
     /// See [`Queue::take_arrivals`].
     fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>);
+    /// Which of these arrivals are still the latest of works that may go.
+    fn are_current(&self, tickets: &[Ticket]) -> Vec<bool>;
+    /// See [`Queue::look`].
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>));
     /// See [`Queue::lease`]; a work that cannot be leased is left out, one that is damaged is set aside.
     fn lease(
         &self,
         holder: Holder,
         patience: Patience,
-        works: Vec<(WorkId, u32)>,
+        tickets: Vec<Ticket>,
     ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>>;
     /// See [`Queue::extend`].
     fn extend(&self, holder: Holder, patience: Duration);
@@ -50,8 +54,10 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn unknown(&self, work: WorkId, epoch: Epoch);
     /// See [`Queue::settled`].
     fn settled(&self) -> Pending<'_, Result<(), QueueError>>;
-    /// See [`Queue::find`].
-    fn find(&self, scope: &Scope) -> Vec<WorkId>;
+    /// See [`Queue::walk`].
+    fn walk(&self, kind: Kind, from: Cursor, max: usize, see: &mut dyn FnMut(&Seen<'_>)) -> Option<Cursor>;
+    /// See [`Queue::works_of`].
+    fn works_of(&self, message: MessageId) -> Vec<WorkId>;
     /// See [`Queue::info`].
     fn info(&self, work: WorkId) -> Option<WorkInfo>;
     /// See [`Queue::words`].
@@ -62,6 +68,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>>;
     /// See [`Queue::stats`].
     fn stats(&self) -> Stats;
+    /// See [`Queue::damage`].
+    fn damage(&self) -> Vec<Damage>;
     /// See [`Queue::feed`].
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError>;
     /// See [`Queue::health`].
@@ -133,10 +141,36 @@ impl Queue {
         self.0.take_arrivals(kind, max, into);
     }
 
-    /// Leases works to a holder, each named with the ticket of its arrival. Left out are those that have
-    /// ended, are held by somebody, or have arrived anew.
-    pub async fn lease(&self, holder: Holder, patience: Patience, works: Vec<(WorkId, u32)>) -> Vec<Leased> {
-        let given = self.0.lease(holder, patience, works).await;
+    /// Whether an arrival is still the latest of its work, and the work may go unless somebody holds it.
+    #[must_use]
+    pub fn is_current(&self, ticket: Ticket) -> bool {
+        self.0.are_current(&[ticket]) == [true]
+    }
+
+    /// Keeps those whose arrivals are still current, as [`Queue::is_current`] says.
+    pub fn retain_current<T>(&self, items: &mut Vec<T>, ticket: impl Fn(&T) -> Ticket) {
+        let mut current = Vec::with_capacity(items.len());
+        for some in items.chunks(PAGE as usize) {
+            let tickets: Vec<Ticket> = some.iter().map(&ticket).collect();
+            current.extend(self.0.are_current(&tickets));
+        }
+        let mut current = current.into_iter();
+        items.retain(|_| current.next() == Some(true));
+    }
+
+    /// Shows the works of these arrivals, but for those whose arrivals are not current any more, as [`Queue::is_current`] says.
+    ///
+    /// `see` runs while the index is locked: it must be quick, and must not ask the queue.
+    pub fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        for some in tickets.chunks(PAGE as usize) {
+            self.0.look(some, see);
+        }
+    }
+
+    /// Leases works to a holder, each named by its arrival. Left out are those that have ended, are held by
+    /// somebody, or have arrived anew.
+    pub async fn lease(&self, holder: Holder, patience: Patience, tickets: Vec<Ticket>) -> Vec<Leased> {
+        let given = self.0.lease(holder, patience, tickets).await;
         let leased = given.into_iter().map(|(epoch, info, words, body)| Leased {
             lease: Lease::new(self.0.clone(), info.work, epoch),
             info,
@@ -166,10 +200,26 @@ impl Queue {
         self.0.settled().await
     }
 
-    /// The works in a scope, in no order.
+    /// Shows works of a kind, in no order, and returns where to go on until there are no more.
+    ///
+    /// It looks at the next `max` places, at most 4,096, and not all of them need hold a work. A work that waits all the
+    /// time until the walk has ended is seen once; one that comes meanwhile, perhaps. `see` runs while the index is locked:
+    /// it must be quick, and must not ask the queue.
     #[must_use]
-    pub fn find(&self, scope: &Scope) -> Vec<WorkId> {
-        self.0.find(scope)
+    pub fn walk(
+        &self,
+        kind: Kind,
+        from: Cursor,
+        max: usize,
+        see: &mut dyn FnMut(&Seen<'_>),
+    ) -> Option<Cursor> {
+        self.0.walk(kind, from, max, see)
+    }
+
+    /// The works of a message that have not ended.
+    #[must_use]
+    pub fn works_of(&self, message: MessageId) -> Vec<WorkId> {
+        self.0.works_of(message)
     }
 
     /// What is known of a work, unless it has ended.
@@ -186,7 +236,8 @@ impl Queue {
         self.0.words(work).await
     }
 
-    /// Holds, releases or reschedules works that nobody holds a lease of; returns how many were changed, synced.
+    /// Holds, releases, reschedules or prioritises works that nobody holds a lease of; returns how many were changed,
+    /// synced. Many works are changed page by page: then some may be changed before others fail.
     ///
     /// # Errors
     /// If the disk is full or has failed, or the queue is closed.
@@ -207,6 +258,12 @@ impl Queue {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    /// What was found damaged at the start and since.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        self.0.damage()
     }
 
     /// Everything that happened after a position; one reader at a time.

@@ -101,6 +101,8 @@ pub enum Reason {
     ByHand,
     /// Its stored form is damaged, or its delivery limit is used up.
     Damaged,
+    /// Its trade holds it back because somebody asked for that, until a time or until he says otherwise.
+    Paused,
 }
 
 impl Reason {
@@ -116,6 +118,7 @@ impl Reason {
             Self::PossiblyDone => "possibly-done",
             Self::ByHand => "by-hand",
             Self::Damaged => "damaged",
+            Self::Paused => "paused",
         }
     }
 }
@@ -204,9 +207,21 @@ impl Recipients {
         !self.among(Self::only(number)).is_empty()
     }
 
+    /// These as 32 bits, if no later one is among them.
+    pub(crate) fn few(self) -> Option<u32> {
+        u32::try_from(self.0).ok()
+    }
+
     /// Their numbers, rising.
     pub fn iter(self) -> impl Iterator<Item = u8> {
         (0..MAX_RECIPIENTS).filter(move |number| self.contains(*number))
+    }
+}
+
+impl From<u32> for Recipients {
+    /// Those of the first 32 whose bits are set.
+    fn from(few: u32) -> Self {
+        Self(few.into())
     }
 }
 
@@ -239,6 +254,13 @@ pub struct Conclusion {
 pub enum Rest {
     /// They wait and are attempted again, not before this time.
     Retry {
+        /// When.
+        not_before: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
+    /// The same, but that nothing was attempted.
+    Wait {
         /// When.
         not_before: Timestamp,
         /// Why.
@@ -279,13 +301,38 @@ pub enum Concluded {
     Ignored,
 }
 
+/// One arrival of one work, in the queue's own terms: a lease is given for the latest of a work only.
+///
+/// It says nothing to others and nothing after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// A work's place in the index, and which arrival was its latest.
+    pub(crate) fn new(place: u32, arrival: u32) -> Self {
+        Self(u64::from(place) << 32 | u64::from(arrival))
+    }
+
+    pub(crate) fn place(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn arrival(self) -> u32 {
+        (self.0 & 0xffff_ffff) as u32
+    }
+}
+
 /// A work that has come to wait: published, deferred, given back, released, or found at the start.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// Which.
     pub work: WorkId,
-    /// Which of its arrivals this is: a lease is given for the latest only.
-    pub ticket: u32,
+    /// Which of its arrivals this is.
+    pub ticket: Ticket,
+    /// When its message was taken in.
+    pub since: Timestamp,
+    /// Bytes that its message takes in the spool.
+    pub size: u32,
     /// What dispatch groups by.
     pub lane: Arc<str>,
     /// Who caused it.
@@ -300,6 +347,24 @@ pub struct Arrival {
     pub attempts: u32,
     /// Why it waits.
     pub reason: Reason,
+}
+
+impl From<&Seen<'_>> for Arrival {
+    fn from(seen: &Seen<'_>) -> Self {
+        Self {
+            work: seen.work,
+            ticket: seen.ticket,
+            since: seen.since,
+            size: seen.size,
+            lane: seen.lane.clone(),
+            account: seen.account.clone(),
+            priority: seen.priority,
+            not_before: seen.not_before,
+            expires: seen.expires,
+            attempts: seen.attempts,
+            reason: seen.reason,
+        }
+    }
 }
 
 /// What a list shows of a work.
@@ -344,19 +409,41 @@ pub struct Words {
     pub state: Bytes,
 }
 
-/// Which works an operator means.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Scope {
-    /// All works of this kind.
-    All(Kind),
-    /// One work.
-    Work(WorkId),
-    /// All works of a message.
-    Message(MessageId),
-    /// All works of a lane.
-    Lane(String),
-    /// All works that somebody caused.
-    Account(String),
+/// How far a walk through all works has come; it begins with the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(pub(crate) u32);
+
+/// A work that a walk passes. What it borrows is good for the moment only.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'q> {
+    /// Which.
+    pub work: WorkId,
+    /// Its latest arrival.
+    pub ticket: Ticket,
+    /// When its message was taken in.
+    pub since: Timestamp,
+    /// Bytes that its message takes in the spool.
+    pub size: u32,
+    /// What dispatch groups by.
+    pub lane: &'q Arc<str>,
+    /// Who caused it.
+    pub account: &'q Arc<str>,
+    /// Higher goes first.
+    pub priority: u8,
+    /// Not to be attempted before.
+    pub not_before: Timestamp,
+    /// Too old from then on.
+    pub expires: Timestamp,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Recipients that have not ended.
+    pub remaining: Recipients,
+    /// Whether it may go.
+    pub status: Status,
+    /// Why it is where it is.
+    pub reason: Reason,
+    /// Under which lease it is being attempted, if it is.
+    pub lease: Option<Epoch>,
 }
 
 /// What an operator wants of waiting works.
@@ -368,6 +455,8 @@ pub enum Change {
     Release,
     /// Let them go at this time; with the time now, at once.
     Reschedule(Timestamp),
+    /// From now on they have this priority; nothing else changes.
+    Prioritise(u8),
 }
 
 #[cfg(test)]

@@ -255,14 +255,14 @@ fn what_waits_at_a_site_that_rests_expires_and_its_sender_is_told_that_it_waits(
 fn a_pause_parks_what_it_holds_and_gives_it_back_when_it_ends() {
     let mut world = World::new(Delivery::routed_for_tests());
     let held = world.arrive("a.example", "x", 3);
-    world.schedule.set_pauses(vec![Pause {
+    world.schedule.set_pauses([Pause {
         id: PauseId(4),
         about: About::Domain("a.example".parse().unwrap()),
         until: Some(later(60_000)),
         why: "maintenance".into(),
         by: "anna".into(),
         since: NOW,
-    }]);
+    }].into());
     // What was ready comes in again, and is parked.
     let again = world.schedule.again(1000);
     assert_eq!(again.len(), 3);

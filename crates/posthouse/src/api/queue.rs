@@ -11,7 +11,7 @@ pub struct QueueQuery {
     /// Only this destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// At most so many works one by one, the oldest first; without it only destinations are told.
+    /// At most so many works one by one (and 10,000 at most), the oldest first; without it only destinations are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub works: Option<u32>,
 }
@@ -40,7 +40,7 @@ pub struct Destination {
     /// When the next attempt is due; nothing while one runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Moment>,
-    /// The last reply, or what was wrong.
+    /// The last reply, or what was wrong; told for the first 1,000 destinations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reply: Option<String>,
 }

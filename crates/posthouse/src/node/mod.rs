@@ -8,6 +8,7 @@ mod metrics;
 mod rates;
 mod settings;
 mod view;
+mod waiting;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 

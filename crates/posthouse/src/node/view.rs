@@ -1,7 +1,6 @@
 //! What the node lets others see and ask.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -10,13 +9,17 @@ use std::{
     time::Instant,
 };
 
-use base::{Clock, MessageId, NodeId, Timestamp};
+use base::{Clock, MessageId, NodeId, Timestamp, WorkId};
 use bytes::Bytes;
 use mail::{Gateway, Submission, SubmissionError, Waiting};
 use queue::{Queue, QueueError, WorkInfo};
 use store::records::{self, Reader};
 
-use super::{metrics, rates::Sampler};
+use super::{
+    metrics,
+    rates::Sampler,
+    waiting::{self, Sum},
+};
 use crate::{
     api::{
         ApiError, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport,
@@ -41,8 +44,8 @@ pub struct View {
     stopping: AtomicBool,
 }
 
-/// Works that a list shows, unless more are asked for.
-const WORKS: u32 = 100;
+/// Destinations whose last reply is read back for a list.
+const REPLIES: usize = 1000;
 
 impl View {
     pub(super) fn new(
@@ -93,10 +96,12 @@ impl View {
         }
     }
 
-    async fn queued(&self, info: &WorkInfo) -> Option<QueuedWork> {
-        match self.gateway.inspect(info.work).await {
+    /// A work that waits, unless it has ended meanwhile.
+    async fn queued(&self, work: WorkId) -> Option<QueuedWork> {
+        let info = self.queue.info(work)?;
+        match self.gateway.inspect(work).await {
             Ok(waiting) => Some(self.describe(waiting?)),
-            Err(error) => Some(self.describe_unreadable(info, &error)),
+            Err(error) => Some(self.describe_unreadable(&info, &error)),
         }
     }
 
@@ -138,34 +143,28 @@ impl View {
         waits.then(|| info.not_before.into())
     }
 
-    /// The destinations of works, those with the most first.
-    async fn destinations(&self, works: &[WorkInfo]) -> Vec<Destination> {
-        let mut by_domain: BTreeMap<&str, Vec<&WorkInfo>> = BTreeMap::new();
-        for info in works {
-            by_domain.entry(&info.lane).or_default().push(info);
+    /// What waits for one destination.
+    async fn destination(&self, sum: Sum, reply: Reply) -> Destination {
+        let last_reply = match (reply, sum.tried) {
+            (Reply::Asked, Some((_, work))) => self.queued(work).await.and_then(|work| work.last_reply),
+            _ => None,
+        };
+        Destination {
+            domain: sum.domain.to_string(),
+            works: sum.works,
+            recipients: sum.recipients,
+            oldest: sum.oldest.into(),
+            next_attempt: sum.next.map(Into::into),
+            last_reply,
         }
-        let mut destinations = Vec::with_capacity(by_domain.len());
-        for (domain, works) in by_domain {
-            let oldest = works.iter().map(|info| info.since).min().unwrap_or_default();
-            let next = works.iter().filter_map(|info| self.next_attempt(info).map(|_| info.not_before)).min();
-            // The work that was tried most often knows best what is wrong.
-            let tried = works.iter().filter(|info| info.attempts > 0).max_by_key(|info| info.attempts);
-            let last_reply = match tried {
-                Some(info) => self.queued(info).await.and_then(|work| work.last_reply),
-                None => None,
-            };
-            destinations.push(Destination {
-                domain: domain.to_owned(),
-                works: works.len() as u64,
-                recipients: works.iter().map(|info| u64::from(info.remaining.count())).sum(),
-                oldest: oldest.into(),
-                next_attempt: next.map(Into::into),
-                last_reply,
-            });
-        }
-        destinations.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
-        destinations
     }
+}
+
+/// Whether a destination's last reply is read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Asked,
+    Spared,
 }
 
 impl NodeView for View {
@@ -200,23 +199,22 @@ impl NodeView for View {
     }
 
     async fn queue(&self, query: QueueQuery) -> Result<QueueReport, ApiError> {
-        let mut works = self.gateway.waiting();
-        if let Some(domain) = &query.domain {
-            works.retain(|info| info.lane.eq_ignore_ascii_case(domain));
+        let waiting = waiting::Waiting::walk(&self.queue, &query, self.clock.now()).await;
+        let (sums, works) = waiting.finish();
+        let mut report = QueueReport::default();
+        for (at, sum) in sums.into_iter().enumerate() {
+            let reply = if at < REPLIES { Reply::Asked } else { Reply::Spared };
+            report.destinations.push(self.destination(sum, reply).await);
         }
-        let destinations = self.destinations(&works).await;
-        let mut shown = Vec::new();
-        let many = query.works.or(query.domain.is_some().then_some(WORKS)).unwrap_or(0);
-        works.sort_by_key(|info| info.since);
-        for info in works.iter().take(usize::try_from(many).unwrap_or(usize::MAX)) {
-            shown.extend(self.queued(info).await);
+        for work in works {
+            report.works.extend(self.queued(work).await);
         }
-        Ok(QueueReport { destinations, works: shown })
+        Ok(report)
     }
 
     async fn message(&self, id: MessageId) -> Result<MessageStory, ApiError> {
         let mut waiting = Vec::new();
-        for work in self.gateway.works_of(id) {
+        for work in self.queue.works_of(id) {
             match self.gateway.inspect(work).await {
                 Ok(Some(work)) => waiting.push(self.describe(work)),
                 Ok(None) => {}

@@ -9,14 +9,19 @@ use super::{
     Shared,
     inbox::{Haste, Queued},
     promise::Waiter,
-    writer::fits,
+    writer::{fits, room},
 };
 use crate::{
-    QueueError,
-    op::{CANCELLED_AT_ONCE, Op},
+    Change, QueueError,
+    ledger::Content,
+    op::{CANCELLED_AT_ONCE, Op, State},
     transaction::Transaction,
-    work::Change,
 };
+
+/// One transaction changes works with states of so many bytes in all, at most.
+const CHANGED_BYTES: usize = 1 << 20;
+/// Room for one changed state in a segment beside its words, amply, in bytes.
+const STATE_TAKES: usize = 256;
 
 /// Tells when something is synced, or why it is not.
 pub(super) type Synced = oneshot::Receiver<Result<(), QueueError>>;
@@ -84,34 +89,59 @@ impl Shared {
     }
 
     async fn change_some(self: &Arc<Self>, works: &[WorkId], change: Change) -> Result<usize, QueueError> {
-        let taken = self.ledger.take_for_change(works, change);
-        let shared = self.clone();
-        let (transaction, unreadable) = tokio::task::spawn_blocking(move || {
-            let mut transaction = Transaction::default();
-            let mut unreadable = Vec::new();
-            for (mut state, content) in taken {
-                match shared.load(state.work, &content) {
-                    Ok((words, _)) => {
-                        state.state_len =
-                            u32::try_from(words.state.len()).expect("it was checked against MAX_HEADER");
-                        transaction.head.extend_from_slice(&words.state);
-                        transaction.ops.push(Op::State(state));
-                    }
-                    Err(error) => unreadable.push((state.work, error.to_string())),
-                }
+        let mut taken = self.ledger.take_for_change(works, change);
+        let mut changed = 0;
+        while !taken.is_empty() {
+            let left: Vec<WorkId> = taken.iter().map(|(state, _)| state.work).collect();
+            let shared = self.clone();
+            let collected = tokio::task::spawn_blocking(move || shared.collect_states(taken)).await;
+            let Ok(collected) = collected else {
+                self.ledger.unchanged(&left);
+                return Err(QueueError::Closed);
+            };
+            taken = collected.rest;
+            for (work, what) in collected.unreadable {
+                self.set_aside(work, &what);
             }
-            (transaction, unreadable)
-        })
-        .await
-        .map_err(|_| QueueError::Closed)?;
-        for (work, what) in unreadable {
-            self.set_aside(work, &what);
+            let works: Vec<WorkId> = collected.transaction.ops.iter().filter_map(state_of).collect();
+            if works.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.write_or_leave(collected.transaction, &works).await {
+                let left: Vec<WorkId> = taken.iter().map(|(state, _)| state.work).collect();
+                self.ledger.unchanged(&left);
+                return Err(error);
+            }
+            changed += works.len();
         }
-        let works: Vec<WorkId> = transaction.ops.iter().filter_map(state_of).collect();
-        if !works.is_empty() {
-            self.write_or_leave(transaction, &works).await?;
+        Ok(changed)
+    }
+
+    /// As many states with their words as one transaction may hold; reads from the disk.
+    fn collect_states(&self, taken: Vec<(State, Content)>) -> Collected {
+        let room = room(self.options.segment_size).min(CHANGED_BYTES);
+        let mut collected = Collected::default();
+        let mut bytes = 0;
+        let mut taken = taken.into_iter();
+        for (mut state, content) in taken.by_ref() {
+            let words = match self.words(state.work, &content) {
+                Ok(words) => words.state,
+                Err(error) => {
+                    collected.unreadable.push((state.work, error.to_string()));
+                    continue;
+                }
+            };
+            bytes += words.len() + STATE_TAKES;
+            if bytes > room && !collected.transaction.ops.is_empty() {
+                collected.rest.push((state, content));
+                break;
+            }
+            state.state_len = u32::try_from(words.len()).expect("it was checked against MAX_HEADER");
+            collected.transaction.head.extend_from_slice(&words);
+            collected.transaction.ops.push(Op::State(state));
         }
-        Ok(works.len())
+        collected.rest.extend(taken);
+        collected
     }
 
     /// Writes what is said of works that are kept back for it; if it cannot be written, they wait as before.
@@ -120,6 +150,16 @@ impl Shared {
         let synced = self.write(transaction).inspect_err(leave)?;
         answer(synced).await.inspect_err(leave)
     }
+}
+
+/// Changed states on their way into one transaction.
+#[derive(Default)]
+struct Collected {
+    transaction: Transaction,
+    /// What cannot be read, and why.
+    unreadable: Vec<(WorkId, String)>,
+    /// What no longer fits.
+    rest: Vec<(State, Content)>,
 }
 
 fn state_of(op: &Op) -> Option<WorkId> {

@@ -18,6 +18,7 @@ use crate::{
     ledger::{Content, Given},
     memory::recent,
     op::{BodyRef, Op},
+    recent::RecentContent,
 };
 
 /// Bodies up to this length are read with the words and proven whole at once; longer ones while they are read.
@@ -67,6 +68,23 @@ pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
     }
 }
 
+/// What was read of a work, and where its body is.
+struct Stored {
+    words: Words,
+    body: BodyRef,
+    body_at: u64,
+    segment: Arc<Segment>,
+    pin: Pin,
+}
+
+fn in_memory(content: &RecentContent, work: WorkId) -> Result<(Words, BodySource), QueueError> {
+    recent(content, work).ok_or_else(|| wordless(work))
+}
+
+fn wordless(work: WorkId) -> QueueError {
+    QueueError::Damaged(format!("work {work} has no words"))
+}
+
 impl Shared {
     /// A work cannot go, because it is damaged: it waits, visibly, and is reported.
     pub(super) fn set_aside(&self, work: WorkId, what: &str) {
@@ -77,32 +95,55 @@ impl Shared {
 
     /// The words and the body of a work, from memory or from the disk.
     pub(super) fn load(&self, work: WorkId, content: &Content) -> Result<(Words, BodySource), QueueError> {
-        self.load_from(work, content).or_else(|error| match self.ledger.content(work) {
+        self.where_it_is_now(work, content, |content| self.load_from(work, content))
+    }
+
+    /// The words of a work, from memory or from the disk.
+    pub(super) fn words(&self, work: WorkId, content: &Content) -> Result<Words, QueueError> {
+        self.where_it_is_now(work, content, |content| match content {
+            Content::Recent(content) => in_memory(content, work).map(|(words, _)| words),
+            Content::Stored { message, state } => {
+                self.stored(work, *message, *state).map(|stored| stored.words)
+            }
+        })
+    }
+
+    /// Reads from `content`, or from where that is by now.
+    fn where_it_is_now<T>(
+        &self,
+        work: WorkId,
+        content: &Content,
+        read: impl Fn(&Content) -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        read(content).or_else(|error| match self.ledger.content(work) {
             // It was copied forward before it was leased, and its old place is in use again.
-            Some(now) if now.place() != content.place() => self.load_from(work, &now),
+            Some(now) if now.place() != content.place() => read(&now),
             _ => Err(error),
         })
     }
 
     fn load_from(&self, work: WorkId, content: &Content) -> Result<(Words, BodySource), QueueError> {
-        let (place, body, state) = match content {
-            Content::Recent(content) => {
-                return recent(content, work)
-                    .ok_or_else(|| QueueError::Damaged(format!("work {work} has no words")));
+        match content {
+            Content::Recent(content) => in_memory(content, work),
+            Content::Stored { message, state } => {
+                let stored = self.stored(work, *message, *state)?;
+                let body = self.body(work, stored.body, &stored.segment, stored.pin, stored.body_at)?;
+                Ok((stored.words, body))
             }
-            Content::Stored { message, body, state } => (*message, *body, *state),
-        };
-        let (segment, pin) = self.segment(place.segment)?;
-        let (publish, words, body_at) = reread(&segment, place, |op| match op {
+        }
+    }
+
+    fn stored(&self, work: WorkId, message: Place, state: Option<Place>) -> Result<Stored, QueueError> {
+        let (segment, pin) = self.segment(message.segment)?;
+        let (publish, words, body_at) = reread(&segment, message, |op| match op {
             Op::Publish(publish) if publish.message == work.message => Some(publish.clone()),
             _ => None,
         })?;
-        let words = publish.words(&words).of(work.index);
-        let mut words = words.ok_or_else(|| QueueError::Damaged(format!("work {work} has no words")))?;
+        let mut words = publish.words(&words).of(work.index).ok_or_else(|| wordless(work))?;
         if let Some(place) = state {
             words.state = self.read_state(work, place)?;
         }
-        Ok((words, self.body(work, body, &segment, pin, body_at)?))
+        Ok(Stored { words, body: publish.body, body_at, segment, pin })
     }
 
     fn body(

@@ -13,7 +13,7 @@ use super::{
     writer::fits,
 };
 use crate::{
-    QueueError, Status,
+    Cursor, QueueError, Status,
     body::checksum,
     op::{BodyRef, Op, Publish},
     transaction::Transaction,
@@ -51,8 +51,7 @@ pub(super) fn move_forward(shared: &Shared, segments: &[Arc<Segment>]) -> Result
     });
     let mut moved = Moved::Nothing;
     for segment in sparse {
-        let messages = shared.ledger.with_index(|index| index.movable(segment));
-        moved = copy_all(shared, messages)?;
+        moved = copy_all(shared, segment)?;
         if moved == Moved::Something {
             break;
         }
@@ -60,18 +59,23 @@ pub(super) fn move_forward(shared: &Shared, segments: &[Arc<Segment>]) -> Result
     Ok(moved)
 }
 
-fn copy_all(shared: &Shared, messages: Vec<MessageId>) -> Result<Moved, QueueError> {
+fn copy_all(shared: &Shared, segment: u32) -> Result<Moved, QueueError> {
     let mut moved = Moved::NotNow;
     let mut waiting: Vec<Synced> = Vec::new();
     let mut bytes = 0;
-    for message in messages {
-        let Some((size, synced)) = copy(shared, message)? else { continue };
-        moved = Moved::Something;
-        bytes += size;
-        waiting.push(synced);
-        if bytes >= MOVED_AT_ONCE {
-            settle(&mut waiting)?;
-            bytes = 0;
+    let mut from = Some(Cursor::default());
+    while let Some(cursor) = from {
+        let (messages, next) = shared.ledger.with_index(|index| index.movable(segment, cursor));
+        from = next;
+        for message in messages {
+            let Some((size, synced)) = copy(shared, message)? else { continue };
+            moved = Moved::Something;
+            bytes += size;
+            waiting.push(synced);
+            if bytes >= MOVED_AT_ONCE {
+                settle(&mut waiting)?;
+                bytes = 0;
+            }
         }
     }
     settle(&mut waiting)?;
@@ -138,8 +142,7 @@ fn leave_damaged(shared: &Shared, message: MessageId, works: &[u16], what: &str)
 fn with_contents(shared: &Shared, mut publish: Publish) -> Result<(Publish, Transaction), QueueError> {
     let mut transaction = Transaction::default();
     let message = publish.message;
-    let place = shared.ledger.with_index(|index| index.message(message).map(|message| message.place));
-    let place = place.ok_or(QueueError::Closed)?;
+    let place = shared.ledger.with_index(|index| index.place(message)).ok_or(QueueError::Closed)?;
     let (segment, _pin) = shared.segment(place.segment)?;
     let (stored, words, body_at) = reread(&segment, place, |op| match op {
         Op::Publish(stored) if stored.message == message => Some(stored.clone()),
@@ -147,13 +150,14 @@ fn with_contents(shared: &Shared, mut publish: Publish) -> Result<(Publish, Tran
     })?;
     let stored_words = stored.words(&words);
     publish.header_len = stored.header_len;
+    publish.body = stored.body;
     transaction.head.extend_from_slice(&stored_words.header);
     for work in &mut publish.works {
         let id = WorkId { message, index: work.index };
         let mut words = stored_words
             .of(work.index)
             .ok_or_else(|| QueueError::Damaged(format!("work {id} has no words")))?;
-        if let Some(place) = shared.ledger.with_index(|index| index.work(id).and_then(|work| work.state_at)) {
+        if let Some((_, Some(place))) = shared.ledger.with_index(|index| index.places(id)) {
             words.state = shared.read_state(id, place)?;
         }
         work.detail_len = u32::try_from(words.detail.len()).expect("it was checked against MAX_HEADER");

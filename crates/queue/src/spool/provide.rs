@@ -16,15 +16,14 @@ use super::{
     promise::{Promise, Waiter},
 };
 use crate::{
-    Arrival, BodySource, BodyWriter, Concluded, Conclusion, Epoch, Feed, Holder, Kind, LeaseOver, Patience,
-    Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Scope, Stats, Words,
-    WorkInfo,
+    Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
+    LeaseOver, Patience, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen,
+    Stats, Ticket, Words, WorkInfo,
     feed::Archive,
     ledger::{Content, Given},
     op::Op,
     provider::{Pending, check_conclusion},
     transaction::Transaction,
-    work::Change,
 };
 
 impl Spool {
@@ -122,14 +121,22 @@ impl Provider for Spool {
         self.shared.ledger.take_arrivals(kind, max, into);
     }
 
+    fn are_current(&self, tickets: &[Ticket]) -> Vec<bool> {
+        self.shared.ledger.are_current(tickets)
+    }
+
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        self.shared.ledger.look(tickets, see);
+    }
+
     fn lease(
         &self,
         holder: Holder,
         patience: Patience,
-        works: Vec<(WorkId, u32)>,
+        tickets: Vec<Ticket>,
     ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
         let given: Vec<Given> =
-            self.shared.ledger.lease(holder, patience, &works).into_iter().flatten().collect();
+            self.shared.ledger.lease(holder, patience, &tickets).into_iter().flatten().collect();
         let in_memory = given.iter().all(|given| matches!(given.content, Content::Recent(_)));
         let shared = self.shared.clone();
         let load = move || -> Vec<Loaded> {
@@ -189,8 +196,12 @@ impl Provider for Spool {
         Box::pin(async move { answer(synced?).await })
     }
 
-    fn find(&self, scope: &Scope) -> Vec<WorkId> {
-        self.shared.ledger.in_scope(scope)
+    fn walk(&self, kind: Kind, from: Cursor, max: usize, see: &mut dyn FnMut(&Seen<'_>)) -> Option<Cursor> {
+        self.shared.ledger.walk(kind, from, max, see)
+    }
+
+    fn works_of(&self, message: MessageId) -> Vec<WorkId> {
+        self.shared.ledger.works_of(message)
     }
 
     fn info(&self, work: WorkId) -> Option<WorkInfo> {
@@ -202,7 +213,7 @@ impl Provider for Spool {
             return Box::pin(std::future::ready(Ok(None)));
         };
         let shared = self.shared.clone();
-        let load = tokio::task::spawn_blocking(move || shared.load(work, &content).map(|(words, _)| words));
+        let load = tokio::task::spawn_blocking(move || shared.words(work, &content));
         Box::pin(async move {
             match load.await.map_err(|_| QueueError::Closed)? {
                 Ok(words) => Ok(Some(words)),
@@ -236,6 +247,10 @@ impl Provider for Spool {
             untold: self.shared.untold(),
             damaged: self.shared.damage.lock().len(),
         }
+    }
+
+    fn damage(&self) -> Vec<Damage> {
+        self.shared.damage.lock().clone()
     }
 
     fn feed(&self, after: Position) -> Result<Feed, QueueError> {

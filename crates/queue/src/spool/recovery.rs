@@ -23,7 +23,7 @@ use crate::{
     QueueError,
     body::BodyFolder,
     files::{Disk, File},
-    index::{Effects, Index, Message, Place},
+    index::{Effects, Index, Place},
     op::{BodyRef, Op},
 };
 
@@ -290,15 +290,13 @@ fn set_missing_bodies_aside(
     bodies: &BodyFolder,
     damage: &mut Vec<Damage>,
 ) -> Result<(), QueueError> {
-    let in_files = index.message_ids().filter_map(|id| match index.message(id)? {
-        message @ Message { body: BodyRef::File { salt, .. }, .. } => {
-            Some((id, BodyFolder::file_name(id, *salt), message.work_numbers()))
-        }
-        _ => None,
+    let in_files = index.in_files().filter_map(|(message, body)| match body {
+        BodyRef::File { salt, .. } => Some((message, BodyFolder::file_name(message, salt))),
+        BodyRef::Empty | BodyRef::Inline { .. } => None,
     });
-    let in_files: Vec<(MessageId, String, Vec<u16>)> = in_files.collect();
+    let in_files: Vec<(MessageId, String)> = in_files.collect();
     let mut names: HashSet<String> = bodies.names()?.into_iter().collect();
-    for (message, name, works) in in_files {
+    for (message, name) in in_files {
         if names.remove(&name) {
             continue;
         }
@@ -307,8 +305,8 @@ fn set_missing_bodies_aside(
             offset: 0,
             what: format!("the body file of message {message} is missing"),
         });
-        for index_of in works {
-            index.set_aside(WorkId { message, index: index_of });
+        for work in index.works_of(message) {
+            index.set_aside(work);
         }
     }
     if damage.is_empty() {

@@ -291,9 +291,14 @@ fn fresh_segment(shared: &Shared, after: u64) -> Result<Arc<Segment>, QueueError
     Ok(segment)
 }
 
+/// What a segment has to give, in bytes.
+pub(super) fn room(segment_size: usize) -> usize {
+    segment_size - DATA_START - TRAILER
+}
+
 /// The most that one transaction may take.
 pub(super) fn fits(queued: &Queued, segment_size: usize) -> Result<(), QueueError> {
-    let room = segment_size - DATA_START - TRAILER;
+    let room = room(segment_size);
     if queued.size() > room {
         return Err(QueueError::TooLarge(format!(
             "{} bytes in one batch; a segment takes {room}",

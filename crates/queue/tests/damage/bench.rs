@@ -10,8 +10,8 @@ use std::{
 use base::{Clock, MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 use queue::{
-    Arrival, Body, Holder, Kind, Leased, Patience, Position, Publication, Queue, QueueError, Scope, Spool,
-    Status, conformance, files::SimulatedDisk, spool::Options,
+    Arrival, Body, Holder, Kind, Leased, Patience, Position, Publication, Queue, QueueError, Spool, Status,
+    conformance, files::SimulatedDisk, spool::Options,
 };
 
 pub(crate) const SEGMENT: usize = 64 << 10;
@@ -64,7 +64,7 @@ impl Bench {
 
     /// What waits, by message.
     pub(crate) fn statuses(&self) -> BTreeMap<MessageId, Status> {
-        let works = self.queue.find(&Scope::All(Kind::Mail)).into_iter();
+        let works = conformance::all(&self.queue).into_iter();
         works.map(|work| (work.message, self.queue.info(work).expect("it was just found").status)).collect()
     }
 
@@ -75,7 +75,7 @@ impl Bench {
     }
 
     pub(crate) async fn lease(&self, arrival: &Arrival) -> Option<Leased> {
-        self.queue.lease(ME, Patience::Unlimited, vec![(arrival.work, arrival.ticket)]).await.pop()
+        self.queue.lease(ME, Patience::Unlimited, vec![arrival.ticket]).await.pop()
     }
 
     /// Leases all that waits, looks at it and gives it back; what is damaged is set aside by that.

@@ -104,7 +104,7 @@ fn a_lease_that_nobody_waited_for_is_given_back() {
         // Nothing can be read from the disk until the one thread for that is let go.
         let (let_go, waits) = std::sync::mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || waits.recv());
-        let wanted = vec![(arrival.work, arrival.ticket)];
+        let wanted = vec![arrival.ticket];
         let mut leasing = Box::pin(bench.queue.lease(ME, Patience::Unlimited, wanted));
         let mut context = Context::from_waker(Waker::noop());
         assert!(leasing.as_mut().poll(&mut context).is_pending());

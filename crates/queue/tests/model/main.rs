@@ -13,7 +13,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use queue::{
     Change, Concluded, Conclusion, End, Holder, Kind, NewWork, Patience, Publication, Published, Reason,
-    Recipients, Repeat, Rest, Scope, Status,
+    Recipients, Repeat, Rest, Status,
 };
 use tokio::runtime::Runtime;
 
@@ -99,7 +99,7 @@ fn action() -> impl Strategy<Value = Action> {
                 Action::Conclude { which, ended, hold, follow_up, length }
             }),
         2 => any_one.clone().prop_map(Action::Cancel),
-        2 => (any_one.clone(), 0..3u8).prop_map(|(which, change)| Action::Change { which, change }),
+        2 => (any_one.clone(), 0..4u8).prop_map(|(which, change)| Action::Change { which, change }),
         2 => Just(Action::Lapse),
         2 => Just(Action::Settle),
         5 => any::<bool>().prop_map(|confirm| Action::Read { confirm }),
@@ -382,7 +382,8 @@ impl World {
     async fn change(&mut self, which: usize, change: u8) {
         let Some(work) = self.pick(which) else { return };
         let soon = self.now() + Duration::from_secs(5);
-        let change = [Change::Hold, Change::Release, Change::Reschedule(soon)][usize::from(change)];
+        let changes = [Change::Hold, Change::Release, Change::Reschedule(soon), Change::Prioritise(7)];
+        let change = changes[usize::from(change)];
         let live = self.queue.info(work).expect("it is there").not_before;
         let changed = self.queue.change(vec![work], change).await.expect("it is heard");
         assert_eq!(changed, usize::from(!self.is_current(work)));
@@ -418,7 +419,7 @@ async fn run(actions: Vec<Action>) {
         world.act(action).await;
     }
     world.settle_and_compare().await;
-    let all = world.queue.find(&Scope::All(Kind::Mail)).len();
+    let all = queue::conformance::all(&world.queue).len();
     assert_eq!(all, world.durable.works().len());
     world.reopen(world.disk.after_kill(), 0).await;
     world.clear_out().await;

@@ -90,7 +90,11 @@ impl Model {
             Step::Change { work, change, not_before } => {
                 let message = self.messages.get_mut(&work.message).expect("only what is there is changed");
                 let work = message.works.get_mut(&work.index).expect("only what is there is changed");
-                work.status = if *change == Change::Hold { Status::Held } else { Status::Waiting };
+                work.status = match change {
+                    Change::Hold => Status::Held,
+                    Change::Release | Change::Reschedule(_) => Status::Waiting,
+                    Change::Prioritise(_) => work.status,
+                };
                 work.not_before = *not_before;
             }
         }

@@ -141,7 +141,7 @@ impl World {
     /// What the queue says there is, as the model has it.
     async fn actual(&self) -> BTreeMap<WorkId, Work> {
         let mut works = BTreeMap::new();
-        for id in self.queue.find(&queue::Scope::All(Kind::Mail)) {
+        for id in conformance::all(&self.queue) {
             let info = self.queue.info(id).expect("it was just found");
             let words = self.queue.words(id).await.expect("it can be read").expect("it was just found");
             let work = Work {
@@ -192,7 +192,7 @@ impl World {
     /// Leases a work that waits and nobody holds, and looks at all that comes with it.
     pub(crate) async fn lease(&mut self, work: WorkId, holder: Holder, patience: Patience) {
         let arrival = self.arrivals.get(&work).expect("what waits was told");
-        let leased = self.queue.lease(holder, patience, vec![(work, arrival.ticket)]).await.pop();
+        let leased = self.queue.lease(holder, patience, vec![arrival.ticket]).await.pop();
         let leased = leased.expect("nobody holds it");
         let model = self.ahead();
         let (message, of_model) = (&model.messages[&work.message], model.work(work).expect("it is there"));

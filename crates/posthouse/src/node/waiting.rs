@@ -1,0 +1,143 @@
+//! What waits, summed up page by page: of a million works nothing is kept but a sum for each destination and the few to be shown.
+
+use std::{
+    collections::{BinaryHeap, HashMap},
+    sync::Arc,
+};
+
+use base::{Timestamp, WorkId};
+use queue::{Cursor, Kind, Queue, Seen};
+
+use crate::api::QueueQuery;
+
+/// Works looked at before others have their turn.
+const PAGE: usize = 4096;
+/// Works that a list shows, unless more are asked for.
+const SHOWN: u32 = 100;
+/// Most works that a list shows.
+const MOST_SHOWN: u32 = 10_000;
+
+/// The sums of a walk through the queue.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    now: Timestamp,
+    domain: Option<String>,
+    /// How many works are to be shown.
+    many: usize,
+    sums: HashMap<Arc<str>, Sum>,
+    /// The oldest works, the youngest of them on top.
+    oldest: BinaryHeap<(Timestamp, WorkId)>,
+}
+
+/// What waits for one destination.
+#[derive(Debug)]
+pub(super) struct Sum {
+    pub(super) domain: Arc<str>,
+    pub(super) works: u64,
+    pub(super) recipients: u64,
+    pub(super) oldest: Timestamp,
+    /// When the next attempt is due, if none runs and none is due now.
+    pub(super) next: Option<Timestamp>,
+    /// The work that was tried most often, which knows best what is wrong, and how often.
+    pub(super) tried: Option<(u32, WorkId)>,
+}
+
+impl Waiting {
+    /// Walks through all mail that waits.
+    pub(super) async fn walk(queue: &Queue, query: &QueueQuery, now: Timestamp) -> Self {
+        let many = query.works.or(query.domain.is_some().then_some(SHOWN)).unwrap_or(0).min(MOST_SHOWN);
+        let mut waiting = Self {
+            now,
+            domain: query.domain.clone(),
+            many: usize::try_from(many).expect("it is few"),
+            sums: HashMap::new(),
+            oldest: BinaryHeap::new(),
+        };
+        let mut from = Some(Cursor::default());
+        while let Some(cursor) = from {
+            from = queue.walk(Kind::Mail, cursor, PAGE, &mut |seen| waiting.see(seen));
+            tokio::task::yield_now().await;
+        }
+        waiting
+    }
+
+    fn see(&mut self, seen: &Seen<'_>) {
+        if self.domain.as_ref().is_some_and(|domain| !domain.eq_ignore_ascii_case(seen.lane)) {
+            return;
+        }
+        if !self.sums.contains_key(seen.lane) {
+            self.sums.insert(seen.lane.clone(), Sum::new(seen));
+        }
+        if let Some(sum) = self.sums.get_mut(seen.lane) {
+            sum.add(seen, self.now);
+        }
+        if self.many > 0 {
+            self.oldest.push((seen.since, seen.work));
+            if self.oldest.len() > self.many {
+                self.oldest.pop();
+            }
+        }
+    }
+
+    /// The destinations, the one with the most recipients first, and the works to be shown, the oldest first.
+    pub(super) fn finish(self) -> (Vec<Sum>, Vec<WorkId>) {
+        let mut sums: Vec<Sum> = self.sums.into_values().collect();
+        sums.sort_unstable_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
+        let works = self.oldest.into_sorted_vec().into_iter().map(|(_, work)| work).collect();
+        (sums, works)
+    }
+}
+
+impl Sum {
+    fn new(seen: &Seen<'_>) -> Self {
+        let domain = seen.lane.clone();
+        Self { domain, works: 0, recipients: 0, oldest: seen.since, next: None, tried: None }
+    }
+
+    fn add(&mut self, seen: &Seen<'_>, now: Timestamp) {
+        self.works += 1;
+        self.recipients += u64::from(seen.remaining.count());
+        self.oldest = self.oldest.min(seen.since);
+        if seen.lease.is_none() && seen.not_before > now {
+            self.next = Some(self.next.map_or(seen.not_before, |next| next.min(seen.not_before)));
+        }
+        if seen.attempts > self.tried.map_or(0, |(attempts, _)| attempts) {
+            self.tried = Some((seen.attempts, seen.work));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use base::Clock;
+    use queue::{Memory, Publication, conformance};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn destinations_are_summed_up_and_the_oldest_works_are_shown_first() {
+        let queue = Queue::new(Arc::new(Memory::new(Clock::system(), Duration::ZERO)));
+        let at = |second: u64| Timestamp::from_millis(second * 1000);
+        let mut ids = Vec::new();
+        for second in [3, 1, 2] {
+            let mut works = vec![conformance::work("example.com", 2)];
+            works[0].not_before = at(100 + second);
+            works.extend((second == 2).then(|| conformance::work("example.net", 7)));
+            let message = Publication { at: at(second), works, ..conformance::message("") };
+            ids.push(message.message);
+            queue.publish(vec![message]).await.expect("it is published");
+        }
+        let query = QueueQuery { domain: None, works: Some(2) };
+        let (sums, works) = Waiting::walk(&queue, &query, at(50)).await.finish();
+        let sums: Vec<_> =
+            sums.iter().map(|s| (&*s.domain, s.works, s.recipients, s.oldest, s.next)).collect();
+        let com = ("example.com", 3, 6, at(1), Some(at(101)));
+        assert_eq!(sums, [("example.net", 1, 7, at(2), None), com]);
+        assert_eq!(works.iter().map(|work| work.message).collect::<Vec<_>>()[..1], [ids[1]]);
+        let query = QueueQuery { domain: Some("EXAMPLE.net".into()), works: None };
+        let (sums, works) = Waiting::walk(&queue, &query, at(50)).await.finish();
+        assert_eq!((sums.len(), works), (1, vec![WorkId { message: ids[2], index: 1 }]));
+    }
+}
