@@ -1,6 +1,6 @@
 //! Sets up the programs of others that tests and benches run, once.
 //!
-//! Postfix is only ever unpacked: installing it would replace the mail transport agent of the
+//! Mail servers are only ever unpacked: installing one would replace the mail transport agent of the
 //! machine. swaks, curl and python3 are installed where we may, else swaks is unpacked too.
 
 mod apt;
@@ -23,8 +23,12 @@ use crate::{place, step::Note};
 /// # Errors
 /// Says what to install by hand.
 pub(crate) fn set_up() -> Result<Note> {
-    let done: Vec<Note> =
-        [install_packages()?, unpack_postfix()?, link_swaks()?].into_iter().flatten().collect();
+    let mut done: Vec<Note> = install_packages()?.into_iter().collect();
+    for server in &SERVERS {
+        done.extend(unpack_server(server)?);
+    }
+    write_scripts()?;
+    done.extend(link_swaks()?);
     Ok(if done.is_empty() { "all there".into() } else { done.join(", ") })
 }
 
@@ -33,7 +37,9 @@ pub(crate) fn set_up() -> Result<Note> {
 /// # Errors
 /// Says what to install by hand.
 pub(crate) fn set_up_postfix() -> Result<Note> {
-    Ok(unpack_postfix()?.unwrap_or_else(|| "all there".into()))
+    let note = unpack_server(&POSTFIX)?;
+    write_scripts()?;
+    Ok(note.unwrap_or_else(|| "all there".into()))
 }
 
 /// Installs the packages of commands that are missing, where this user may.
@@ -77,32 +83,33 @@ fn link_swaks() -> Result<Option<Note>> {
     Ok(note)
 }
 
-fn unpack_postfix() -> Result<Option<Note>> {
-    let foreign = place::foreign();
-    if POSTFIX_TOOLS.iter().all(|tool| foreign.join("bin").join(tool).exists()) {
+/// Unpacks a mail server and the libraries that it needs and the machine lacks.
+fn unpack_server(server: &Server) -> Result<Option<Note>> {
+    let root = place::foreign().join(server.package);
+    if root.exists() {
         return Ok(None);
     }
-    let apt = Apt::find("postfix (unpacked, not installed)")?;
-    let root = foreign.join("postfix");
-    unpack(&apt, "postfix", &root)?;
-    let libraries = unpack_libraries(&apt, &root)?;
-    fs::create_dir_all(foreign.join("bin"))?;
-    for tool in POSTFIX_TOOLS {
-        write_wrapper(&foreign.join("bin").join(tool), tool)?;
-    }
+    let package = server.package;
+    let apt = Apt::find(&format!("{package} (unpacked, not installed)"))?;
+    // All or nothing: what was cut short is begun again.
+    let part = root.with_extension("part");
+    fs::remove_dir_all(&part).or_else(not_found_is_fine)?;
+    apt.unpack_into(package, &part)?;
+    let libraries = unpack_libraries(&apt, server, &part)?;
+    fs::rename(&part, &root).with_context(|| format!("cannot make {}", root.display()))?;
     let with = if libraries.is_empty() { String::new() } else { format!(" with {}", libraries.join(" ")) };
-    Ok(Some(format!("unpacked postfix{with}")))
+    Ok(Some(format!("unpacked {package}{with}")))
 }
 
-/// Unpacks the shared libraries that Postfix needs and the machine lacks, from the packages that it depends on.
-fn unpack_libraries(apt: &Apt, root: &Path) -> Result<Vec<String>> {
+/// Unpacks the shared libraries that a server needs and the machine lacks, from the packages that it depends on.
+fn unpack_libraries(apt: &Apt, server: &Server, root: &Path) -> Result<Vec<String>> {
     let mut unpacked: Vec<String> = Vec::new();
-    let mut wanted = apt.libraries_of("postfix")?;
-    while let Some(library) = missing_library(root)? {
+    let mut wanted = apt.libraries_of(server.package)?;
+    while let Some(library) = missing_library(server, root)? {
         let round: BTreeSet<String> =
             wanted.into_iter().filter(|package| !unpacked.contains(package)).collect();
         if round.is_empty() {
-            bail!("Postfix needs {library}, and no package that it depends on brings it");
+            bail!("{} needs {library}, and no package that it depends on brings it", server.package);
         }
         wanted = Vec::new();
         for package in round {
@@ -114,9 +121,9 @@ fn unpack_libraries(apt: &Apt, root: &Path) -> Result<Vec<String>> {
     Ok(unpacked)
 }
 
-/// A library that some part of Postfix does not find, if any.
-fn missing_library(root: &Path) -> Result<Option<String>> {
-    for program in POSTFIX_PROGRAMS {
+/// A library that some part of a server does not find, if any.
+fn missing_library(server: &Server, root: &Path) -> Result<Option<String>> {
+    for program in server.programs {
         let output = Command::new("ldd")
             .arg(root.join(program))
             .env("LD_LIBRARY_PATH", library_path(&root.display().to_string()))
@@ -131,6 +138,35 @@ fn missing_library(root: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// Writes the scripts that run the load tools of Postfix, and the one that runs a server beside the machine's own.
+fn write_scripts() -> Result<()> {
+    let bin = place::foreign().join("bin");
+    fs::create_dir_all(&bin)?;
+    for tool in POSTFIX_TOOLS {
+        let libraries = library_path("$root");
+        let script = format!(
+            "#!/bin/sh\n# Debian's {tool} with the libraries unpacked beside it; written by cargo xtask.\n\
+             root=${{0%/*}}/../postfix\nLD_LIBRARY_PATH={libraries} exec \"$root/usr/sbin/{tool}\" \"$@\"\n"
+        );
+        write_script(&bin.join(tool), &script)?;
+    }
+    write_script(&bin.join("beside"), BESIDE)
+}
+
+/// Writes a script where it is not there yet, in one move: a test may be about to run it.
+fn write_script(path: &Path, script: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|there| there == script) {
+        return Ok(());
+    }
+    let part = path.with_extension("part");
+    let write = || -> std::io::Result<()> {
+        fs::write(&part, script)?;
+        fs::set_permissions(&part, fs::Permissions::from_mode(0o755))?;
+        fs::rename(&part, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Unpacks a package into a root of its own, all or nothing.
 fn unpack(apt: &Apt, package: &str, root: &Path) -> Result<()> {
     let part = root.with_extension("part");
@@ -140,19 +176,6 @@ fn unpack(apt: &Apt, package: &str, root: &Path) -> Result<()> {
     apt.unpack_into(package, &part)?;
     fs::create_dir_all(place::foreign().join("bin"))?;
     fs::rename(&part, root).with_context(|| format!("cannot make {}", root.display()))
-}
-
-fn write_wrapper(path: &Path, tool: &str) -> Result<()> {
-    let libraries = library_path("$root");
-    let script = format!(
-        "#!/bin/sh\n# Debian's {tool} with the libraries unpacked beside it; written by cargo xtask.\n\
-         root=${{0%/*}}/../postfix\nLD_LIBRARY_PATH={libraries} exec \"$root/usr/sbin/{tool}\" \"$@\"\n"
-    );
-    let write = || -> std::io::Result<()> {
-        fs::write(path, script)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn library_path(root: &str) -> String {
@@ -173,14 +196,31 @@ const PACKAGES_WITH_A_COMMAND: [&str; 3] = ["swaks", "curl", "python3"];
 
 const POSTFIX_TOOLS: [&str; 2] = ["smtp-source", "smtp-sink"];
 
-/// What must find its libraries.
-const POSTFIX_PROGRAMS: [&str; 5] = [
-    "usr/sbin/smtp-source",
-    "usr/lib/postfix/sbin/master",
-    "usr/lib/postfix/sbin/smtpd",
-    "usr/lib/postfix/sbin/smtp",
-    "usr/lib/postfix/libpostfix-util.so",
+/// A mail server of others.
+struct Server {
+    package: &'static str,
+    /// What must find its libraries.
+    programs: &'static [&'static str],
+}
+
+const POSTFIX: Server = Server {
+    package: "postfix",
+    programs: &[
+        "usr/sbin/smtp-source",
+        "usr/lib/postfix/sbin/master",
+        "usr/lib/postfix/sbin/smtpd",
+        "usr/lib/postfix/sbin/smtp",
+        "usr/lib/postfix/libpostfix-util.so",
+    ],
+};
+
+const SERVERS: [Server; 3] = [
+    POSTFIX,
+    Server { package: "opensmtpd", programs: &["usr/sbin/smtpd", "usr/sbin/smtpctl"] },
+    Server { package: "exim4-daemon-light", programs: &["usr/sbin/exim4"] },
 ];
+
+const BESIDE: &str = include_str!("foreign/beside.sh");
 
 /// Where swaks lies under the foreign tools if it had to be unpacked.
 const SWAKS_UNPACKED: &str = "swaks/usr/bin/swaks";

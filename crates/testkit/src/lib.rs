@@ -5,6 +5,7 @@
 //! the peer speak SMTP by themselves.
 
 pub mod client;
+pub mod foreign;
 pub mod load;
 pub mod node;
 pub mod peer;

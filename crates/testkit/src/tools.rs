@@ -48,11 +48,15 @@ pub fn run(command: &mut Command, input: &[u8]) -> Ran {
 /// If it is not there.
 #[must_use]
 pub fn foreign(name: &str) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = env::var_os("POSTHOUSE_FOREIGN").map_or(root.join("target/foreign"), PathBuf::from);
-    let path = folder.join("bin").join(name);
+    let path = folder().join("bin").join(name);
     assert!(path.exists(), "{name} is missing: run cargo xtask test --only tools");
     Command::new(path)
+}
+
+/// Where `cargo xtask test` sets up programs of others.
+pub(crate) fn folder() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    env::var_os("POSTHOUSE_FOREIGN").map_or(root.join("target/foreign"), PathBuf::from)
 }
 
 /// A program of the system, such as `curl`.

@@ -35,17 +35,16 @@ impl Postfix {
         }
         let port = load::free_port()?;
         let folder = tempfile::Builder::new().prefix("postfix-").tempdir_in(place::bench())?;
-        for name in ["spool", "log", "view"] {
-            fs::create_dir(folder.path().join(name))?;
+        for name in ["view", SPOOL, "disk/var/log"] {
+            fs::create_dir_all(folder.path().join(name))?;
         }
         let unpacked = place::foreign().join("postfix");
         let configuration = folder.path().join("configuration");
         configure(&unpacked, &configuration, port, sink).context("cannot configure Postfix")?;
-        let script = folder.path().join("start.sh");
-        fs::write(&script, START)?;
         let meter = Meter::new("postfix");
         let mut command = meter.command(Path::new("unshare"));
-        command.args(["--mount", "sh"]).args([&script, &unpacked, &configuration, folder.path()]);
+        let beside = place::foreign().join("bin/beside");
+        command.args(["--mount", "sh"]).args([&beside, &unpacked, &configuration, folder.path()]);
         let mut process = Process::start("Postfix", command)?;
         load::wait_until_listening("Postfix", port, &mut process, interrupt)?;
         Ok(Self { process, meter, port, folder })
@@ -67,7 +66,7 @@ impl Server for Postfix {
 
     fn queue_is_empty(&self) -> Result<bool> {
         for queue in QUEUES {
-            if has_file(&self.folder.path().join("spool").join(queue))? {
+            if has_file(&self.folder.path().join(SPOOL).join(queue))? {
                 return Ok(false);
             }
         }
@@ -80,6 +79,7 @@ fn configure(unpacked: &Path, to: &Path, port: u16, sink: u16) -> Result<()> {
     let etc = to.join("etc");
     let postfix = etc.join("postfix");
     fs::create_dir_all(&postfix)?;
+    fs::write(to.join("start"), START)?;
     fs::write(postfix.join("main.cf"), MAIN_CF.replace("@SINK@", &sink.to_string()))?;
     let shared = unpacked.join("usr/share/postfix");
     let services = fs::read_to_string(shared.join("master.cf.dist")).context("cannot read master.cf.dist")?;
@@ -120,6 +120,9 @@ fn has_file(folder: &Path) -> Result<bool> {
     }
     Ok(false)
 }
+
+/// Its queue below its folder.
+const SPOOL: &str = "disk/var/spool/postfix";
 
 /// Where a message may wait. (`defer` holds the reasons, `bounce` those of reports.)
 const QUEUES: [&str; 4] = ["maildrop", "incoming", "active", "deferred"];
