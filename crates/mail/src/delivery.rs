@@ -170,27 +170,11 @@ impl Delivery {
 
     /// The recipients of a work that no mail is sent to, and why.
     async fn suppressed(&self, job: &Job) -> Vec<(u8, String)> {
-        let settings = self.bounces.intake.settings.clone();
-        if settings.suppression_count() == 0 {
-            return Vec::new();
-        }
-        let now = self.clock.now();
-        let numbered = (0u8..).zip(job.recipients.clone());
-        let waiting: Vec<(u8, Address)> =
-            numbered.filter(|(number, _)| job.info.remaining.contains(*number)).collect();
-        let ask = move || {
-            let found = settings.suppressed(waiting.iter().map(|(_, address)| address.as_str()), now)?;
-            store::Result::Ok(found.into_iter().map(|(place, found)| (waiting[place].0, found.why)).collect())
-        };
-        match tokio::task::spawn_blocking(ask).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "it cannot be seen who is suppressed; mail goes to all");
-                Vec::new()
-            }
-            // The node is stopping.
-            Err(_) => Vec::new(),
-        }
+        let numbers = || job.info.remaining.iter().filter(|number| usize::from(*number) < job.recipients.len());
+        let waiting = numbers().map(|number| job.recipients[usize::from(number)].clone()).collect();
+        let found = self.bounces.intake.suppressed(waiting).await;
+        let numbers: Vec<u8> = numbers().collect();
+        found.into_iter().filter_map(|(place, why)| Some((*numbers.get(place)?, why))).collect()
     }
 
     async fn conclude_without(&self, jobs: Vec<Job>, no_way: &NoWay, rule: impl Fn(&Job) -> Rule) {

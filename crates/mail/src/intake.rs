@@ -59,6 +59,33 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
+    /// Whether mail is sent to an address; else our answer.
+    pub(crate) async fn not_suppressed(&self, address: &Address) -> Result<(), Reply> {
+        let found = self.suppressed(vec![address.clone()]).await;
+        match found.first() {
+            None => Ok(()),
+            Some((_, why)) => Err(policy::suppressed(why)),
+        }
+    }
+
+    /// Which of these addresses no mail is sent to, by their places, and why.
+    pub(crate) async fn suppressed(&self, addresses: Vec<Address>) -> Vec<(usize, String)> {
+        if self.settings.suppression_count() == 0 {
+            return Vec::new();
+        }
+        let (settings, now) = (self.settings.clone(), self.clock.now());
+        let ask = move || settings.suppressed(addresses.iter().map(Address::as_str), now);
+        match tokio::task::spawn_blocking(ask).await {
+            Ok(Ok(found)) => found.into_iter().map(|(place, found)| (place, found.why)).collect(),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "it cannot be seen who is suppressed; mail goes to all");
+                Vec::new()
+            }
+            // The node is stopping.
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// What is paused now.
     pub(crate) fn pauses(&self) -> Arc<[Pause]> {
         self.pauses.lock().clone()
@@ -293,8 +320,9 @@ impl Intake {
                     server.accept();
                 }
                 Event::Rcpt(to) => {
-                    policy::recipient(policy::Standing::Trusted, &to, &config)
-                        .map_err(|reply| SubmissionError::Recipient { to: to.clone(), reply })?;
+                    let refused = |reply| SubmissionError::Recipient { to: to.clone(), reply };
+                    policy::recipient(policy::Standing::Trusted, &to, &config).map_err(refused)?;
+                    self.not_suppressed(&to).await.map_err(refused)?;
                     recipients.push(to);
                     server.accept();
                 }

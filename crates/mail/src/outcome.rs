@@ -13,6 +13,7 @@ use crate::{
     burst::{Tried, TriedRecipient, Trouble as Broke},
     destination::Rule,
     envelope::{Became, Remote, State, Trouble, Warned},
+    policy,
     resolver::{NoWay, Why},
 };
 
@@ -190,11 +191,7 @@ pub(crate) fn of_suppression(
     now: Timestamp,
 ) -> Outcome {
     let recipients = suppressed.iter().map(|(number, why)| {
-        let mut text = "no mail is sent to this address from here".to_owned();
-        if !why.is_empty() {
-            text = format!("{text}: {why}");
-        }
-        let mut reply = Reply::new(550, (5, 7, 1), text);
+        let mut reply = policy::suppressed(why);
         cut(&mut reply);
         RecipientOutcome {
             number: *number,

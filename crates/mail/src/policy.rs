@@ -36,6 +36,12 @@ pub(crate) fn recipient(standing: Standing, to: &Address, config: &Config) -> Re
     Ok(())
 }
 
+/// Our answer where an operator wants no mail sent to an address.
+pub(crate) fn suppressed(why: &str) -> Reply {
+    let colon = if why.is_empty() { "" } else { ": " };
+    Reply::new(550, (5, 7, 1), format!("no mail is sent to this address from here{colon}{why}"))
+}
+
 /// How a client may have its message handled; else our answer. What strangers say of their priority is passed over
 /// (RFC 6710, section 4.1).
 pub(crate) fn handling(

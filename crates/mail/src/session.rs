@@ -190,7 +190,7 @@ impl Session {
             match self.server.advance(&mut input) {
                 Event::NeedInput => return Ok(Then::GoOn),
                 Event::Mail(mail) => self.mail(mail),
-                Event::Rcpt(recipient) => self.recipient(recipient),
+                Event::Rcpt(recipient) => self.recipient(recipient).await,
                 Event::BodyStart => self.text_begins().await,
                 Event::Body(piece) => self.text(piece).await,
                 Event::BodyEnd(facts) => {
@@ -226,25 +226,25 @@ impl Session {
         self.server.accept();
     }
 
-    fn recipient(&mut self, recipient: Address) {
+    async fn recipient(&mut self, recipient: Address) {
+        let allowed = match policy::recipient(self.standing, &recipient, &self.config) {
+            Ok(()) => self.shared.intake.not_suppressed(&recipient).await,
+            Err(reply) => Err(reply),
+        };
+        if let Err(reply) = allowed {
+            tracing::info!(peer = %self.peer, %recipient, %reply, "recipient refused");
+            self.shared.intake.counters.rejected.add(1);
+            return self.server.reject(&reply);
+        }
         let Some(message) = &mut self.message else {
             return self.server.reject(&Reply::closing("out of step"));
         };
-        match policy::recipient(self.standing, &recipient, &self.config) {
-            Ok(()) => {
-                message.envelope += recipient.as_str().len() + size_of::<Address>();
-                if message.share.hold(message.envelope).is_err() {
-                    return self.server.reject(&out_of_memory());
-                }
-                message.recipients.push(recipient);
-                self.server.accept();
-            }
-            Err(reply) => {
-                tracing::info!(peer = %self.peer, %recipient, %reply, "recipient refused");
-                self.shared.intake.counters.rejected.add(1);
-                self.server.reject(&reply);
-            }
+        message.envelope += recipient.as_str().len() + size_of::<Address>();
+        if message.share.hold(message.envelope).is_err() {
+            return self.server.reject(&out_of_memory());
         }
+        message.recipients.push(recipient);
+        self.server.accept();
     }
 
     async fn text_begins(&mut self) {
