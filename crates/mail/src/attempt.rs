@@ -265,7 +265,7 @@ impl<'a> Attempt<'a> {
             let begun = match unfinished.stage {
                 Stage::Hello => Begun::No,
                 // Its MAIL went out behind the text before, and the host had closed by then.
-                Stage::Mail if matches!(failure.cause, Cause::Broke(Trouble::Lost, _)) => Begun::No,
+                Stage::Mail if failure.is_loss() => Begun::No,
                 _ => Begun::Yes,
             };
             if (begun, self.served) == (Begun::No, Served::Yes) {

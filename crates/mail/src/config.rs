@@ -56,6 +56,15 @@ pub struct Config {
     pub delivery: Delivery,
 }
 
+/// Who is asked for names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Name servers; none: those of this machine.
+    pub servers: Vec<SocketAddr>,
+    /// How long to wait for an answer before the question is put again.
+    pub timeout: Duration,
+}
+
 impl Config {
     /// What the protocol of a session with a client is set up with.
     #[must_use]
@@ -65,15 +74,6 @@ impl Config {
             ..smtp::server::Config::new(self.hostname.as_str())
         }
     }
-}
-
-/// Who is asked for names.
-#[derive(Clone, Debug)]
-pub struct Dns {
-    /// Name servers; none: those of this machine.
-    pub servers: Vec<SocketAddr>,
-    /// How long to wait for an answer before the question is put again.
-    pub timeout: Duration,
 }
 
 /// Who may send where. What neither allows is refused: there is no open relay.

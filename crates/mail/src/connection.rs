@@ -67,6 +67,13 @@ pub(crate) struct Failure {
     pub(crate) peer: Peer,
 }
 
+impl Failure {
+    /// Whether the host was there, and is not any more.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self.cause, Cause::Broke(Trouble::Lost, _))
+    }
+}
+
 /// What ended a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {

@@ -159,7 +159,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
         for domain in schedule.ask() {
             let (delivery, sender) = (delivery.clone(), answer_sender.clone());
             tokio::spawn(async move {
-                let answer = delivery.resolver.mail_hosts(&domain).await;
+                let answer = delivery.resolver.mail_hosts(&domain, &delivery.config.now().hostname).await;
                 // A dispatcher that is gone needs no answer.
                 let _ = sender.send((domain, answer));
             });

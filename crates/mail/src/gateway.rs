@@ -74,9 +74,6 @@ pub enum GatewayError {
     /// The queue cannot be read.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The name servers cannot be used.
-    #[error("the name servers cannot be used: {0}")]
-    Resolver(String),
     /// A thread could not be had.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -110,7 +107,6 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
-        let resolver = Resolver::new(&config.now(), clock.clone()).map_err(GatewayError::Resolver)?;
         let projector = start_projector(queue, log.to_owned())?;
         let intake = Arc::new(Intake {
             config: config.clone(),
@@ -137,14 +133,14 @@ impl Gateway {
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         let delivery = Arc::new(Delivery {
-            config,
             queue: queue.clone(),
-            clock: clock.clone(),
             counters,
             kept: gateway.kept.clone(),
-            bounces: Bounces { intake, clock },
+            bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
-            resolver,
+            resolver: Resolver::new(config.clone(), clock.clone()),
+            config,
+            clock,
         });
         gateway.dispatcher.set_pauses(gateway.intake.pauses());
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));

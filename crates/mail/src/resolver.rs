@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use base::{Clock, NextHop, Timestamp};
+use base::{Clock, HostName, NextHop, Timestamp};
 
-use crate::{Config, burst::Host};
+use crate::{Live, burst::Host};
 use cache::{Asked, Cache, Known};
 use wire::{Found, Kind, NameServers, Question, Source, Whose};
 
@@ -28,7 +28,6 @@ const LITERAL: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Resolver {
     cache: Arc<Cache>,
-    hostname: String,
     clock: Clock,
 }
 
@@ -76,24 +75,24 @@ impl NoWay {
     fn new(why: Why, text: String) -> Self {
         Self { why, text }
     }
+
+    fn to_us(domain: &str) -> Self {
+        Self::new(Why::Loop, format!("mail for {domain} comes to this host, which has no route for it"))
+    }
 }
 
 impl Resolver {
     /// A resolver over the name servers that are set up, or those of this machine.
-    ///
-    /// # Errors
-    /// They cannot be used.
-    pub(crate) fn new(config: &Config, clock: Clock) -> Result<Self, String> {
-        Ok(Self::over(Box::new(NameServers::new(&config.dns)?), config.hostname.as_str(), clock))
+    pub(crate) fn new(config: Live, clock: Clock) -> Self {
+        Self::over(Box::new(NameServers::new(config)), clock)
     }
 
-    fn over(source: Box<dyn Source>, hostname: &str, clock: Clock) -> Self {
-        let cache = Arc::new(Cache::new(source, clock.clone()));
-        Self { cache, hostname: hostname.to_ascii_lowercase(), clock }
+    fn over(source: Box<dyn Source>, clock: Clock) -> Self {
+        Self { cache: Arc::new(Cache::new(source, clock.clone())), clock }
     }
 
-    /// Who takes the mail of a domain, which is a name or an address in brackets.
-    pub(crate) async fn mail_hosts(&self, domain: &str) -> MailHosts {
+    /// Who takes the mail of a domain, which is a name or an address in brackets; we are called `us`.
+    pub(crate) async fn mail_hosts(&self, domain: &str, us: &HostName) -> MailHosts {
         if literal(domain).is_some() {
             let host = Exchange { preference: 0, name: domain.into() };
             return MailHosts { found: Ok([host].into()), until: self.clock.now() + LITERAL };
@@ -105,39 +104,18 @@ impl Resolver {
         };
         let Known { found, until } = self.begin(&name, Kind::Mx, Whose::Public).answer().await;
         let found = match found {
-            Ok(Found::Exchanges(all)) => self.usable(domain, &all),
+            Ok(Found::Exchanges(all)) => usable(domain, &all, us),
             Ok(Found::NoName) => Err(NoWay::new(Why::NoSuchDomain, format!("there is no domain {domain}"))),
-            Ok(Found::Nothing | Found::Addresses(_)) => return self.implicit(domain, name, until).await,
+            Ok(Found::Nothing | Found::Addresses(_)) => return self.implicit(domain, name, us, until).await,
             Err(text) => Err(trouble(&format!("the mail hosts of {domain}"), &text)),
         };
         MailHosts { found, until }
     }
 
-    /// Those of a domain's mail hosts that mail may go to from here.
-    fn usable(&self, domain: &str, all: &Arc<[Exchange]>) -> Result<Arc<[Exchange]>, NoWay> {
-        let named = || all.iter().filter(|host| !host.name.is_empty());
-        if named().next().is_none() {
-            return Err(NoWay::new(Why::NullMx, format!("{domain} takes no mail (null MX)")));
-        }
-        // Past ourselves mail would go in circles (RFC 5321, section 5.1).
-        let own = named().find(|host| *host.name == *self.hostname).map(|host| host.preference);
-        let hosts: Arc<[Exchange]> =
-            named().filter(|host| own.is_none_or(|own| host.preference < own)).cloned().collect();
-        if hosts.is_empty() {
-            let text = format!(
-                "mail for {domain} comes to this host ({}), which has no route for it",
-                self.hostname
-            );
-            return Err(NoWay::new(Why::Loop, text));
-        }
-        Ok(hosts)
-    }
-
     /// A domain without mail hosts is its own, if it has an address.
-    async fn implicit(&self, domain: &str, name: Box<str>, until: Timestamp) -> MailHosts {
-        if *name == *self.hostname {
-            let text = format!("mail for {domain} comes to this host, which has no route for it");
-            return MailHosts { found: Err(NoWay::new(Why::Loop, text)), until };
+    async fn implicit(&self, domain: &str, name: Box<str>, us: &HostName, until: Timestamp) -> MailHosts {
+        if is_us(&name, us) {
+            return MailHosts { found: Err(NoWay::to_us(domain)), until };
         }
         let (found, counts) = self.begin_addresses(&name, Whose::Public).addresses().await;
         let found = match found {
@@ -209,6 +187,26 @@ impl Resolver {
             None => Two::Asked(self.begin(name, Kind::V6, whose), self.begin(name, Kind::V4, whose)),
         }
     }
+}
+
+/// Those of a domain's mail hosts that mail may go to from here.
+fn usable(domain: &str, all: &[Exchange], us: &HostName) -> Result<Arc<[Exchange]>, NoWay> {
+    let named = || all.iter().filter(|host| !host.name.is_empty());
+    if named().next().is_none() {
+        return Err(NoWay::new(Why::NullMx, format!("{domain} takes no mail (null MX)")));
+    }
+    // Past ourselves mail would go in circles (RFC 5321, section 5.1).
+    let own = named().find(|host| is_us(&host.name, us)).map(|host| host.preference);
+    let hosts: Arc<[Exchange]> =
+        named().filter(|host| own.is_none_or(|own| host.preference < own)).cloned().collect();
+    if hosts.is_empty() {
+        return Err(NoWay::to_us(domain));
+    }
+    Ok(hosts)
+}
+
+fn is_us(host: &str, us: &HostName) -> bool {
+    us.as_str().eq_ignore_ascii_case(host)
 }
 
 /// Addresses of both families, once they are known.
@@ -320,12 +318,15 @@ mod tests {
             (("me.example", Kind::V4), at(&["192.0.2.9"])),
             (("xn--bcher-kva.example", Kind::V4), at(&["192.0.2.4"])),
         ]));
-        Resolver::over(Box::new(zone), "Me.Example", Clock::system())
+        Resolver::over(Box::new(zone), Clock::system())
+    }
+
+    async fn found(domain: &str) -> Result<Arc<[Exchange]>, NoWay> {
+        resolver().mail_hosts(domain, &"Me.Example".parse().unwrap()).await.found
     }
 
     async fn hosts(domain: &str) -> Vec<String> {
-        let found = resolver().mail_hosts(domain).await.found.unwrap();
-        found.iter().map(|host| host.name.to_string()).collect()
+        found(domain).await.unwrap().iter().map(|host| host.name.to_string()).collect()
     }
 
     #[tokio::test]
@@ -348,7 +349,7 @@ mod tests {
             ("mine.example", Why::Loop),
             ("me.example", Why::Loop),
         ] {
-            let no_way = resolver().mail_hosts(domain).await.found.unwrap_err();
+            let no_way = found(domain).await.unwrap_err();
             assert_eq!(no_way.why, why, "{domain}: {}", no_way.text);
             assert!(no_way.text.contains(domain), "{}", no_way.text);
         }
@@ -357,7 +358,7 @@ mod tests {
     #[tokio::test]
     async fn hosts_come_by_preference_with_both_families_in_turn() {
         let resolver = resolver();
-        let exchanges = resolver.mail_hosts("two.example").await.found.unwrap();
+        let exchanges = found("two.example").await.unwrap();
         let hosts = resolver.addresses(&exchanges, 2525).await.unwrap();
         let names: Vec<String> = hosts.iter().map(|host| host.name.to_string()).collect();
         assert_eq!(names, ["mx1.two.example:2525", "mx2.two.example:2525"]);
@@ -387,7 +388,7 @@ mod tests {
     async fn hosts_without_an_address_are_no_way_and_silence_is_none_for_now() {
         let resolver = resolver();
         for (domain, why) in [("nowhere.example", Why::NoAddress), ("half.example", Why::Dns)] {
-            let exchanges = resolver.mail_hosts(domain).await.found.unwrap();
+            let exchanges = found(domain).await.unwrap();
             let no_way = resolver.addresses(&exchanges, 25).await.unwrap_err();
             assert_eq!(no_way.why, why, "{}", no_way.text);
         }

@@ -16,7 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{tools, wait::until};
+use crate::{process, tools, wait::until};
 
 /// Which mail server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Kind {
     Exim,
 }
 
-/// A running mail server that relays to one next hop, and refuses recipients whose names begin with `no`; killed when dropped.
+/// A running mail server that relays to one next hop, and refuses recipients whose names begin with `no`; ended when dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -98,14 +98,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // All it has started is in its process namespace, and ends with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.stdin.take());
+        process::ended(&mut self.child, "a server of others");
         if thread::panicking() {
             show_logs(&self.folder.path().join("disk/var/log"));
         }
     }
 }
+
+/// The first process of the namespace, with which all others in it end: when the server ends, or when we let go of its standard input, be
+/// it that we are killed.
+const FIRST: &str = "trap 'exit 1' TERM; { sh \"$@\" </dev/null; kill -TERM 1; } & read -r end";
 
 /// Shows the last lines of all that a server has said.
 fn show_logs(folder: &Path) {
@@ -171,13 +174,13 @@ impl Recipe {
         assert!(unpacked.exists(), "{} is missing: run cargo xtask test --only tools", self.package);
         let log = File::create(folder.join(OUTPUT)).expect("the folder is ours");
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh"]);
+        command.args(["--mount", "--pid", "--fork", "sh", "-c", FIRST, "sh"]);
         command
             .arg(tools::folder().join("bin/beside"))
             .arg(unpacked)
             .arg(folder.join("configuration"))
             .arg(folder);
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("it is open")).stderr(log);
+        command.stdin(Stdio::piped()).stdout(log.try_clone().expect("it is open")).stderr(log);
         command
     }
 }

@@ -19,13 +19,16 @@ use hickory_resolver::{
     },
     system_conf::read_system_conf,
 };
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::Exchange;
-use crate::Dns;
+use crate::{Dns, Live};
 
 /// How often a question is put again that nobody answered.
 const AGAIN: usize = 1;
+/// After so many times the wait for one answer a question has come to nothing, whatever was heard meanwhile.
+const ENDS: u32 = 3;
 /// Most mail hosts of a domain that are kept, the preferred ones.
 const EXCHANGES: usize = 32;
 /// Most addresses of a name, of one family, that are kept.
@@ -85,36 +88,51 @@ pub(super) trait Source: fmt::Debug + Send + Sync {
     fn ask<'a>(&'a self, question: &'a Question) -> Asking<'a>;
 }
 
-/// The name servers that the node was told of, or else those of its machine.
+/// The name servers that the node is told of, or else those of its machine.
 #[derive(Debug)]
 pub(super) struct NameServers {
-    resolver: TokioResolver,
-    /// For a question and all its repetitions.
-    patience: Duration,
+    config: Live,
+    /// What was made of the configuration that was seen last.
+    client: Mutex<Option<(Dns, Arc<TokioResolver>)>>,
 }
 
 impl NameServers {
-    pub(super) fn new(dns: &Dns) -> Result<Self, String> {
-        // As resolv.conf(5) has it, a machine without a list asks itself.
-        let (system, _) = read_system_conf().unwrap_or_else(|_| {
-            let itself = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
-            (ResolverConfig::from_parts(None, Vec::new(), vec![itself]), ResolverOpts::default())
-        });
-        let servers = match &dns.servers[..] {
-            [] => system.name_servers().to_vec(),
-            own => own.iter().map(|address| name_server(*address)).collect(),
-        };
-        let config = ResolverConfig::from_parts(system.domain().cloned(), system.search().to_vec(), servers);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let options = builder.options_mut();
-        options.timeout = dns.timeout;
-        options.attempts = AGAIN;
-        // What is known is remembered by us, with what we need to know of it.
-        options.cache_size = 0;
-        let patience = dns.timeout * (u32::try_from(AGAIN).unwrap_or(0) + 2);
-        let resolver = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { resolver, patience })
+    pub(super) fn new(config: Live) -> Self {
+        Self { config, client: Mutex::default() }
     }
+
+    /// Who asks them, by the configuration as it is now.
+    fn client(&self, dns: &Dns) -> Result<Arc<TokioResolver>, String> {
+        let mut client = self.client.lock();
+        if let Some((made_of, client)) = &*client
+            && made_of == dns
+        {
+            return Ok(client.clone());
+        }
+        let made = Arc::new(client_of(dns).map_err(|error| error.to_string())?);
+        *client = Some((dns.clone(), made.clone()));
+        Ok(made)
+    }
+}
+
+fn client_of(dns: &Dns) -> Result<TokioResolver, NetError> {
+    // As resolv.conf(5) has it, a machine without a list asks itself.
+    let (system, _) = read_system_conf().unwrap_or_else(|_| {
+        let itself = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+        (ResolverConfig::from_parts(None, Vec::new(), vec![itself]), ResolverOpts::default())
+    });
+    let servers = match &dns.servers[..] {
+        [] => system.name_servers().to_vec(),
+        own => own.iter().map(|address| name_server(*address)).collect(),
+    };
+    let config = ResolverConfig::from_parts(system.domain().cloned(), system.search().to_vec(), servers);
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let options = builder.options_mut();
+    options.timeout = dns.timeout;
+    options.attempts = AGAIN;
+    // What is known is remembered by us, with what we need to know of it.
+    options.cache_size = 0;
+    builder.build()
 }
 
 fn name_server(address: SocketAddr) -> NameServerConfig {
@@ -132,7 +150,9 @@ impl Source for NameServers {
             let Some(name) = wire_name(&question.name, question.whose) else {
                 return Ok(Answer { found: Found::NoName, ttl: None });
             };
-            match timeout(self.patience, self.resolver.lookup(name, question.kind.record_type())).await {
+            let dns = self.config.now().dns.clone();
+            let client = self.client(&dns)?;
+            match timeout(dns.timeout * ENDS, client.lookup(name, question.kind.record_type())).await {
                 Ok(Ok(lookup)) => Ok(read(&lookup, question.kind)),
                 Ok(Err(NetError::Dns(DnsError::NoRecordsFound(nothing)))) => none(&nothing),
                 Ok(Err(error)) => Err(words(&error)),
