@@ -105,7 +105,8 @@ impl Selection {
         if self.messages.is_empty() && self.works.is_empty() {
             return None;
         }
-        let mut works: Vec<WorkId> = self.messages.iter().flat_map(|message| queue.works_of(*message)).collect();
+        let mut works: Vec<WorkId> =
+            self.messages.iter().flat_map(|message| queue.works_of(*message)).collect();
         works.extend(&self.works);
         works.sort_unstable();
         works.dedup();
@@ -124,7 +125,8 @@ impl Selection {
         let Some(recipient) = &self.recipient else { return Ok(true) };
         let Some(info) = queue.info(work) else { return Ok(false) };
         let Ok(detail) = decode::<Detail>(&words.detail) else { return Ok(false) };
-        let mut waiting = (0u8..).zip(&detail.recipients).filter(|(number, _)| info.remaining.contains(*number));
+        let mut waiting =
+            (0u8..).zip(&detail.recipients).filter(|(number, _)| info.remaining.contains(*number));
         Ok(waiting.any(|(_, address)| recipient.matches(address.as_str())))
     }
 }

@@ -188,7 +188,13 @@ mod for_tests {
                 expire: Duration::from_secs(5 * 86_400),
                 delay_warning: Duration::from_secs(4 * 3600),
                 destinations: Vec::new(),
-                timeouts: Timeouts { connect: minute, greeting: minute, command: minute, data: minute, dot: minute },
+                timeouts: Timeouts {
+                    connect: minute,
+                    greeting: minute,
+                    command: minute,
+                    data: minute,
+                    dot: minute,
+                },
             }
         }
 

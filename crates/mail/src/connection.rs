@@ -176,12 +176,11 @@ impl Kept {
     pub(crate) fn take(&self, hop: &Hop, messages: usize) -> Option<Connection> {
         let mut all = self.0.lock();
         let kept = all.get_mut(&hop.name)?;
-        let found = std::iter::from_fn(|| kept.pop())
-            .find(|(connection, _)| {
-                hop.leads_to(connection.peer.address)
-                    && hop.lets_carry(connection.carried, messages)
-                    && !connection.is_stale()
-            });
+        let found = std::iter::from_fn(|| kept.pop()).find(|(connection, _)| {
+            hop.leads_to(connection.peer.address)
+                && hop.lets_carry(connection.carried, messages)
+                && !connection.is_stale()
+        });
         if kept.is_empty() {
             all.remove(&hop.name);
         }

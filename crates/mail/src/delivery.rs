@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Clock, RetryPlan, Timestamp};
+use base::{Clock, RetryPlan, Timestamp, WorkId};
 use queue::{
     BodySource, Committing, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Patience, Publication,
     Queue, QueueError, Reason, Recipients, Ticket, WorkInfo,
@@ -133,8 +133,8 @@ impl Delivery {
                     self.conclude(job, outcome).await;
                 }
                 Ok(job) => jobs.push(job),
-                Err((info, error)) => {
-                    tracing::error!(work = %info.work, %error, "held back: its words cannot be read");
+                Err((work, error)) => {
+                    tracing::error!(%work, %error, "held back: its words cannot be read");
                 }
             }
         }
@@ -170,7 +170,8 @@ impl Delivery {
 
     /// The recipients of a work that no mail is sent to, and why.
     async fn suppressed(&self, job: &Job) -> Vec<(u8, String)> {
-        let numbers = || job.info.remaining.iter().filter(|number| usize::from(*number) < job.recipients.len());
+        let numbers =
+            || job.info.remaining.iter().filter(|number| usize::from(*number) < job.recipients.len());
         let waiting = numbers().map(|number| job.recipients[usize::from(number)].clone()).collect();
         let found = self.bounces.intake.suppressed(waiting).await;
         let numbers: Vec<u8> = numbers().collect();
@@ -273,7 +274,7 @@ impl Delivery {
 }
 
 impl Job {
-    fn new(leased: Leased) -> Result<Self, (WorkInfo, WordsError)> {
+    fn new(leased: Leased) -> Result<Self, (WorkId, WordsError)> {
         let Leased { lease, info, words, body } = leased;
         let read = || Ok((Header::read(&words.header)?, decode::<Detail>(&words.detail)?));
         match read() {
@@ -288,7 +289,7 @@ impl Job {
             }),
             Err(error) => {
                 hold(lease, &info);
-                Err((info, error))
+                Err((info.work, error))
             }
         }
     }

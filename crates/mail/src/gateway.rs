@@ -101,7 +101,7 @@ impl Gateway {
         config: Config,
         queue: &Queue,
         log: &Path,
-        settings: Arc<Settings>,
+        settings: &Arc<Settings>,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Result<Arc<Self>, GatewayError> {

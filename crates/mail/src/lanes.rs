@@ -115,7 +115,7 @@ impl Lanes {
     }
 
     /// Domains that are to be looked up now, so that `most` are at once.
-    pub(crate) fn to_ask(&mut self, most: usize) -> Vec<Arc<str>> {
+    pub(crate) fn next_to_ask(&mut self, most: usize) -> Vec<Arc<str>> {
         let mut domains = Vec::new();
         while self.asking < most
             && let Some(domain) = self.to_ask.pop()

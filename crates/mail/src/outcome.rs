@@ -392,9 +392,9 @@ impl Outcome {
     /// The recipients that wait, if the sender is to be told of that now.
     pub(crate) fn to_warn_of(&self) -> impl Iterator<Item = &RecipientOutcome> {
         let warn = self.warn;
-        self.recipients.iter().filter(move |recipient| {
-            warn == Warn::Now && matches!(recipient.became, Became::Deferred { .. })
-        })
+        self.recipients
+            .iter()
+            .filter(move |recipient| warn == Warn::Now && matches!(recipient.became, Became::Deferred { .. }))
     }
 
     /// The recipients that failed, of which the sender is to be told.

@@ -33,7 +33,14 @@ mod tests {
 
     fn pause(about: About) -> Pause {
         let at = Timestamp::from_millis;
-        Pause { id: PauseId(1), about, until: Some(at(10)), why: String::new(), by: String::new(), since: at(1) }
+        Pause {
+            id: PauseId(1),
+            about,
+            until: Some(at(10)),
+            why: String::new(),
+            by: String::new(),
+            since: at(1),
+        }
     }
 
     #[test]

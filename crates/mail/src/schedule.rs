@@ -181,8 +181,10 @@ impl Schedule {
         let rule = || config.delivery.rule(&arrival.lane, None);
         let look_at = if is_new { lane.warned_after(rule().delay_warning) } else { lane.warn_after() };
         let ready = Ready { ticket: arrival.ticket, look_at: look_at.of(arrival, now) };
-        let paused =
-            self.pauses.iter().find(|pause| pause::is_on(pause, now) && pause::holds(pause, &arrival.lane, &arrival.account));
+        let paused = self
+            .pauses
+            .iter()
+            .find(|pause| pause::is_on(pause, now) && pause::holds(pause, &arrival.lane, &arrival.account));
         if let Some(pause) = paused {
             self.look_at = self.look_at.min(ready.look_at);
             return self.parked.entry(pause.id).or_default().push(ready);
@@ -310,7 +312,7 @@ impl Schedule {
 
     /// Domains that are to be looked up now.
     pub(crate) fn ask(&mut self) -> Vec<Arc<str>> {
-        self.lanes.to_ask(LOOKUPS)
+        self.lanes.next_to_ask(LOOKUPS)
     }
 
     fn wake_sites(&mut self, now: Timestamp) {
@@ -509,7 +511,8 @@ impl Schedule {
 
     /// What a work of this domain waits for, whose time has come.
     pub(crate) fn why(&self, domain: &str, account: &str, now: Timestamp) -> Waits {
-        if let Some(pause) = self.pauses.iter().find(|pause| pause::is_on(pause, now) && pause::holds(pause, domain, account))
+        if let Some(pause) =
+            self.pauses.iter().find(|pause| pause::is_on(pause, now) && pause::holds(pause, domain, account))
         {
             return Waits::Paused(pause.clone());
         }

@@ -97,7 +97,8 @@ impl Gateway {
     fn paused(&self, waiting: &Waiting) -> Waits {
         let pauses = self.intake().pauses();
         let pause = pauses.iter().find(|pause| pause::holds_sender(pause, &waiting.header.sender));
-        pause.map_or(Waits::Scheduled { until: waiting.info.not_before }, |pause| Waits::Paused(pause.clone()))
+        pause
+            .map_or(Waits::Scheduled { until: waiting.info.not_before }, |pause| Waits::Paused(pause.clone()))
     }
 }
 

@@ -233,7 +233,7 @@ fn a_site_that_answers_nobody_rests_and_its_works_are_not_attempted() {
 fn what_waits_at_a_site_that_rests_expires_and_its_sender_is_told_that_it_waits() {
     let delay_warning = Duration::from_secs(3600);
     let mut world = World::new(Delivery { delay_warning, ..Delivery::routed_for_tests() });
-    world.arrive("a.example", "x", 21 * 20);
+    world.arrive("a.example", "x", 100 * BURST);
     let begun = world.begin(NOW);
     world.end(begun, &failed(), NOW);
     let mut now = NOW;
@@ -255,14 +255,17 @@ fn what_waits_at_a_site_that_rests_expires_and_its_sender_is_told_that_it_waits(
 fn a_pause_parks_what_it_holds_and_gives_it_back_when_it_ends() {
     let mut world = World::new(Delivery::routed_for_tests());
     let held = world.arrive("a.example", "x", 3);
-    world.schedule.set_pauses([Pause {
-        id: PauseId(4),
-        about: About::Domain("a.example".parse().unwrap()),
-        until: Some(later(60_000)),
-        why: "maintenance".into(),
-        by: "anna".into(),
-        since: NOW,
-    }].into());
+    world.schedule.set_pauses(
+        [Pause {
+            id: PauseId(4),
+            about: About::Domain("a.example".parse().unwrap()),
+            until: Some(later(60_000)),
+            why: "maintenance".into(),
+            by: "anna".into(),
+            since: NOW,
+        }]
+        .into(),
+    );
     // What was ready comes in again, and is parked.
     let again = world.schedule.again(1000);
     assert_eq!(again.len(), 3);
@@ -272,7 +275,9 @@ fn a_pause_parks_what_it_holds_and_gives_it_back_when_it_ends() {
     let other = world.arrive("b.example", "x", 1);
     assert_eq!(works(&world.begin(NOW)), other);
     assert_eq!(world.schedule.depths(NOW).paused, 3);
-    assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Paused(pause) if pause.id == PauseId(4)));
+    assert!(
+        matches!(world.schedule.why("a.example", "x", NOW), Waits::Paused(pause) if pause.id == PauseId(4))
+    );
     assert!(world.begin(later(59_000)).is_empty());
     world.begin(later(60_000));
     let mut again = world.schedule.again(1000);
@@ -283,10 +288,8 @@ fn a_pause_parks_what_it_holds_and_gives_it_back_when_it_ends() {
 #[test]
 fn what_has_ended_meanwhile_takes_no_part_of_a_throttle() {
     let throttle = Wishes { messages_per_minute: Some(60), ..Wishes::default() };
-    let mut world = World::new(Delivery {
-        destinations: vec![domain("*", throttle)],
-        ..Delivery::routed_for_tests()
-    });
+    let mut world =
+        World::new(Delivery { destinations: vec![domain("*", throttle)], ..Delivery::routed_for_tests() });
     let purged = world.arrive("a.example", "bulk", 10_000);
     world.gone.extend(purged);
     let left = world.arrive("a.example", "bulk", 1);
@@ -314,7 +317,8 @@ fn higher_priorities_go_first_and_each_is_shared_by_accounts() {
 
 #[test]
 fn connections_and_bytes_are_throttled_by_what_they_cost() {
-    let wishes = Wishes { connects_per_minute: Some(60), bytes_per_minute: Some(60_000), ..Wishes::default() };
+    let wishes =
+        Wishes { connects_per_minute: Some(60), bytes_per_minute: Some(60_000), ..Wishes::default() };
     let mut world =
         World::new(Delivery { destinations: vec![domain("*", wishes)], ..Delivery::routed_for_tests() });
     world.arrive("a.example", "x", 1000);

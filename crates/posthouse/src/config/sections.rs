@@ -6,8 +6,8 @@ use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, Destination, DomainPattern, HostName, ListenAddress, NameServer, Network, NextHop, Port, Route, SegmentSize,
-    bounds, destination,
+    Count, Destination, DomainPattern, HostName, ListenAddress, NameServer, Network, NextHop, Port, Route,
+    SegmentSize, bounds, destination,
 };
 
 /// `[smtp]`: receiving by SMTP.

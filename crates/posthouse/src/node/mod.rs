@@ -117,7 +117,7 @@ impl Node {
         let log = dir.join(data::MESSAGE_LOG);
         let settings = settings::mail(&config, descriptors);
         let wishes = Arc::new(Settings::open(dir.join(data::SETTINGS)).map_err(GatewayError::from)?);
-        let gateway = Gateway::start(settings, &queue, &log, wishes, clock.clone(), &upkeep)?;
+        let gateway = Gateway::start(settings, &queue, &log, &wishes, clock.clone(), &upkeep)?;
         let doors = doors.into_iter().map(|socket| gateway.open(socket)).collect();
         let sampler = Sampler::start(gateway.clone(), upkeep.clone());
         let view =

@@ -36,7 +36,7 @@ fn what_waits_for_a_host_that_is_away_is_not_attempted_one_by_one_and_goes_when_
     assert!(tried <= 10, "{tried} connections for 200 messages");
     is_back.store(true, Ordering::SeqCst);
     let began = Instant::now();
-    peer.wait_for(200);
+    let _ = peer.wait_for(200);
     assert!(began.elapsed() < Duration::from_secs(20));
     let log = node.quiet();
     let deferred = log.iter().filter(|record| record["what"] == "deferred").count();
@@ -86,9 +86,8 @@ fn the_sender_of_what_waits_for_long_is_told_once() {
     assert!(text.contains("\r\nAction: delayed\r\n") && text.contains("\r\nWill-Retry-Until: "), "{text}");
     assert_eq!((report.sender.as_str(), report.recipients), ("", vec!["a@example.com".to_owned()]));
     // Two attempts later there is no other.
-    let tried = |node: &testkit::Node| {
-        node.log().iter().filter(|record| record["what"] == "deferred").count()
-    };
+    let tried =
+        |node: &testkit::Node| node.log().iter().filter(|record| record["what"] == "deferred").count();
     let before = tried(&node);
     wait::until("more attempts", || (tried(&node) >= before + 2).then_some(()));
     assert_eq!(reports.count(), 1);

@@ -27,8 +27,7 @@ fn a_rate_is_kept_and_another_destination_does_not_wait_for_it() {
     let first = peer.wait_for(12);
     assert!(first.iter().any(|taken| taken.recipients == ["v@quick.example"]), "it did not wait");
     let all = peer.wait_for(26);
-    let slow: Vec<Taken> =
-        all.into_iter().filter(|taken| taken.recipients != ["v@quick.example"]).collect();
+    let slow: Vec<Taken> = all.into_iter().filter(|taken| taken.recipients != ["v@quick.example"]).collect();
     // Ten at once, and fifteen more at ten a second.
     assert!(took(&slow) >= Duration::from_millis(1400), "{:?}", took(&slow));
 }
@@ -62,7 +61,7 @@ fn a_connection_carries_no_more_messages_than_it_may() {
     "#;
     let node = setup(&peer, table).start();
     send(&node, (0..9).map(|n| format!("u{n}@slow.example")));
-    peer.wait_for(9);
+    let _ = peer.wait_for(9);
     assert!(peer.connections() >= 3, "{} connections", peer.connections());
 }
 
@@ -81,7 +80,7 @@ fn no_more_connections_are_open_at_once_than_may_be() {
     "#;
     let node = setup(&peer, table).start();
     send(&node, (0..60).map(|n| format!("u{n}@slow.example")));
-    peer.wait_for(60);
+    let _ = peer.wait_for(60);
     assert_eq!(peer.connections(), 2);
 }
 
