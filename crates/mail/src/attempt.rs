@@ -3,6 +3,8 @@
 //! It sees neither queue nor settings nor resolver. What it needs from the works' home it asks through [`Home`]: the bodies, the
 //! leave to pass the point of no return, and an ear for the outcomes as they come. So it can run on any node.
 
+use std::path::Path;
+
 use base::{Clock, Timestamp};
 use queue::{BodySource, Chunk, LeaseOver, QueueError, Recipients};
 use smtp::client::{
@@ -17,6 +19,7 @@ use crate::{
     envelope::Dots,
     opening,
     site::Keeps,
+    tls::Handshakes,
 };
 
 /// Where the works of a burst live.
@@ -33,6 +36,9 @@ pub(crate) trait Home: Send {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tools<'a> {
     pub(crate) kept: &'a Kept,
+    pub(crate) handshakes: &'a Handshakes,
+    /// The certificates of those who are trusted, if they are not those that the machine trusts.
+    pub(crate) roots: Option<&'a Path>,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) counters: &'a Counters,
     pub(crate) clock: &'a Clock,
@@ -161,7 +167,7 @@ impl<'a> Attempt<'a> {
         while self.told.len() < self.burst.items.len() {
             let patience = self.patience();
             match self.connection.next(patience).await? {
-                Event::NeedInput | Event::Ready(_) => {}
+                Event::NeedInput | Event::Ready(_) | Event::Secure | Event::NotSecured(_) => {}
                 Event::SendBody { token } => self.send_body(token as usize, home).await?,
                 Event::Done { token, results } => {
                     self.connection.carried += 1;

@@ -147,6 +147,7 @@ fn cause(reason: &str) -> &'static str {
     match reason {
         "needs-8bitmime" | "needs-smtputf8" | "too-big" => "the next mail system cannot carry this message",
         "message" | "data" => "the next mail system refused the message",
+        "null-mx" | "no-such-domain" | "no-address" | "loop" => "there is nowhere to send it",
         "mail" => "the next mail system refused the sender",
         _ => "the next mail system refused the recipient",
     }

@@ -9,7 +9,7 @@ use smtp::{
     client::{Missing, Stage},
 };
 
-use crate::envelope::Dots;
+use crate::{envelope::Dots, tls::TlsLevel};
 
 /// Most works that go over one connection in one go.
 pub(crate) const BURST: usize = 20;
@@ -32,6 +32,8 @@ pub(crate) struct Hop {
     pub(crate) ehlo: String,
     /// Most messages over one connection.
     pub(crate) messages_per_connection: Option<u32>,
+    /// How much of TLS is asked of the hosts.
+    pub(crate) tls: TlsLevel,
 }
 
 impl Hop {
@@ -102,6 +104,10 @@ pub(crate) enum Trouble {
     Timeout,
     /// The connection was lost.
     Lost,
+    /// It cannot do TLS, without which it gets no mail.
+    NoTls,
+    /// TLS came to nothing.
+    Tls,
     /// The next hop did not keep to the protocol.
     Protocol,
     /// Our own copy of the message is not what was stored.

@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
+use store::records::Retention;
 use tokio::sync::watch;
 
-use crate::{Destination, Route};
+use crate::{Destination, Route, Tls};
 
 /// The configuration as it is now; another may take its place at any moment. Cheap to clone.
 ///
@@ -54,6 +55,8 @@ pub struct Config {
     pub dns: Dns,
     /// How mail goes out.
     pub delivery: Delivery,
+    /// How long records are kept, and how much of them.
+    pub records: Retention,
 }
 
 /// Who is asked for names.
@@ -111,6 +114,8 @@ pub struct Delivery {
     pub routes: Vec<Route>,
     /// The port of mail hosts that DNS names.
     pub port: u16,
+    /// How mail goes out under TLS.
+    pub tls: Tls,
     /// Connections to one next hop at once.
     pub connections: usize,
     /// How long to wait between attempts.
@@ -170,6 +175,7 @@ mod for_tests {
                     receive_memory: "64MiB".parse().unwrap(),
                 },
                 dns: Dns { servers: Vec::new(), timeout: Duration::from_secs(5) },
+                records: super::Retention { keep: None, max_bytes: None },
                 delivery: Delivery::for_tests(),
             }
         }
@@ -188,6 +194,7 @@ mod for_tests {
                 expire: Duration::from_secs(5 * 86_400),
                 delay_warning: Duration::from_secs(4 * 3600),
                 destinations: Vec::new(),
+                tls: crate::Tls::default(),
                 timeouts: Timeouts {
                     connect: minute,
                     greeting: minute,

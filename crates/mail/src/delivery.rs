@@ -26,6 +26,7 @@ use crate::{
     resolver::{NoWay, Resolver},
     schedule::Slot,
     site::{Keeps, Used, Way},
+    tls::Handshakes,
 };
 
 /// What all deliveries share.
@@ -39,6 +40,7 @@ pub(crate) struct Delivery {
     pub(crate) bounces: Bounces,
     pub(crate) holder: Holder,
     pub(crate) resolver: Resolver,
+    pub(crate) handshakes: Handshakes,
 }
 
 /// How long one burst may take at most, however busy the next hop seems.
@@ -86,6 +88,8 @@ impl Delivery {
         let mut home = Here { delivery: self, rule, jobs, contact: Contact::None };
         let tools = Tools {
             kept: &self.kept,
+            handshakes: &self.handshakes,
+            roots: config.delivery.tls.roots.as_deref(),
             timeouts: &config.delivery.timeouts,
             counters: &self.counters,
             clock: &self.clock,
@@ -196,6 +200,7 @@ impl Delivery {
             name: way.to_string(),
             hosts,
             ehlo: config.hostname.as_str().into(),
+            tls: rule.tls,
             messages_per_connection: rule.messages_per_connection,
         })
     }

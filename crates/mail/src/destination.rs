@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base::{DomainPattern, RetryPlan};
 
-use crate::Delivery;
+use crate::{Delivery, TlsLevel};
 
 /// What holds for some destinations; what it does not say is left to less specific ones, and last to the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,10 @@ pub struct Wishes {
     pub retry: Option<RetryPlan>,
     /// How long to try at all; counts by the domain alone.
     pub expire: Option<Duration>,
-    /// After how long the sender is told that his message waits; nothing: never.
+    /// After how long the sender is told that his message waits; zero: never.
     pub delay_warning: Option<Duration>,
+    /// How much of TLS is asked of its hosts.
+    pub tls: Option<TlsLevel>,
 }
 
 /// What holds for one destination, all told.
@@ -64,6 +66,8 @@ pub struct Rule {
     pub expire: Duration,
     /// After how long the sender is told that his message waits; zero: never.
     pub delay_warning: Duration,
+    /// How much of TLS is asked of its hosts.
+    pub tls: TlsLevel,
 }
 
 impl Delivery {
@@ -87,6 +91,7 @@ impl Delivery {
             retry: first(first_of, |wishes| wishes.retry.clone()).unwrap_or_else(|| self.retry.clone()),
             expire: first(first_of, |wishes| wishes.expire).unwrap_or(self.expire),
             delay_warning: first(first_of, |wishes| wishes.delay_warning).unwrap_or(self.delay_warning),
+            tls: first(first_of, |wishes| wishes.tls).unwrap_or(self.tls.level),
         }
     }
 }

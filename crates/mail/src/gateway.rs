@@ -29,7 +29,9 @@ use crate::{
     listener, log,
     registry::Registry,
     resolver::Resolver,
+    retention::Retention,
     session,
+    tls::Handshakes,
 };
 
 /// How often silent sessions and unused connections are looked for.
@@ -74,6 +76,9 @@ pub enum GatewayError {
     /// The queue cannot be read.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Those who are trusted to sign certificates cannot be read.
+    #[error("delivery.tls.roots: {0}")]
+    Tls(String),
     /// A thread could not be had.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -107,7 +112,9 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
-        let projector = start_projector(queue, log.to_owned())?;
+        let handshakes = Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?;
+        let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
+        let projector = start_projector(queue, log.to_owned(), retention)?;
         let intake = Arc::new(Intake {
             config: config.clone(),
             queue: queue.clone(),
@@ -138,6 +145,7 @@ impl Gateway {
             kept: gateway.kept.clone(),
             bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
+            handshakes,
             resolver: Resolver::new(config.clone(), clock.clone()),
             config,
             clock,
@@ -287,10 +295,14 @@ impl Gateway {
     }
 }
 
-fn start_projector(queue: &Queue, log: PathBuf) -> Result<JoinHandle<()>, GatewayError> {
+fn start_projector(
+    queue: &Queue,
+    log: PathBuf,
+    retention: Retention,
+) -> Result<JoinHandle<()>, GatewayError> {
     let records = Records::open(log)?;
     let at = records.position()?.map(|at| Position { spool: at.spool, sequence: at.sequence });
     let feed = queue.feed(at.unwrap_or_default())?;
-    let run = move || log::project(feed, records);
+    let run = move || log::project(feed, records, retention);
     Ok(std::thread::Builder::new().name("message-log".into()).spawn(run)?)
 }

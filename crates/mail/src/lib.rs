@@ -10,7 +10,7 @@
 //! | 4 place | `delivery` leases what may go now and makes a `burst` of it |
 //! | 5 attempt | `attempt` over a `connection` |
 //! | 6 conclude | `outcome` → `bounce` |
-//! | 7 record | `log` |
+//! | 7 record | `log` with `retention` |
 
 mod attempt;
 mod bounce;
@@ -38,11 +38,14 @@ mod policy;
 mod reach;
 mod registry;
 mod resolver;
+mod retention;
 mod route;
 mod schedule;
 mod session;
 mod site;
+mod stream;
 mod throttle;
+mod tls;
 mod why;
 
 pub use by_hand::{Action, ResumeError, Selection, Tally};
@@ -54,4 +57,5 @@ pub use gateway::{Door, Gateway, GatewayError, Waiting};
 pub use intake::{Handling, Submission, SubmissionError};
 pub use route::Route;
 pub use schedule::Depths;
+pub use tls::{Tls, TlsLevel};
 pub use why::Waits;

@@ -14,6 +14,7 @@ use store::records::{self, Conclusion, Duplicate, Outcome, Reception, Record, Re
 use crate::{
     Source,
     envelope::{Became, Detail, Header, RecordWords, Repeated, WordsError, decode},
+    retention::Retention,
 };
 
 /// So many tales are waited for, so that a transaction holds some hundreds of records.
@@ -27,8 +28,8 @@ const DURABLE_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before a log that cannot be written is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Projects the feed into the records until the queue is closed and all is told.
-pub(crate) fn project(mut feed: Feed, mut records: Records) {
+/// Projects the feed into the records until the queue is closed and all is told; between that, what is too old goes.
+pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Retention) {
     let mut durable = Instant::now();
     let mut confirmed = Position::default();
     loop {
@@ -68,6 +69,9 @@ pub(crate) fn project(mut feed: Feed, mut records: Records) {
         }
         if closed && idle {
             return;
+        }
+        if !closed {
+            retention.step(&mut records, tales.len());
         }
     }
 }

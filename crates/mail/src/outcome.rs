@@ -327,6 +327,8 @@ fn judge(result: TriedRecipient) -> Judged {
                 Broke::Connect => ("connect", (4, 4, 1)),
                 Broke::Timeout => ("timeout", (4, 4, 2)),
                 Broke::Lost => ("lost", (4, 4, 2)),
+                Broke::NoTls => ("tls", (4, 7, 4)),
+                Broke::Tls => ("tls", (4, 7, 5)),
                 Broke::Protocol => ("protocol", (4, 5, 0)),
                 Broke::Damaged => ("damaged", (4, 3, 0)),
             };

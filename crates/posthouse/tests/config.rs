@@ -180,6 +180,7 @@ fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
     let mut config = parse(
         "data-dir = '/var/lib/posthouse'
         dns.servers = ['192.0.2.53']
+        delivery.tls.roots = '/etc/ssl/certs/ca-certificates.crt'
         delivery.smarthost = 'mail.example.com:25'
         [[delivery.route]]
         domain = '*.example.com'
@@ -194,6 +195,7 @@ fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
         retry = ['1m']
         expire = '1day'
         delay-warning = '4h'
+        tls = 'require'
         [[delivery.destination]]
         mx = '*.example.net'",
     )

@@ -49,6 +49,16 @@ pub(super) fn receive_memory<'de, D: Deserializer<'de>>(value: D) -> Result<Byte
     size(value, ByteSize::mib(2)..=ByteSize::mib(1 << 20))
 }
 
+/// Below, what is forgotten would be what has just been written.
+pub(super) fn records<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(value)?;
+    if size.is_empty() {
+        return Ok(size);
+    }
+    within(size, &(ByteSize::mib(16)..=ByteSize::mib(1 << 24)), "0 for no bound, or a size")
+        .map_err(Error::custom)
+}
+
 /// Each recipient may have a domain of its own, and so a work.
 pub(super) fn recipients<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
     count(value, u32::try_from(queue::MAX_WORKS).expect("a message has few works"))

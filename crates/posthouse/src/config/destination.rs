@@ -3,7 +3,7 @@
 use base::{ByteSize, DomainPattern, HumanDuration, RetryPlan};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use super::{Count, bounds};
+use super::{Count, TlsMode, bounds};
 
 /// What holds for some destinations; what one does not say is left to less specific ones, and last to `[delivery]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct Destination {
     /// After how long the sender is told that his message waits.
     #[serde(deserialize_with = "delay_warning")]
     pub delay_warning: Option<HumanDuration>,
+    /// How much of TLS is asked of its hosts.
+    pub tls: Option<TlsMode>,
 }
 
 /// Most destinations that have a table of their own.
@@ -84,6 +86,7 @@ impl Destination {
             retry: self.retry.clone(),
             expire: self.expire.map(|time| time.0),
             delay_warning: self.delay_warning.map(|time| time.0),
+            tls: self.tls.map(TlsMode::level),
         };
         Some(mail::Destination { which, wishes })
     }

@@ -24,11 +24,14 @@ pub const KEYS: &[&str] = &[
     "delivery.destination.retry",
     "delivery.destination.expire",
     "delivery.destination.delay-warning",
+    "delivery.destination.tls",
     "delivery.port",
     "delivery.connections",
     "delivery.retry",
     "delivery.expire",
     "delivery.delay-warning",
+    "delivery.tls.mode",
+    "delivery.tls.roots",
     "delivery.timeout.connect",
     "delivery.timeout.greeting",
     "delivery.timeout.command",
@@ -49,6 +52,8 @@ pub const KEYS: &[&str] = &[
     "stop.grace",
     "log.level",
     "log.format",
+    "records.keep",
+    "records.max-size",
     "spool.segment",
 ];
 

@@ -6,8 +6,8 @@ use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, Destination, DomainPattern, HostName, ListenAddress, NameServer, Network, NextHop, Port, Route,
-    SegmentSize, bounds, destination,
+    Count, Destination, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port,
+    Route, SegmentSize, Tls, bounds, destination,
 };
 
 /// `[smtp]`: receiving by SMTP.
@@ -74,6 +74,8 @@ pub struct Delivery {
     /// After how long the sender is told that his message waits.
     #[serde(deserialize_with = "bounds::delay_warning")]
     pub delay_warning: HumanDuration,
+    /// How mail goes out under TLS.
+    pub tls: Tls,
     /// How long to wait for a next hop.
     pub timeout: Timeouts,
 }
@@ -150,6 +152,17 @@ pub struct Stop {
     pub grace: HumanDuration,
 }
 
+/// `[records]`: how much of the message log is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Records {
+    /// How long after the last of a message's records they are kept.
+    pub keep: Keep,
+    /// How much room they may take; 0: as much as they want.
+    #[serde(deserialize_with = "bounds::records")]
+    pub max_size: ByteSize,
+}
+
 /// `[spool]`: the spool's shape on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -193,6 +206,7 @@ impl Default for Delivery {
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),
             delay_warning: seconds(4 * 60 * 60),
+            tls: Tls::default(),
             timeout: Timeouts::default(),
         }
     }
@@ -226,6 +240,12 @@ impl Default for Limits {
             header: ByteSize::kib(256),
             text_line: ByteSize(8192),
         }
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { keep: Keep::default(), max_size: ByteSize::mib(16 << 10) }
     }
 }
 

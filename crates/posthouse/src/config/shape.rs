@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, Count, Destination, keys};
+use super::{Config, Count, Destination, TlsMode, keys};
 
 /// A value that has another shape than its key takes.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ fn model() -> Config {
     config.smtp.hostname = "mx1.example.com".parse().expect(example);
     config.relay.to = vec!["example.com".parse().expect(example)];
     config.dns.servers = vec!["127.0.0.1:53".parse().expect(example)];
+    config.delivery.tls.roots = Some(PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
     config.delivery.smarthost = Some("mail.example.com:25".parse().expect(example));
     config.delivery.route = vec!["example.com=mail.example.com:25".parse().expect(example)];
     config.delivery.destination = vec![Destination {
@@ -47,6 +48,7 @@ fn model() -> Config {
         retry: Some(RetryPlan::default()),
         expire: Some(HumanDuration(Duration::from_secs(86_400))),
         delay_warning: Some(HumanDuration(Duration::from_secs(14_400))),
+        tls: Some(TlsMode::default()),
     }];
     config
 }

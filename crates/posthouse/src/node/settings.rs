@@ -28,6 +28,10 @@ pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
             data_rate: limits.data_rate,
             receive_memory: limits.receive_memory,
         },
+        records: store::records::Retention {
+            keep: config.records.keep.duration(),
+            max_bytes: (!config.records.max_size.is_empty()).then_some(config.records.max_size.0),
+        },
         dns: mail::Dns {
             servers: config.dns.servers.iter().map(|server| server.0).collect(),
             timeout: config.dns.timeout.0,
@@ -36,6 +40,7 @@ pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
             smarthost: delivery.smarthost.clone(),
             routes: delivery.route.clone(),
             port: delivery.port.0,
+            tls: mail::Tls { level: delivery.tls.mode.level(), roots: delivery.tls.roots.clone() },
             connections: delivery.connections.size(),
             retry: delivery.retry.clone(),
             expire: delivery.expire.0,
