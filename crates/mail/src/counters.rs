@@ -27,6 +27,8 @@ pub struct Counters {
     pub connects: Counter,
     /// Connections that could not be opened.
     pub connect_failures: Counter,
+    /// Records of the message log that were too old or too many.
+    pub forgotten: Counter,
 }
 
 /// The recipients' numbers at one moment.

@@ -13,7 +13,8 @@ use store::records::{self, Conclusion, Duplicate, Outcome, Reception, Record, Re
 
 use crate::{
     Source,
-    envelope::{Became, Detail, Header, RecordWords, Repeated, decode},
+    envelope::{Became, Detail, Header, RecordWords, Repeated, WordsError, decode},
+    retention::Retention,
 };
 
 /// So many tales are waited for, so that a transaction holds some hundreds of records.
@@ -27,8 +28,8 @@ const DURABLE_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before a log that cannot be written is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Projects the feed into the records until the queue is closed and all is told.
-pub(crate) fn project(mut feed: Feed, mut records: Records) {
+/// Projects the feed into the records until the queue is closed and all is told; between that, what is too old goes.
+pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Retention) {
     let mut durable = Instant::now();
     let mut confirmed = Position::default();
     loop {
@@ -68,6 +69,9 @@ pub(crate) fn project(mut feed: Feed, mut records: Records) {
         }
         if closed && idle {
             return;
+        }
+        if !closed {
+            retention.step(&mut records, tales.len());
         }
     }
 }
@@ -110,7 +114,7 @@ impl<'a> Read<'a> {
     fn of(told: &'a Told) -> Option<Self> {
         match told {
             Told::Published { message, at, header, works, .. } => {
-                let header: Header = read(*message, header)?;
+                let header = said(*message, Header::read(header))?;
                 let works = works.iter().filter_map(|(index, _, detail)| {
                     Some((*index, read::<Detail>(*message, detail)?.recipients))
                 });
@@ -218,7 +222,11 @@ impl AddressText {
 }
 
 fn read<'a, T: serde::Deserialize<'a>>(message: MessageId, bytes: &'a [u8]) -> Option<T> {
-    decode(bytes).inspect_err(|error| tracing::error!(%message, %error, "not in the message log")).ok()
+    said(message, decode(bytes))
+}
+
+fn said<T>(message: MessageId, read: Result<T, WordsError>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!(%message, %error, "not in the message log")).ok()
 }
 
 fn source(source: Source) -> records::Source {

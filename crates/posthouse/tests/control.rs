@@ -114,7 +114,7 @@ fn status() -> StatusReport {
         connections: 4,
         rates: Rates { accepted: 1.25, ..Rates::default() },
         spool: SpoolStatus { segments: 1, free_segments: 1, bytes: 128 << 20 },
-        records: RecordsStatus { behind: 5 },
+        records: RecordsStatus { behind: 5, bytes: 3 << 20 },
     }
 }
 

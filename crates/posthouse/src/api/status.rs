@@ -95,6 +95,9 @@ pub struct SpoolStatus {
 pub struct RecordsStatus {
     /// Records that the spool holds and the log does not yet.
     pub behind: u64,
+    /// Bytes of the log on disk.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 // On the wire: `"ready": true`, or `"ready": false, "reason": "…"`.

@@ -56,13 +56,14 @@ fn text(status: &StatusReport) -> String {
     table.row(["connections".into(), status.connections.to_string(), "to next hops".into()]);
     table.row(["records".into(), status.records.behind.to_string(), "not yet in the log".into()]);
     format!(
-        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk\n",
+        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk; message log: {} on disk\n",
         status.name,
         status.version,
         table.text(),
         output::count(status.spool.segments, "segment"),
         status.spool.free_segments,
         size(status.spool.bytes),
+        size(status.records.bytes),
     )
 }
 

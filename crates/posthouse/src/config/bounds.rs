@@ -49,6 +49,16 @@ pub(super) fn receive_memory<'de, D: Deserializer<'de>>(value: D) -> Result<Byte
     size(value, ByteSize::mib(2)..=ByteSize::mib(1 << 20))
 }
 
+/// Below, what is forgotten would be what has just been written.
+pub(super) fn records<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    let size = ByteSize::deserialize(value)?;
+    if size.is_empty() {
+        return Ok(size);
+    }
+    within(size, &(ByteSize::mib(16)..=ByteSize::mib(1 << 24)), "0 for no bound, or a size")
+        .map_err(Error::custom)
+}
+
 /// Each recipient may have a domain of its own, and so a work.
 pub(super) fn recipients<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
     count(value, u32::try_from(queue::MAX_WORKS).expect("a message has few works"))
@@ -74,6 +84,26 @@ pub(super) fn connections<'de, D: Deserializer<'de>>(value: D) -> Result<Count, 
 /// How long a client may be silent, and how long a next hop.
 pub(super) fn silence<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
     duration(value, SECOND..=DAY)
+}
+
+/// Of whatever a rate counts, in a minute.
+pub(super) fn rate<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
+    count(value, 100_000_000)
+}
+
+/// Less than a message a minute is no rate.
+pub(super) fn bytes_per_minute<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    size(value, ByteSize::kib(1)..=ByteSize::mib(1 << 20))
+}
+
+/// No time at all: senders are never told.
+pub(super) fn delay_warning<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, HumanDuration(Duration::ZERO)..=YEAR)
+}
+
+/// How long a client may have a message held.
+pub(super) fn hold<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, SECOND..=YEAR)
 }
 
 /// How long a name server may be silent.

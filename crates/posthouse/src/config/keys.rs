@@ -1,7 +1,7 @@
 //! Every key that the file may have.
 
 /// The keys by their path, those of a table together.
-pub const KEYS: [&str; 36] = [
+pub const KEYS: &[&str] = &[
     "data-dir",
     "name",
     "smtp.listen",
@@ -14,10 +14,24 @@ pub const KEYS: [&str; 36] = [
     "delivery.smarthost",
     "delivery.route.domain",
     "delivery.route.next-hop",
+    "delivery.destination.domain",
+    "delivery.destination.mx",
+    "delivery.destination.connections",
+    "delivery.destination.connects-per-minute",
+    "delivery.destination.messages-per-minute",
+    "delivery.destination.bytes-per-minute",
+    "delivery.destination.messages-per-connection",
+    "delivery.destination.retry",
+    "delivery.destination.expire",
+    "delivery.destination.delay-warning",
+    "delivery.destination.tls",
     "delivery.port",
     "delivery.connections",
     "delivery.retry",
     "delivery.expire",
+    "delivery.delay-warning",
+    "delivery.tls.mode",
+    "delivery.tls.roots",
     "delivery.timeout.connect",
     "delivery.timeout.greeting",
     "delivery.timeout.command",
@@ -30,6 +44,7 @@ pub const KEYS: [&str; 36] = [
     "limits.sessions",
     "limits.sessions-per-client",
     "limits.idle",
+    "limits.hold",
     "limits.data-rate",
     "limits.receive-memory",
     "limits.header",
@@ -37,6 +52,8 @@ pub const KEYS: [&str; 36] = [
     "stop.grace",
     "log.level",
     "log.format",
+    "records.keep",
+    "records.max-size",
     "spool.segment",
 ];
 

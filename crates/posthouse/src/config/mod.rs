@@ -6,7 +6,9 @@
 pub(crate) mod bounds;
 mod count;
 mod data_dir;
+mod destination;
 mod file;
+mod keep;
 mod keys;
 mod listen;
 mod log;
@@ -15,6 +17,7 @@ mod port;
 mod sections;
 mod segment;
 mod shape;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -23,15 +26,18 @@ use serde::{Deserialize, Serialize};
 pub use base::{DomainPattern, HostName, Network, NextHop};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
+pub use destination::Destination;
 pub use file::{ConfigError, DEFAULT_FILE};
+pub use keep::Keep;
 pub use keys::KEYS;
 pub use listen::ListenAddress;
 pub use log::{Log, LogFormat, LogLevel};
 pub use mail::Route;
 pub use name_server::NameServer;
 pub use port::Port;
-pub use sections::{Console, Delivery, Dns, Limits, Relay, Smtp, Spool, Stop, Timeouts};
+pub use sections::{Console, Delivery, Dns, Limits, Records, Relay, Smtp, Spool, Stop, Timeouts};
 pub use segment::SegmentSize;
+pub use tls::{Tls, TlsMode};
 
 /// All that a node is told at its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +63,8 @@ pub struct Config {
     pub stop: Stop,
     /// What the node writes to standard error.
     pub log: Log,
+    /// How much of the message log is kept.
+    pub records: Records,
     /// The spool's shape on disk.
     pub spool: Spool,
 }

@@ -15,9 +15,9 @@ enum Kind {
 }
 
 /// All metrics as text.
-pub(super) fn text(gateway: &Gateway, queue: &Queue) -> String {
+pub(super) fn text(gateway: &Gateway, queue: &Queue, log_bytes: u64) -> String {
     let mut text = String::with_capacity(4096);
-    for (name, kind, help, value) in mail(gateway).into_iter().chain(storage(queue)) {
+    for (name, kind, help, value) in mail(gateway).into_iter().chain(storage(queue, log_bytes)) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -84,11 +84,17 @@ fn mail(gateway: &Gateway) -> Vec<Metric> {
             "Connections kept for the next message.",
             gateway.kept_connections() as u64,
         ),
+        (
+            "posthouse_log_forgotten_total",
+            Counter,
+            "Records of the message log that were too old or too many (records.keep, records.max-size).",
+            counters.forgotten.now(),
+        ),
         ("posthouse_deliveries", Gauge, "Deliveries under way.", gateway.deliveries() as u64),
     ]
 }
 
-fn storage(queue: &Queue) -> Vec<Metric> {
+fn storage(queue: &Queue, log_bytes: u64) -> Vec<Metric> {
     use Kind::Gauge;
     let stats = queue.stats();
     vec![
@@ -108,5 +114,6 @@ fn storage(queue: &Queue) -> Vec<Metric> {
             "Frames of the spool that are not safe in the message log yet; rising: the log is in trouble.",
             stats.untold,
         ),
+        ("posthouse_log_bytes", Gauge, "Bytes of the message log on disk.", log_bytes),
     ]
 }

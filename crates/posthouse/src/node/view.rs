@@ -1,7 +1,7 @@
 //! What the node lets others see and ask.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -94,6 +94,12 @@ impl View {
             Ok(Err(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
             Err(_) => Err(ApiError::new(ErrorKind::Failed, "the node is stopping")),
         }
+    }
+
+    /// What the message log takes on disk, with what SQLite has not moved into it yet.
+    fn log_bytes(&self) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        size(&self.log) + size(&self.log.with_extension("sqlite-wal"))
     }
 
     /// A work that waits, unless it has ended meanwhile.
@@ -194,7 +200,7 @@ impl NodeView for View {
                 free_segments: stats.free_segments as u64,
                 bytes: stats.disk_bytes,
             },
-            records: RecordsStatus { behind: stats.untold },
+            records: RecordsStatus { behind: stats.untold, bytes: self.log_bytes() },
         })
     }
 
@@ -236,7 +242,12 @@ impl NodeView for View {
 
     async fn send(&self, request: SendRequest, message: Bytes) -> Result<SendAnswer, ApiError> {
         let recipients = request.to.len() as u64;
-        let submission = Submission { sender: request.from, recipients: request.to, text: message.to_vec() };
+        let submission = Submission {
+            sender: request.from,
+            recipients: request.to,
+            text: message.to_vec(),
+            handling: mail::Handling::default(),
+        };
         match self.gateway.submit(submission).await {
             Ok(id) => Ok(SendAnswer { id, recipients }),
             Err(SubmissionError::Queue(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
@@ -256,6 +267,6 @@ impl NodeView for View {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.gateway, &self.queue)
+        metrics::text(&self.gateway, &self.queue, self.log_bytes())
     }
 }

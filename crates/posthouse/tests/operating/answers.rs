@@ -64,7 +64,8 @@ fn status_shows_what_came_of_it_all() {
     for line in ["accepted 4", "delivered 2", "deferred 1", "bounced 1", "queued 1"] {
         assert!(shown(line), "{line}: {text}");
     }
-    assert!(text.contains("\nspool: 1 segment in use, ") && text.ends_with("MiB on disk\n"), "{text}");
+    assert!(text.contains("\nspool: 1 segment in use, "), "{text}");
+    assert!(text.contains("MiB on disk; message log: ") && text.ends_with("iB on disk\n"), "{text}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod answers;
 mod damage;
 mod demo;
 mod health;
+mod retention;
 mod starts;
 
 use std::{

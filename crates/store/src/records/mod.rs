@@ -7,11 +7,13 @@
 //!
 //! * takes: batches of borrowed [`Record`]s from one thread ([`Records`], the only writer)
 //! * does: keeps them in one table, in the order in which they were written
+//! * forgets: what is too old or too much, a little at a time ([`Retention`])
 //! * gives: the story of a message, a search, and counts ([`Reader`], any number of them)
 
 mod names;
 mod reader;
 mod record;
+mod retention;
 mod schema;
 mod writer;
 
@@ -20,5 +22,6 @@ pub use reader::{Counts, Entry, Filter, Reader};
 pub use record::{
     Conclusion, Duplicate, Happened, Kind, Outcome, OwnedRecord, Reception, Record, Source, What,
 };
+pub use retention::{Because, Forgotten, Retention};
 pub use schema::SCHEMA_VERSION;
 pub use writer::{Position, Records};

@@ -27,11 +27,13 @@ pub struct Position {
 /// The message log, opened for writing. One at a time, on a thread that may block.
 #[derive(Debug)]
 pub struct Records {
-    path: PathBuf,
-    connection: Connection,
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
     names: Names,
     insert_rows: String,
     insert_row: String,
+    /// The last record that forgetting has looked at since this log was opened.
+    pub(super) passed: i64,
 }
 
 impl Records {
@@ -48,6 +50,7 @@ impl Records {
             names: Names::default(),
             insert_rows: insert(ROWS),
             insert_row: insert(1),
+            passed: 0,
         })
     }
 
