@@ -55,7 +55,7 @@ fn any_file_is_taken_or_refused_in_a_line_and_what_is_taken_reads_back() {
         b"limits.message = \"50MiB\"\n".to_vec(),
         b"[delivery]\nretry = [\"1m\", \"2m\"]\n".to_vec(),
     ];
-    let words: Vec<&str> = VALUES.into_iter().chain(KEYS).collect();
+    let words: Vec<&str> = VALUES.into_iter().chain(KEYS.iter().copied()).collect();
     Fuzz::new(seeds, &words, 1500).run(|input| {
         let text = String::from_utf8_lossy(input);
         match Config::parse(Path::new("posthouse.toml"), &text) {

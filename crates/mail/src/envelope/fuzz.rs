@@ -11,8 +11,8 @@ fn any_words_are_read_or_refused_and_what_is_read_reads_back() {
         reply: Reply::new(450, (4, 2, 0), "busy"),
         at: Timestamp::from_micros(1_795_000_000_000_000),
     };
-    let state =
-        State { remote: Remote { host: "mx.example:25".into(), address: None }, waiting: vec![(0, trouble)] };
+    let remote = Remote { host: "mx.example:25".into(), address: None };
+    let state = State { remote, waiting: vec![(0, trouble)], warned: Warned::Yes };
     let detail = Detail { recipients: vec!["a@example.com".parse().expect("it is an address")] };
     let recipients =
         vec![RecipientWords { number: 0, became: Became::Delivered, reason: "taken", reply: "250 ok" }];
