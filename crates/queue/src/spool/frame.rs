@@ -163,12 +163,16 @@ pub(super) type Part = (Op, Bytes, usize);
 /// The front of a frame as it was read back.
 pub(super) fn decode_front(nonce: Nonce, front: &Bytes) -> Option<(Header, Vec<Part>)> {
     let (header, ops) = Header::decode(nonce, front)?;
-    let head = front.slice(HEADER + ops.len()..).slice(..header.head_len as usize);
+    let head_end = header.front_len();
+    if head_end > front.len() {
+        return None;
+    }
+    let head = front.slice(HEADER + ops.len()..head_end);
     if nonce.crc(&head) != header.head_crc {
         return None;
     }
     let mut words_at: usize = 0;
-    let mut body_at = header.front_len();
+    let mut body_at = head_end;
     let parts = decode_ops(ops)?.into_iter().map(|op| {
         let words_len = usize::try_from(op.words_len()).ok()?;
         let words = words_at..words_at.checked_add(words_len).filter(|end| *end <= head.len())?;
