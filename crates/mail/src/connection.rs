@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     io::{self, IoSlice},
     net::SocketAddr,
     sync::Arc,
@@ -18,8 +19,14 @@ use tokio::{
     net::TcpStream,
     time::{timeout, timeout_at},
 };
+use tokio_rustls::client::TlsStream;
 
-use crate::burst::{Hop, Trouble};
+use crate::{
+    burst::{Hop, Trouble},
+    site::Keeps,
+    stream::Stream,
+    tls::TlsLevel,
+};
 
 /// How long a connection is kept that nobody uses: shorter than any host would.
 const KEPT_FOR: Duration = Duration::from_secs(5);
@@ -31,10 +38,14 @@ const READ: usize = 4 << 10;
 /// A connection to a host.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     pub(crate) client: Client,
     pub(crate) peer: Peer,
+    /// How much of TLS was asked for.
+    tls: TlsLevel,
     pub(crate) age: Age,
+    /// Messages that it has brought to their end.
+    pub(crate) carried: u32,
     /// What was read and not taken yet.
     input: Vec<u8>,
     taken: usize,
@@ -62,6 +73,15 @@ pub(crate) struct Failure {
     pub(crate) peer: Peer,
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Said(reply) => fmt::Display::fmt(reply, f),
+            Self::Broke(_, text) => f.write_str(text),
+        }
+    }
+}
+
 impl Failure {
     /// Whether the host was there, and is not any more.
     pub(crate) fn is_loss(&self) -> bool {
@@ -79,10 +99,37 @@ pub(crate) enum Cause {
 }
 
 impl Connection {
-    /// A connection that waits for the greeting.
-    pub(crate) fn new(stream: TcpStream, peer: Peer, ehlo: &str) -> Self {
-        let client = Client::new(Config { ehlo_name: ehlo.to_owned() });
-        Self { stream, client, peer, age: Age::Fresh, input: Vec::with_capacity(READ), taken: 0 }
+    /// A connection for this hop that waits for the greeting.
+    pub(crate) fn new(stream: TcpStream, peer: Peer, hop: &Hop) -> Self {
+        let client = Client::new(Config { ehlo_name: hop.ehlo.clone() });
+        Self {
+            stream: Stream::Plain(stream),
+            client,
+            peer,
+            tls: hop.tls,
+            age: Age::Fresh,
+            carried: 0,
+            input: Vec::with_capacity(READ),
+            taken: 0,
+        }
+    }
+
+    /// Goes on under TLS, which the host waits for.
+    pub(crate) async fn secure<S>(mut self, shake: S) -> Result<Self, Failure>
+    where
+        S: AsyncFnOnce(TcpStream) -> Result<TlsStream<TcpStream>, String>,
+    {
+        let shaken = match self.stream {
+            Stream::Plain(stream) => shake(stream).await,
+            Stream::Tls(_) => Err("it is under TLS already".into()),
+        };
+        match shaken {
+            Ok(stream) => {
+                self.client.secured();
+                Ok(Self { stream: Stream::Tls(stream.into()), ..self })
+            }
+            Err(text) => Err(Failure { cause: Cause::Broke(Trouble::Tls, text), peer: self.peer }),
+        }
     }
 
     /// The next thing that the host says; what is to be sent goes out before.
@@ -129,6 +176,16 @@ impl Connection {
                 }
             }
         }
+        if let Stream::Tls(stream) = &mut self.stream {
+            match timeout(patience, stream.flush()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
+                Err(_) => {
+                    let text = format!("nothing was taken within {} s", patience.as_secs());
+                    return Err(self.failure(Trouble::Timeout, text));
+                }
+            }
+        }
         let mut output = output;
         output.clear();
         *self.client.output() = output;
@@ -140,16 +197,11 @@ impl Connection {
         self.client.quit();
         // Whatever it answers, we are through.
         let _ = timeout(GOODBYE, self.next(GOODBYE)).await;
+        let _ = timeout(GOODBYE, self.stream.shutdown()).await;
     }
 
     pub(crate) fn failure(&self, trouble: Trouble, text: String) -> Failure {
         Failure { cause: Cause::Broke(trouble, text), peer: self.peer.clone() }
-    }
-
-    /// Whether the host has closed it, or said something, while nobody listened.
-    fn is_stale(&self) -> bool {
-        let mut byte = [0];
-        !matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -167,22 +219,33 @@ pub(crate) fn plain(error: &io::Error) -> String {
 pub(crate) struct Kept(Mutex<HashMap<String, Vec<(Connection, Instant)>>>);
 
 impl Kept {
-    /// The connection to this hop that was used last.
-    pub(crate) fn take(&self, hop: &Hop) -> Option<Connection> {
+    /// The connection to this hop that was used last and may carry so many messages more.
+    pub(crate) fn take(&self, hop: &Hop, messages: usize) -> Option<Connection> {
         let mut all = self.0.lock();
         let kept = all.get_mut(&hop.name)?;
-        let found = std::iter::from_fn(|| kept.pop())
-            .find(|(connection, _)| hop.leads_to(connection.peer.address) && !connection.is_stale());
+        let found =
+            std::iter::from_fn(|| kept.pop()).map(|(connection, _)| connection).find_map(|mut kept| {
+                let fits = kept.tls == hop.tls
+                    && hop.leads_to(kept.peer.address)
+                    && hop.lets_carry(kept.carried, messages);
+                // One that the host has closed meanwhile, or said something on, is of no more use.
+                (fits && kept.stream.is_quiet()).then_some(kept)
+            });
         if kept.is_empty() {
             all.remove(&hop.name);
         }
-        found.map(|(connection, _)| connection)
+        found
     }
 
-    /// Keeps a connection on which nothing is under way.
-    pub(crate) fn put(&self, hop: &Hop, connection: Connection) {
+    /// Keeps a connection on which nothing is under way, unless it has carried as many messages as it may.
+    pub(crate) fn put(&self, hop: &Hop, connection: Connection) -> Keeps {
+        if !hop.lets_carry(connection.carried, 1) {
+            tokio::spawn(connection.quit());
+            return Keeps::Nothing;
+        }
         let connection = Connection { age: Age::Kept, ..connection };
         self.0.lock().entry(hop.name.clone()).or_default().push((connection, Instant::now()));
+        Keeps::Connection
     }
 
     /// Ends those that nobody used for a while; all of them with no patience.

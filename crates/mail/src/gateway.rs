@@ -11,7 +11,10 @@ use std::{
 use base::{Clock, MessageId, Shutdown, WorkId};
 use queue::{Holder, Position, Queue, QueueError, WorkInfo};
 use smtp::Address;
-use store::records::{self, Records};
+use store::{
+    records::{self, Records},
+    settings::Settings,
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
     resolver::Resolver,
     retention::Retention,
     session,
+    tls::Handshakes,
 };
 
 /// How often silent sessions and unused connections are looked for.
@@ -48,6 +52,7 @@ pub struct Gateway {
     /// Stops what takes mail in, and then what sends it out.
     doors: Shutdown,
     dispatch: Shutdown,
+    dispatcher: dispatcher::Handle,
     shared: Arc<session::Shared>,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
@@ -71,6 +76,9 @@ pub enum GatewayError {
     /// The queue cannot be read.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Those who are trusted to sign certificates cannot be read.
+    #[error("delivery.tls.roots: {0}")]
+    Tls(String),
     /// A thread could not be had.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
@@ -98,11 +106,13 @@ impl Gateway {
         config: Config,
         queue: &Queue,
         log: &Path,
+        settings: &Arc<Settings>,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
+        let handshakes = Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?;
         let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
         let projector = start_projector(queue, log.to_owned(), retention)?;
         let intake = Arc::new(Intake {
@@ -110,7 +120,10 @@ impl Gateway {
             queue: queue.clone(),
             clock: clock.clone(),
             counters: counters.clone(),
+            pauses: parking_lot::Mutex::new(settings.pauses(clock.now())?.into()),
+            settings: settings.clone(),
         });
+        let (dispatcher, orders) = dispatcher::handle();
         let now = config.now();
         let gateway = Arc::new(Self {
             shared: Arc::new(session::Shared {
@@ -123,6 +136,7 @@ impl Gateway {
             registry: Registry::new(),
             doors: shutdown.child(),
             dispatch: shutdown.child(),
+            dispatcher,
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         let delivery = Arc::new(Delivery {
@@ -131,17 +145,27 @@ impl Gateway {
             kept: gateway.kept.clone(),
             bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
+            handshakes,
             resolver: Resolver::new(config.clone(), clock.clone()),
             config,
             clock,
         });
+        gateway.dispatcher.set_pauses(gateway.intake.pauses());
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {
-            dispatcher::run(delivery, dispatch).await;
+            dispatcher::run(delivery, orders, dispatch).await;
             drop(activity);
         });
         gateway.sweep();
         Ok(gateway)
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    pub(crate) fn dispatcher(&self) -> &dispatcher::Handle {
+        &self.dispatcher
     }
 
     /// Takes mail in on a socket, from now on until the door is dropped or the gateway stops.

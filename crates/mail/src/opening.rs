@@ -1,8 +1,9 @@
-//! From a next hop to a session that is ready for messages: its hosts and their addresses in turn, greeting and EHLO.
+//! From a next hop to a session that is ready for messages: its hosts and their addresses in turn, greeting, EHLO and
+//! TLS.
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use smtp::client::Event;
+use smtp::client::{Event, Tls};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
@@ -10,8 +11,9 @@ use tokio::{
 
 use crate::{
     attempt::Tools,
-    burst::{Hop, Trouble},
+    burst::{Hop, Host, Trouble},
     connection::{Cause, Connection, Failure, Peer, plain},
+    tls::TlsLevel,
 };
 
 /// Most addresses of one host that are tried; those that nothing leads to from here cost no time and do not count.
@@ -31,67 +33,149 @@ pub(crate) async fn open(hop: &Hop, tools: Tools<'_>) -> Result<Connection, Fail
             if tried == ADDRESSES || Instant::now() >= until {
                 break;
             }
-            let peer = Peer { host: host.name.to_string(), address: Some(*address) };
-            let (way, opened) = session(hop, *address, peer, tools).await;
-            match opened {
+            let target = Target { hop, host, address: *address };
+            match target.open(tools).await {
                 Ok(connection) => return Ok(connection),
-                Err(why) => failure = why,
+                Err(Unopened::NoWay(why)) => failure = why,
+                Err(Unopened::Failed(why) | Unopened::Tls(why)) => {
+                    failure = why;
+                    tried += 1;
+                }
             }
-            tried += usize::from(way == Way::Exists);
         }
     }
     Err(failure)
 }
 
-/// Whether anything leads to an address from here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Exists,
-    None,
+/// Why there is no session.
+enum Unopened {
+    /// Nothing leads to the address from here.
+    NoWay(Failure),
+    Failed(Failure),
+    /// It failed once TLS was begun.
+    Tls(Failure),
 }
 
-async fn session(
-    hop: &Hop,
+/// One address of one host.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    hop: &'a Hop,
+    host: &'a Host,
     address: SocketAddr,
-    peer: Peer,
-    tools: Tools<'_>,
-) -> (Way, Result<Connection, Failure>) {
-    let patience = tools.timeouts.connect;
-    let text = match timeout(patience, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => {
-            tools.counters.connects.add(1);
-            // Without it small writes would wait for company; a socket that refuses is broken anyhow.
-            let _ = stream.set_nodelay(true);
-            let mut connection = Connection::new(stream, peer, &hop.ehlo);
-            return (Way::Exists, greet(&mut connection, tools).await.map(|()| connection));
-        }
-        Ok(Err(error)) => {
-            if [io::ErrorKind::NetworkUnreachable, io::ErrorKind::AddrNotAvailable].contains(&error.kind()) {
-                let text = format!("{address}: {}", plain(&error));
-                return (Way::None, Err(Failure { cause: Cause::Broke(Trouble::Connect, text), peer }));
-            }
-            format!("{address}: {}", plain(&error))
-        }
-        Err(_) => format!("{address}: no answer within {} s", patience.as_secs()),
-    };
-    tools.counters.connect_failures.add(1);
-    (Way::Exists, Err(Failure { cause: Cause::Broke(Trouble::Connect, text), peer }))
 }
 
-/// Greeting and EHLO.
+impl Target<'_> {
+    /// Opens a session, under TLS as far as it is asked for. A host that fails at it is spoken to in the clear where that is
+    /// allowed, over another connection, and for a while from the start.
+    async fn open(self, tools: Tools<'_>) -> Result<Connection, Unopened> {
+        let level = self.hop.tls;
+        if level != TlsLevel::Opportunistic {
+            return self.session(level, tools).await;
+        }
+        if tools.handshakes.has_failed(self.address) {
+            return self.session(TlsLevel::Off, tools).await;
+        }
+        match self.session(level, tools).await {
+            Err(Unopened::Tls(failure)) => {
+                let (host, address) = (&self.host.name, self.address);
+                tracing::info!(%host, %address, error = %failure.cause, "TLS failed; mail goes in the clear");
+                tools.handshakes.failed(address);
+                self.session(TlsLevel::Off, tools).await
+            }
+            other => other,
+        }
+    }
+
+    async fn session(self, level: TlsLevel, tools: Tools<'_>) -> Result<Connection, Unopened> {
+        let mut connection = self.connect(tools).await?;
+        greet(&mut connection, tools).await.map_err(Unopened::Failed)?;
+        match (level, connection.client.capabilities().tls()) {
+            (TlsLevel::Off, _) | (TlsLevel::Opportunistic, Tls::NotOffered) => Ok(connection),
+            (TlsLevel::Require | TlsLevel::Verify, Tls::NotOffered) => {
+                let text = "it does not offer TLS, without which it gets no mail".into();
+                Err(Unopened::Failed(connection.failure(Trouble::NoTls, text)))
+            }
+            (_, Tls::Offered) => self.secure(connection, level, tools).await,
+        }
+    }
+
+    async fn connect(self, tools: Tools<'_>) -> Result<Connection, Unopened> {
+        let (address, patience) = (self.address, tools.timeouts.connect);
+        let peer = Peer { host: self.host.name.to_string(), address: Some(address) };
+        let failure = |text: String| {
+            tools.counters.connect_failures.add(1);
+            Failure {
+                cause: Cause::Broke(Trouble::Connect, format!("{address}: {text}")),
+                peer: peer.clone(),
+            }
+        };
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                tools.counters.connects.add(1);
+                // Without it small writes would wait for company; a socket that refuses is broken anyhow.
+                let _ = stream.set_nodelay(true);
+                Ok(Connection::new(stream, peer, self.hop))
+            }
+            Ok(Err(error)) if leads_nowhere(&error) => Err(Unopened::NoWay(failure(plain(&error)))),
+            Ok(Err(error)) => Err(Unopened::Failed(failure(plain(&error)))),
+            Err(_) => Err(Unopened::Failed(failure(format!("no answer within {} s", patience.as_secs())))),
+        }
+    }
+
+    async fn secure(
+        self,
+        mut connection: Connection,
+        level: TlsLevel,
+        tools: Tools<'_>,
+    ) -> Result<Connection, Unopened> {
+        connection.client.start_tls();
+        loop {
+            match connection.next(tools.timeouts.greeting).await.map_err(Unopened::Tls)? {
+                Event::Secure => break,
+                Event::NotSecured(_) if level == TlsLevel::Opportunistic => {
+                    tools.handshakes.failed(self.address);
+                    return Ok(connection);
+                }
+                Event::NotSecured(reply) => {
+                    let text = format!("it will not go on under TLS, without which it gets no mail: {reply}");
+                    return Err(Unopened::Failed(connection.failure(Trouble::NoTls, text)));
+                }
+                event => over(&connection, event).map_err(Unopened::Tls)?,
+            }
+        }
+        let Tools { handshakes, roots, timeouts, .. } = tools;
+        let shake = async |stream| {
+            handshakes.shake(stream, self.host.name.host(), (level, roots), timeouts.greeting).await
+        };
+        let mut connection = connection.secure(shake).await.map_err(Unopened::Tls)?;
+        greet(&mut connection, tools).await.map_err(Unopened::Tls)?;
+        Ok(connection)
+    }
+}
+
+/// Whether there is no way from here to such an address at all.
+fn leads_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable)
+}
+
+/// Waits until the host is ready for messages.
 async fn greet(connection: &mut Connection, tools: Tools<'_>) -> Result<(), Failure> {
     loop {
         match connection.next(tools.timeouts.greeting).await? {
             Event::Ready(_) => return Ok(()),
-            Event::Closed(Some(reply)) => {
-                return Err(Failure { cause: Cause::Said(reply), peer: connection.peer.clone() });
-            }
-            Event::Closed(None) => {
-                return Err(connection.failure(Trouble::Lost, "the session was closed".into()));
-            }
-            Event::Broken(error) => return Err(connection.failure(Trouble::Protocol, error.to_string())),
-            // Of messages nothing was said yet.
-            Event::NeedInput | Event::SendBody { .. } | Event::Done { .. } => {}
+            event => over(connection, event)?,
         }
+    }
+}
+
+/// Whether the session ended with this event.
+fn over(connection: &Connection, event: Event) -> Result<(), Failure> {
+    match event {
+        Event::Closed(Some(reply)) => {
+            Err(Failure { cause: Cause::Said(reply), peer: connection.peer.clone() })
+        }
+        Event::Closed(None) => Err(connection.failure(Trouble::Lost, "the session was closed".into())),
+        Event::Broken(error) => Err(connection.failure(Trouble::Protocol, error.to_string())),
+        _ => Ok(()),
     }
 }

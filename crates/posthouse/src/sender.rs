@@ -50,7 +50,7 @@ impl Sender {
         self.client.start(Transaction { token: 0, sender, recipients, size, needs });
         loop {
             match self.next().await? {
-                Event::NeedInput | Event::Ready(_) => {}
+                Event::NeedInput | Event::Ready(_) | Event::Secure | Event::NotSecured(_) => {}
                 Event::SendBody { .. } => {
                     let mut stuffer = Stuffer::new();
                     let mut stuffed = Vec::with_capacity(text.len() + END_OF_DATA.len());

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Address, Needs, Reply, ReplyError, ReplyParser, ReversePath, Severity};
 use exchange::{Exchange, Next};
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, Tls};
 
 /// An output buffer that grew past this is given back once it is empty.
 const KEEP_OUTPUT: usize = 4096;
@@ -54,6 +54,10 @@ pub enum Event {
     NeedInput,
     /// The host said hello; messages may be started.
     Ready(Capabilities),
+    /// The host waits for the TLS handshake: do it, and call `secured`.
+    Secure,
+    /// The host will not go on under TLS after all; the session is ready as it is.
+    NotSecured(Reply),
     /// The host waits for this message's text: send it, and call `body_sent`.
     SendBody {
         /// Which message.
@@ -140,6 +144,10 @@ pub enum ProtocolError {
         /// The reply.
         reply: Reply,
     },
+    /// It said more in the clear behind its yes to STARTTLS, where somebody in between could have said it (RFC 3207,
+    /// section 6).
+    #[error("the remote host went on in the clear after agreeing to TLS")]
+    Injected,
     /// It replied to a text that it had not been sent.
     #[error("the remote host went on after asking for the text")]
     Early,
@@ -172,6 +180,10 @@ enum State {
     Ehlo,
     Helo,
     Ready,
+    /// STARTTLS was said.
+    StartTls,
+    /// The handshake is up to the driver.
+    Securing,
     Quitting,
     Closed(Option<Reply>),
     Broken(ProtocolError),
@@ -244,6 +256,20 @@ impl Client {
         }
     }
 
+    /// Says STARTTLS; `Secure` or `NotSecured` follows. For a session that is ready, before any message is started.
+    pub fn start_tls(&mut self) {
+        debug_assert!(self.is_idle(), "TLS comes before messages");
+        self.output.extend_from_slice(b"STARTTLS\r\n");
+        self.state = State::StartTls;
+    }
+
+    /// Notes that all goes under TLS from here on: what the host said before counts no more, so EHLO is said again
+    /// (RFC 3207, section 4.2), and `Ready` follows.
+    pub fn secured(&mut self) {
+        self.capabilities = Capabilities::default();
+        self.hello("EHLO", State::Ehlo);
+    }
+
     /// Notes that the text that `SendBody` asked for was sent, or is about to be in the same write
     /// as the output, ahead of it: text, end, output.
     pub fn body_sent(&mut self) {
@@ -306,6 +332,17 @@ impl Client {
             (State::Ehlo, Severity::Permanent) => self.hello("HELO", State::Helo),
             (State::Ehlo, Severity::Positive) => return Some(self.ready(Capabilities::parse(&reply.text))),
             (State::Helo, Severity::Positive) => return Some(self.ready(Capabilities::default())),
+            (State::StartTls, Severity::Positive) if !input.is_empty() => {
+                self.state = State::Broken(ProtocolError::Injected);
+            }
+            (State::StartTls, Severity::Positive) => {
+                self.state = State::Securing;
+                return Some(Event::Secure);
+            }
+            (State::StartTls, Severity::Transient | Severity::Permanent) => {
+                self.state = State::Ready;
+                return Some(Event::NotSecured(reply));
+            }
             (State::Quitting, _) => self.state = State::Closed(Some(reply)),
             (State::Ready, _) => return self.transaction_reply(reply, input),
             (_, Severity::Transient | Severity::Permanent) => self.closed(reply),

@@ -5,7 +5,7 @@ mod driver;
 use driver::{Host, Policy, Sender, converse};
 use smtp::{
     BodyType, Extension, Extensions, Needs, Reply, SmtpUtf8,
-    client::{Event, Missing, ProtocolError, RecipientResult, Stage},
+    client::{Event, Missing, ProtocolError, RecipientResult, Stage, Tls},
     server::Config,
 };
 
@@ -304,4 +304,44 @@ fn a_lost_connection_tells_what_may_have_been_delivered() {
     let stages: Vec<_> = unfinished.iter().map(|message| (message.token, message.stage)).collect();
     assert_eq!(stages, [(0, Stage::Dot), (1, Stage::Mail), (2, Stage::Hello)]);
     assert!(unfinished[0].results[0].is_none() && unfinished[0].results[1].is_some());
+}
+
+const TLS: &str = "250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n";
+
+#[test]
+fn under_tls_nothing_counts_that_was_said_before() {
+    let mut sender = ready(TLS);
+    assert_eq!(sender.client.capabilities().tls(), Tls::Offered);
+    sender.client.start_tls();
+    assert_eq!(wrote(&mut sender), "STARTTLS\r\n");
+    assert_eq!(give(&mut sender, "220 go on\r\n"), "");
+    assert_eq!(sender.events.pop(), Some(Event::Secure));
+    sender.client.secured();
+    assert_eq!(wrote(&mut sender), "EHLO out.example.org\r\n");
+    sender.start("a@b", &["c@d"], Needs::default(), b"");
+    assert_eq!(wrote(&mut sender), "");
+    // Without PIPELINING now, so one command at a time.
+    assert_eq!(give(&mut sender, "250 mx\r\n"), "MAIL FROM:<a@b>\r\n");
+}
+
+#[test]
+fn a_host_that_will_not_have_tls_after_all_is_ready_without() {
+    let mut sender = ready(TLS);
+    sender.client.start_tls();
+    wrote(&mut sender);
+    assert_eq!(give(&mut sender, "454 4.7.0 no certificate\r\n"), "");
+    let refused = Reply::new(454, (4, 7, 0), "no certificate");
+    assert_eq!(sender.events.pop(), Some(Event::NotSecured(refused)));
+    assert!(sender.client.is_idle());
+}
+
+#[test]
+fn what_is_said_in_the_clear_behind_the_yes_to_tls_breaks_the_session() {
+    for injected in ["250 mx\r\n", "2", "\r\n"] {
+        let mut sender = ready(TLS);
+        sender.client.start_tls();
+        wrote(&mut sender);
+        sender.give(format!("220 go on\r\n{injected}").as_bytes());
+        assert_eq!(sender.events.pop(), Some(Event::Broken(ProtocolError::Injected)));
+    }
 }

@@ -5,7 +5,9 @@
 //! the peer speak SMTP by themselves.
 
 pub mod client;
+pub mod dns;
 pub mod foreign;
+pub mod fuzz;
 pub mod load;
 pub mod node;
 pub mod peer;
@@ -16,7 +18,8 @@ pub mod tools;
 pub mod wait;
 
 pub use client::Session;
+pub use dns::{Data, Dns};
 pub use node::{Node, Setup};
-pub use peer::{Manner, Moment, Move, Peer, Taken};
+pub use peer::{Character, Identity, Manner, Moment, Move, Peer, Security, Taken};
 pub use program::Program;
 pub use wait::{Gate, free_address, until};

@@ -2,6 +2,7 @@
 
 mod manner;
 mod session;
+mod wire;
 
 use std::{
     fmt, io,
@@ -14,6 +15,7 @@ use std::{
 use crate::wait::{locked, until};
 pub use manner::Manner;
 use session::Conversation;
+pub use wire::Identity;
 
 /// Something that a client has said or done, to which the peer may react.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,10 @@ pub enum Moment<'m> {
     Connected,
     /// It said EHLO or HELO: the whole line.
     Hello(&'m str),
+    /// It said STARTTLS.
+    StartTls,
+    /// Its part of the TLS handshake has begun to come.
+    Handshake,
     /// It said MAIL: the whole line.
     Mail(&'m str),
     /// It said RCPT: the address.
@@ -56,6 +62,8 @@ pub enum Move {
 pub struct Taken {
     /// Over which connection, from 0.
     pub connection: usize,
+    /// Whether it came under TLS.
+    pub security: Security,
     /// The whole MAIL line.
     pub mail: String,
     /// The sender.
@@ -72,6 +80,15 @@ pub struct Taken {
     pub read: Instant,
     /// What was answered; nothing if the connection ended before.
     pub answer: Option<Answer>,
+}
+
+/// Whether a message came under TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// In the clear.
+    Clear,
+    /// Under TLS.
+    Tls,
 }
 
 /// What a peer answered to a text.
@@ -106,7 +123,32 @@ struct Shared {
     plan: Box<Plan>,
     keywords: Vec<String>,
     manner: Manner,
+    identity: Option<Identity>,
     log: Mutex<Log>,
+}
+
+/// What a peer is, apart from its plan.
+#[derive(Clone, Debug)]
+pub struct Character {
+    /// Where it listens; with port 0 on a free one.
+    pub address: SocketAddr,
+    /// How it reads and writes.
+    pub manner: Manner,
+    /// What it offers in EHLO.
+    pub keywords: Vec<String>,
+    /// Who it is under TLS; with it, it offers STARTTLS.
+    pub identity: Option<Identity>,
+}
+
+impl Default for Character {
+    fn default() -> Self {
+        Self {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            manner: Manner::Usual,
+            keywords: KEYWORDS.map(String::from).to_vec(),
+            identity: None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -147,19 +189,33 @@ impl Peer {
     }
 
     /// A peer with a plan and a manner, that offers these extensions in EHLO.
-    ///
-    /// # Panics
-    /// If there is no port.
     #[must_use]
     pub fn behaving(
         manner: Manner,
         keywords: &[&str],
         plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
-        let address = listener.local_addr().expect("it is bound");
         let keywords = keywords.iter().map(ToString::to_string).collect();
-        let shared = Arc::new(Shared { plan: Box::new(plan), keywords, manner, log: Mutex::default() });
+        Self::of(Character { manner, keywords, ..Character::default() }, plan)
+    }
+
+    /// A peer with a plan, that can do TLS.
+    #[must_use]
+    pub fn secure(identity: &Identity, plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {
+        Self::of(Character { identity: Some(identity.clone()), ..Character::default() }, plan)
+    }
+
+    /// A peer of this character, with a plan.
+    ///
+    /// # Panics
+    /// If there is no such port.
+    #[must_use]
+    pub fn of(character: Character, plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {
+        let Character { address, manner, keywords, identity } = character;
+        let listener = TcpListener::bind(address).expect("there is such a port");
+        let address = listener.local_addr().expect("it is bound");
+        let shared =
+            Arc::new(Shared { plan: Box::new(plan), keywords, manner, identity, log: Mutex::default() });
         let peer = Self { address, shared: shared.clone() };
         thread::spawn(move || listen(&listener, &shared));
         peer

@@ -60,7 +60,7 @@ impl TryFrom<String> for LogFormat {
 }
 
 /// The variant that has this name, which is the same in the file and as a flag.
-fn one_of<T: ValueEnum>(text: &str) -> Result<T, String> {
+pub(super) fn one_of<T: ValueEnum>(text: &str) -> Result<T, String> {
     T::from_str(text, false).map_err(|_| {
         let values = T::value_variants().iter().filter_map(T::to_possible_value);
         let names: Vec<String> = values.map(|value| value.get_name().to_owned()).collect();

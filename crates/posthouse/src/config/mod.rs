@@ -6,6 +6,7 @@
 pub(crate) mod bounds;
 mod count;
 mod data_dir;
+mod destination;
 mod difference;
 mod file;
 mod keep;
@@ -17,6 +18,7 @@ mod port;
 mod sections;
 mod segment;
 mod shape;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use base::{DomainPattern, HostName, Network, NextHop};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
+pub use destination::Destination;
 pub use difference::{Counts, Difference};
 pub use file::{ConfigError, DEFAULT_FILE};
 pub use keep::Keep;
@@ -36,6 +39,7 @@ pub use name_server::NameServer;
 pub use port::Port;
 pub use sections::{Console, Delivery, Dns, Limits, Records, Relay, Smtp, Spool, Stop, Timeouts};
 pub use segment::SegmentSize;
+pub use tls::{Tls, TlsMode};
 
 /// All that a node is told at its start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use base::{Clock, Shutdown};
 use mail::{Gateway, GatewayError};
 use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
+use store::settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 
 use data::DataDir;
@@ -116,7 +117,8 @@ impl Node {
         let upkeep = Shutdown::new();
         let log = dir.join(data::MESSAGE_LOG);
         let settings = settings::mail(&config, descriptors);
-        let gateway = Gateway::start(settings, &queue, &log, clock.clone(), &upkeep)?;
+        let wishes = Arc::new(Settings::open(dir.join(data::SETTINGS)).map_err(GatewayError::from)?);
+        let gateway = Gateway::start(settings, &queue, &log, &wishes, clock.clone(), &upkeep)?;
         let sampler = Sampler::start(gateway.clone(), upkeep.clone());
         let faces = Shutdown::new();
         let reload = Reload::new(source, gateway.clone(), faces.clone(), descriptors, config);

@@ -3,7 +3,9 @@
 mod capabilities;
 mod connections;
 mod fates;
+mod mail_hosts;
 mod reports;
+mod tls;
 mod trouble;
 
 use std::{collections::HashMap, sync::Mutex};

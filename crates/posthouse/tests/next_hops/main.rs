@@ -137,6 +137,8 @@ fn step(moment: &Moment<'_>) -> &'static str {
         Moment::Recipient(_) => "recipient",
         Moment::Data => "data",
         Moment::Text => "text",
+        Moment::StartTls => "starttls",
+        Moment::Handshake => "handshake",
         Moment::Dot(_) => "dot",
     }
 }

@@ -11,13 +11,14 @@
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
 //! - `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
-//! - `frame`, `segment`: the format; `scan`, `recovery`: reading it again; `load`: reading one work again;
+//! - `frame`, `footer`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
 //!   `archive`: telling it again; `backup`: copying it while it runs.
 
 mod archive;
 mod backup;
 mod by_hand;
 mod collector;
+mod footer;
 mod frame;
 mod inbox;
 mod load;
@@ -27,6 +28,7 @@ mod provide;
 mod recovery;
 mod scan;
 mod segment;
+mod survey;
 mod syncer;
 mod writer;
 

@@ -7,6 +7,17 @@ use crate::{Extension, Extensions};
 pub struct Capabilities {
     extensions: Extensions,
     max_size: Option<u64>,
+    tls: Tls,
+}
+
+/// Whether a host offers to go on under TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// By STARTTLS (RFC 3207).
+    Offered,
+    /// It does not.
+    #[default]
+    NotOffered,
 }
 
 impl Capabilities {
@@ -16,7 +27,11 @@ impl Capabilities {
         let mut found = Self::default();
         for line in text.lines().skip(1) {
             let mut words = line.split_ascii_whitespace();
-            let Some(extension) = words.next().and_then(Extension::from_keyword) else { continue };
+            let keyword = words.next().unwrap_or_default();
+            if keyword.eq_ignore_ascii_case("STARTTLS") {
+                found.tls = Tls::Offered;
+            }
+            let Some(extension) = Extension::from_keyword(keyword) else { continue };
             found.extensions = found.extensions.with(extension);
             if extension == Extension::Size {
                 found.max_size = words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0);
@@ -29,6 +44,12 @@ impl Capabilities {
     #[must_use]
     pub fn offers(self, extension: Extension) -> bool {
         self.extensions.contains(extension)
+    }
+
+    /// Whether the host offers to go on under TLS.
+    #[must_use]
+    pub fn tls(self) -> Tls {
+        self.tls
     }
 
     /// The largest message that the host takes, if it names one (RFC 1870, section 4).
@@ -47,6 +68,8 @@ mod tests {
         let found = Capabilities::parse("PIPELINING at your service\nsize 1000\nX-ODD one\n8bitmime");
         assert!(!found.offers(Extension::Pipelining) && found.offers(Extension::EightBitMime));
         assert_eq!(found.max_size(), Some(1000));
+        assert_eq!(found.tls(), Tls::NotOffered);
+        assert_eq!(Capabilities::parse("STARTTLS\nstarttls").tls(), Tls::Offered);
         assert_eq!(Capabilities::parse("a\nSIZE 0").max_size(), None);
         assert_eq!(Capabilities::parse("a\nSIZE").max_size(), None);
     }

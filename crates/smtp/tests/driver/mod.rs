@@ -214,7 +214,10 @@ impl Sender {
                     self.events.push(event);
                     return None;
                 }
-                client::Event::Ready(_) | client::Event::Done { .. } => self.events.push(event),
+                client::Event::Ready(_)
+                | client::Event::Done { .. }
+                | client::Event::Secure
+                | client::Event::NotSecured(_) => self.events.push(event),
             }
         }
     }

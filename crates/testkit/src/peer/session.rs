@@ -2,16 +2,16 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     time::Instant,
 };
 
-use super::{Answer, Manner, Moment, Move, Shared, Taken, Verdict};
+use super::{Answer, Manner, Moment, Move, Security, Shared, Taken, Verdict, wire::Wire};
 use crate::wait::locked;
 
 /// A conversation with a client.
 pub(super) struct Conversation<'s> {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Wire>,
     number: usize,
     shared: &'s Shared,
     output: Vec<u8>,
@@ -40,7 +40,7 @@ impl<'s> Conversation<'s> {
         stream.set_nodelay(true)?;
         let pipelining = shared.keywords.iter().any(|keyword| keyword == "PIPELINING");
         Ok(Self {
-            stream: BufReader::with_capacity(64 << 10, stream),
+            stream: BufReader::with_capacity(64 << 10, Wire::Plain(stream)),
             number,
             shared,
             output: Vec::new(),
@@ -53,7 +53,7 @@ impl<'s> Conversation<'s> {
     pub(super) fn run(mut self) -> io::Result<()> {
         let ended = self.converse();
         // What is left in the output is not said: the peer was to break off, or the client is gone.
-        let _ = self.stream.get_ref().shutdown(Shutdown::Both);
+        self.stream.get_mut().end();
         ended
     }
 
@@ -90,6 +90,9 @@ impl<'s> Conversation<'s> {
                 self.react(&Moment::Hello(line), &self.offer())?
             }
             "HELO" => self.react(&Moment::Hello(line), "250 peer.example")?,
+            "STARTTLS" if self.shared.identity.is_some() && self.security() == Security::Clear => {
+                return self.secure();
+            }
             "MAIL" if self.mail.is_none() => {
                 let said = self.react(&Moment::Mail(line), "250 2.1.0 ok")?;
                 self.mail = (said == Said::Yes).then(|| line.to_owned());
@@ -120,9 +123,45 @@ impl<'s> Conversation<'s> {
 
     fn offer(&self) -> String {
         let names = ["peer.example"].into_iter().chain(self.shared.keywords.iter().map(String::as_str));
+        let offers_tls = self.shared.identity.is_some() && self.security() == Security::Clear;
+        let names = names.chain(offers_tls.then_some("STARTTLS"));
         let lines: Vec<&str> = names.collect();
         let (last, first) = lines.split_last().expect("there is our name");
         first.iter().map(|line| format!("250-{line}\r\n")).collect::<String>() + "250 " + last
+    }
+
+    fn security(&self) -> Security {
+        match self.stream.get_ref() {
+            Wire::Plain(_) => Security::Clear,
+            Wire::Tls(_) => Security::Tls,
+        }
+    }
+
+    /// Goes on under TLS, as far as the plan lets it.
+    fn secure(&mut self) -> io::Result<Then> {
+        match self.react(&Moment::StartTls, "220 2.0.0 go on")? {
+            Said::Yes => self.flush()?,
+            Said::No => return Ok(Then::GoOn),
+            Said::Goodbye => return Ok(Then::Close),
+        }
+        if !self.stream.buffer().is_empty() {
+            return Err(fault(format!("in the clear behind STARTTLS: {:?}", lossy(self.stream.buffer()))));
+        }
+        self.forget();
+        self.stream.get_ref().tcp().peek(&mut [0])?;
+        match (self.shared.plan)(&Moment::Handshake) {
+            Move::Go => {}
+            Move::Say(text) => {
+                self.stream.get_mut().write_all(text.as_bytes())?;
+                return Ok(Then::Close);
+            }
+            _ => return Ok(Then::Close),
+        }
+        let identity = self.shared.identity.as_ref().expect("it was asked before");
+        // A client that does not go through with it may come back in the clear.
+        let Ok(wire) = self.stream.get_ref().secured(identity) else { return Ok(Then::Close) };
+        self.stream = BufReader::with_capacity(64 << 10, wire);
+        Ok(Then::GoOn)
     }
 
     fn data(&mut self) -> io::Result<Then> {
@@ -170,6 +209,7 @@ impl<'s> Conversation<'s> {
         let mail = self.mail.clone().unwrap_or_default();
         Ok(Some(Taken {
             connection: self.number,
+            security: self.security(),
             sender: path(&mail).to_owned(),
             mail,
             recipients: self.recipients.clone(),
