@@ -25,6 +25,7 @@ mod due;
 mod envelope;
 mod gateway;
 mod intake;
+mod lately;
 mod listener;
 mod log;
 mod opening;
