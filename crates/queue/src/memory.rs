@@ -127,6 +127,10 @@ impl Provider for Memory {
         self.ledger.are_current(tickets)
     }
 
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        self.ledger.look(tickets, see);
+    }
+
     fn lease(
         &self,
         holder: Holder,

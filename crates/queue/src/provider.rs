@@ -31,6 +31,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>);
     /// Which of these arrivals are still the latest of works that may go.
     fn are_current(&self, tickets: &[Ticket]) -> Vec<bool>;
+    /// See [`Queue::look`].
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>));
     /// See [`Queue::lease`]; a work that cannot be leased is left out, one that is damaged is set aside.
     fn lease(
         &self,
@@ -154,6 +156,15 @@ impl Queue {
         }
         let mut current = current.into_iter();
         items.retain(|_| current.next() == Some(true));
+    }
+
+    /// Shows the works of these arrivals, but for those whose arrivals are not current any more, as [`Queue::is_current`] says.
+    ///
+    /// `see` runs while the index is locked: it must be quick, and must not ask the queue.
+    pub fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        for some in tickets.chunks(PAGE as usize) {
+            self.0.look(some, see);
+        }
     }
 
     /// Leases works to a holder, each named by its arrival. Left out are those that have ended, are held by

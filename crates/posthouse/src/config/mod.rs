@@ -6,6 +6,7 @@
 pub(crate) mod bounds;
 mod count;
 mod data_dir;
+mod destination;
 mod file;
 mod keep;
 mod keys;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use base::{DomainPattern, HostName, Network, NextHop};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
+pub use destination::Destination;
 pub use file::{ConfigError, DEFAULT_FILE};
 pub use keep::Keep;
 pub use keys::KEYS;

@@ -20,6 +20,8 @@ const LOCK: &str = "posthouse.lock";
 pub(super) const SPOOL: &str = "spool";
 /// The message log's file.
 pub(super) const MESSAGE_LOG: &str = "message-log.sqlite";
+/// The file of what operators wish.
+pub(super) const SETTINGS: &str = "settings.sqlite";
 
 /// A data directory cannot be used. Each is one plain line.
 #[derive(Debug, thiserror::Error)]

@@ -15,6 +15,7 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use base::{Clock, Shutdown};
 use mail::{Door, Gateway, GatewayError};
 use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
+use store::settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 
 use data::DataDir;
@@ -115,7 +116,8 @@ impl Node {
         let upkeep = Shutdown::new();
         let log = dir.join(data::MESSAGE_LOG);
         let settings = settings::mail(&config, descriptors);
-        let gateway = Gateway::start(settings, &queue, &log, clock.clone(), &upkeep)?;
+        let wishes = Arc::new(Settings::open(dir.join(data::SETTINGS)).map_err(GatewayError::from)?);
+        let gateway = Gateway::start(settings, &queue, &log, &wishes, clock.clone(), &upkeep)?;
         let doors = doors.into_iter().map(|socket| gateway.open(socket)).collect();
         let sampler = Sampler::start(gateway.clone(), upkeep.clone());
         let view =

@@ -242,7 +242,12 @@ impl NodeView for View {
 
     async fn send(&self, request: SendRequest, message: Bytes) -> Result<SendAnswer, ApiError> {
         let recipients = request.to.len() as u64;
-        let submission = Submission { sender: request.from, recipients: request.to, text: message.to_vec() };
+        let submission = Submission {
+            sender: request.from,
+            recipients: request.to,
+            text: message.to_vec(),
+            handling: mail::Handling::default(),
+        };
         match self.gateway.submit(submission).await {
             Ok(id) => Ok(SendAnswer { id, recipients }),
             Err(SubmissionError::Queue(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),

@@ -89,7 +89,13 @@ impl Index {
     }
 
     /// Applies an operation that stands at `place`; `size` is how many bytes of the segment its message takes.
-    pub(crate) fn apply(&mut self, op: &Op, place: Place, size: u32, effects: &mut Effects) {
+    pub(crate) fn apply<S: AsRef<str>>(
+        &mut self,
+        op: &Op<S>,
+        place: Place,
+        size: u32,
+        effects: &mut Effects,
+    ) {
         match op {
             Op::Publish(publish) => self.publish(publish, place, size, effects),
             Op::Conclude(conclude) => self.conclude(conclude, place, effects),
@@ -119,7 +125,13 @@ impl Index {
         }
     }
 
-    fn publish(&mut self, publish: &Publish, place: Place, size: u32, effects: &mut Effects) {
+    fn publish<S: AsRef<str>>(
+        &mut self,
+        publish: &Publish<S>,
+        place: Place,
+        size: u32,
+        effects: &mut Effects,
+    ) {
         if let Some(message) = self.works.find_message(publish.message) {
             if publish.origin == Origin::CopiedForward {
                 self.move_forward(message, publish, place, size, effects);
@@ -140,10 +152,10 @@ impl Index {
     }
 
     /// A message was copied: nothing moves but its place.
-    fn move_forward(
+    fn move_forward<S>(
         &mut self,
         message: u32,
-        publish: &Publish,
+        publish: &Publish<S>,
         place: Place,
         size: u32,
         effects: &mut Effects,
@@ -165,7 +177,7 @@ impl Index {
     }
 
     /// Takes over where a message stood when it was copied.
-    fn stands_as_copied(&mut self, publish: &Publish, effects: &mut Effects) {
+    fn stands_as_copied<S>(&mut self, publish: &Publish<S>, effects: &mut Effects) {
         for copied in &publish.works {
             let id = WorkId { message: publish.message, index: copied.index };
             let Some(at) = self.works.find(id) else { continue };
@@ -374,7 +386,8 @@ mod tests {
         let (first, second) = (Recipients::only(0), Recipients::only(1));
         index.apply(&published(work.message), place(1), 0, &mut effects);
         index.apply(&concluded(work, first, After::Unchanged), place(2), 0, &mut effects);
-        let change = |remaining| Op::State(State { work, standing: standing(remaining), state_len: 0 });
+        let change =
+            |remaining| Op::<String>::State(State { work, standing: standing(remaining), state_len: 0 });
         index.apply(&change(Recipients::first(2)), place(3), 0, &mut effects);
         assert_eq!(index.standing(work).map(|standing| standing.remaining), Some(second));
         assert!(!index.segments.is_free(2), "only the late word knows of the first recipient");

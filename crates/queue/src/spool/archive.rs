@@ -121,7 +121,7 @@ impl Reading {
     fn rest(&mut self, segment: &Segment, from: u64) -> Result<(), QueueError> {
         let len = usize::try_from(segment.file.size()?.saturating_sub(from)).unwrap_or(usize::MAX);
         let bytes = Bytes::from(segment.file.read_exact_at(len, from)?);
-        for found in scan::frames(segment.number, segment.nonce, &bytes, 0) {
+        for found in scan::frames(segment.nonce, &bytes, 0) {
             if found.header.sequence > self.until || self.full_at().is_some() {
                 break;
             }

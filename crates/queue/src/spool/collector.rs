@@ -18,8 +18,8 @@ use super::{
     Shared,
     inbox::{Haste, Queued},
     mover,
-    recovery::{FreeSegment, segment_name},
     segment::{DATA_START, Segment, SegmentHeader, SegmentState},
+    survey::{FreeSegment, segment_name},
 };
 use crate::{
     QueueError,

@@ -128,6 +128,18 @@ pub(super) fn decode_ops(bytes: &[u8]) -> Option<Vec<Op>> {
     postcard::from_bytes(bytes).ok()
 }
 
+/// The operations of a frame, with names that stay where they are; `ops` are replaced by them.
+pub(super) fn borrow_ops<'b>(bytes: &'b [u8], ops: &mut Vec<Op<&'b str>>) -> Option<()> {
+    ops.clear();
+    let (count, mut rest) = postcard::take_from_bytes::<usize>(bytes).ok()?;
+    for _ in 0..count {
+        let (op, behind) = postcard::take_from_bytes(rest).ok()?;
+        ops.push(op);
+        rest = behind;
+    }
+    Some(())
+}
+
 /// The operations as they are written.
 pub(super) fn encode_ops(ops: &[Op]) -> Vec<u8> {
     postcard::to_stdvec(ops).expect("operations are plain data")
@@ -158,7 +170,24 @@ pub(super) fn decode_front(nonce: Nonce, front: &Bytes) -> Option<(Header, Vec<P
 
 #[cfg(test)]
 mod tests {
+    use base::{MessageId, Timestamp, WorkId};
+
     use super::*;
+    use crate::op::{Cancel, Untold};
+
+    #[test]
+    fn operations_are_the_same_whoever_holds_their_names() {
+        let message = MessageId::generate(Timestamp::default());
+        let work = WorkId { message, index: 3 };
+        let cancel = Cancel { at: Timestamp::default(), works: vec![(work, crate::Recipients::only(2))] };
+        let ops = vec![Op::Cancel(cancel), Op::Untold(Vec::<Untold>::new()), Op::Remember(Vec::new())];
+        let encoded = encode_ops(&ops);
+        let mut borrowed = Vec::new();
+        assert_eq!(borrow_ops(&encoded, &mut borrowed), Some(()));
+        assert_eq!(decode_ops(&encoded).as_ref(), Some(&ops));
+        assert_eq!(format!("{borrowed:?}"), format!("{ops:?}"));
+        assert_eq!(borrow_ops(&encoded[..encoded.len() - 1], &mut borrowed), None);
+    }
 
     #[test]
     fn a_frame_is_read_only_with_its_own_nonce_and_only_whole() {

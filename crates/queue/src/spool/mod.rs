@@ -11,7 +11,7 @@
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
 //! - `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
-//! - `frame`, `segment`: the format; `scan`, `recovery`: reading it again; `load`: reading one work again;
+//! - `frame`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
 //!   `archive`: telling it again.
 
 mod archive;
@@ -26,6 +26,7 @@ mod provide;
 mod recovery;
 mod scan;
 mod segment;
+mod survey;
 mod syncer;
 mod writer;
 

@@ -125,6 +125,10 @@ impl Provider for Spool {
         self.shared.ledger.are_current(tickets)
     }
 
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        self.shared.ledger.look(tickets, see);
+    }
+
     fn lease(
         &self,
         holder: Holder,
