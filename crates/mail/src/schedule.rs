@@ -20,7 +20,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -110,7 +110,7 @@ pub(crate) struct Schedule {
     /// Works that wait for the end of a pause, by its number.
     parked: BTreeMap<PauseId, Vec<Ready>>,
     /// Works whose arrivals are to be handled again.
-    again: Vec<Ticket>,
+    again: VecDeque<Ticket>,
     refused: Vec<(NoWay, Ticket)>,
     overdue: Vec<Ticket>,
     look_at: u32,
@@ -152,7 +152,7 @@ impl Schedule {
             later: BinaryHeap::new(),
             pauses: Arc::new([]),
             parked: BTreeMap::new(),
-            again: Vec::new(),
+            again: VecDeque::new(),
             refused: Vec::new(),
             overdue: Vec::new(),
             look_at: u32::MAX,
@@ -302,10 +302,10 @@ impl Schedule {
 
     /// Works whose arrivals are to be handled again, some at a time.
     pub(crate) fn again(&mut self, most: usize) -> Vec<Ticket> {
-        let rest = self.again.len().saturating_sub(most);
-        let some = self.again.split_off(rest);
-        if rest == 0 {
-            self.again = Vec::new();
+        let some = self.again.len().min(most);
+        let some = self.again.drain(..some).collect();
+        if self.again.is_empty() {
+            self.again = VecDeque::new();
         }
         some
     }

@@ -247,11 +247,11 @@ impl Site {
     }
 
     /// Takes out all that is ready.
-    pub(crate) fn take_all(&mut self, into: &mut Vec<Ticket>) {
+    pub(crate) fn take_all(&mut self, into: &mut impl Extend<Ticket>) {
         self.take_out(|_| true, into);
     }
 
-    fn take_out(&mut self, out: impl Fn(&Ready) -> bool, into: &mut Vec<Ticket>) {
+    fn take_out(&mut self, out: impl Fn(&Ready) -> bool, into: &mut impl Extend<Ticket>) {
         let mut taken = Vec::new();
         for (_, fair) in &mut self.ready {
             fair.take_out(|_, ready| out(ready), &mut taken);

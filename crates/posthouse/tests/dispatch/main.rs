@@ -2,6 +2,7 @@
 
 mod later;
 mod rests;
+mod sites;
 mod throttles;
 
 use serde_json::Value;
