@@ -256,6 +256,9 @@ impl From<HeaderV1> for Header {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -237,7 +237,8 @@ async fn measure(dir: &Path) {
     println!("all {all} arrivals in {:.2} s", begun.elapsed().as_secs_f64());
     drop(arrivals);
     let reader = queue.clone();
-    std::thread::spawn(move || read_feed(&reader));
+    let feed = std::thread::Builder::new().name("feed".into());
+    feed.spawn(move || read_feed(&reader)).expect("threads can be started");
     // Whoever reads the feed has kept up, mostly.
     while queue.stats().untold > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod dns;
 pub mod foreign;
+pub mod fuzz;
 pub mod load;
 pub mod node;
 pub mod peer;

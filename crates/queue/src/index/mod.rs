@@ -14,7 +14,7 @@ pub(crate) use self::look::{More, PAGE};
 use self::works::{Removed, Told, Works};
 use crate::{
     Reason, Recipients, Status,
-    op::{After, BodyRef, Conclude, Op, Origin, Publish, REMEMBERED_FOR, Standing},
+    op::{After, BodyRef, Conclude, Op, Origin, Publish, REMEMBERED_FOR, Standing, State},
     remembered::Remembered,
     usage::Segments,
     work::{Repeat, Ticket},
@@ -86,6 +86,20 @@ impl Index {
     pub(crate) fn recovered(&mut self) {
         self.phase = Phase::Running;
         self.found_end = self.works.end();
+    }
+
+    /// Looks up what these operations are about, and does nothing: what they need is fetched from memory side by side, and not
+    /// one after the other.
+    pub(crate) fn warm_up<S>(&self, ops: &[Op<S>]) {
+        let about = ops.iter().filter_map(|op| match op {
+            Op::Publish(publish) => Some(publish.message),
+            Op::Conclude(Conclude { work, .. }) | Op::State(State { work, .. }) | Op::Commit { work, .. } => {
+                Some(work.message)
+            }
+            _ => None,
+        });
+        let found = about.filter_map(|message| self.works.of(self.works.find_message(message)?).next());
+        std::hint::black_box(found.map(u64::from).sum::<u64>());
     }
 
     /// Applies an operation that stands at `place`; `size` is how many bytes of the segment its message takes.
@@ -305,10 +319,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        End, Epoch, Kind,
-        op::{PublishedWork, State},
-    };
+    use crate::{End, Epoch, Kind, op::PublishedWork};
 
     fn place(segment: u32) -> Place {
         Place { segment, offset: 0, len: 0 }

@@ -11,12 +11,13 @@
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
 //! - `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
-//! - `frame`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
+//! - `frame`, `footer`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
 //!   `archive`: telling it again.
 
 mod archive;
 mod by_hand;
 mod collector;
+mod footer;
 mod frame;
 mod inbox;
 mod load;

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
+    footer,
     frame::{Nonce, borrow_ops, decode_front},
-    scan::{Contents, Counts, Damage, Found, Judge, footer, frames},
+    scan::{Contents, Counts, Damage, Found, Judge, frames},
     segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentHeader, TRAILER, Trailer},
     survey::{FreeSegment, Survey, survey},
 };
@@ -44,6 +45,9 @@ pub(super) struct Recovered {
 
 /// How many segments are read ahead of the one that is being applied.
 const READ_AHEAD: usize = 1;
+
+/// How many frames are decoded together, before they are applied.
+const TOGETHER: usize = 32;
 
 /// Reads all there is.
 pub(super) fn recover(
@@ -192,7 +196,7 @@ impl Source {
         if let KnownBy::Footer(trailer) = self.known_by {
             let bytes =
                 Bytes::from(self.file.read_exact_at(in_memory(trailer.footer_len)?, trailer.footer_at)?);
-            if let Some(found) = footer(nonce, trailer, &bytes) {
+            if let Some(found) = footer::read(nonce, trailer, &bytes) {
                 return Ok(chapter(self.known_by, found, bytes));
             }
         }
@@ -263,17 +267,24 @@ impl Replay {
         let Chapter { segment, after, known_by, ref frames, ref bytes } = *chapter;
         self.judge.begin(segment, after);
         let mut last = after;
-        let mut ops = Vec::new();
-        for frame in frames {
-            // What cannot be read is missing, as if it had not been found.
-            if borrow_ops(frame.ops(bytes), &mut ops).is_none() {
-                continue;
+        let (mut ops, mut counts) = (Vec::new(), Vec::new());
+        for frames in frames.chunks(TOGETHER) {
+            ops.clear();
+            counts.clear();
+            counts.extend(frames.iter().map(|frame| borrow_ops(frame.ops(bytes), &mut ops)));
+            self.index.warm_up(&ops);
+            let mut rest = &ops[..];
+            for (frame, count) in frames.iter().zip(&counts) {
+                // What cannot be read is missing, as if it had not been found.
+                let Some(count) = *count else { continue };
+                let (ops, behind) = rest.split_at(count);
+                rest = behind;
+                if self.judge.examine(frame) == Counts::No {
+                    return Ending { last, known_by };
+                }
+                last = frame.header.sequence;
+                self.frame(segment, frame, ops);
             }
-            if self.judge.examine(frame) == Counts::No {
-                break;
-            }
-            last = frame.header.sequence;
-            self.frame(segment, frame, &ops);
         }
         Ending { last, known_by }
     }

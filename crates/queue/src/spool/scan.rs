@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     frame::{ALIGN, HEADER, Header, Nonce, decode_front, decode_ops},
-    segment::{TRAILER, Trailer},
+    segment::TRAILER,
 };
 use crate::op::{BodyRef, Op};
 
@@ -14,7 +14,7 @@ pub(super) struct Found {
     pub(super) offset: u32,
     pub(super) header: Header,
     /// Where its operations start in those bytes.
-    ops_at: usize,
+    pub(super) ops_at: usize,
     pub(super) contents: Contents,
 }
 
@@ -32,30 +32,6 @@ impl Found {
     pub(super) fn ops<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         bytes.get(self.ops_at..self.ops_at + self.header.ops_len as usize).unwrap_or_default()
     }
-}
-
-/// All frames of a segment that takes no more, from its footer; nothing if it has no whole one.
-pub(super) fn footer(nonce: Nonce, trailer: Trailer, footer: &[u8]) -> Option<Vec<Found>> {
-    if nonce.crc(footer) != trailer.footer_crc {
-        return None;
-    }
-    let mut frames = Vec::new();
-    let mut at = 0;
-    while at < footer.len() {
-        let offset = u32::from_le_bytes(*footer[at..].first_chunk::<4>()?);
-        let (header, ops) = Header::decode(nonce, &footer[at + 4..])?;
-        let ops_at = at + 4 + HEADER;
-        at = ops_at + ops.len();
-        frames.push(Found { offset, header, ops_at, contents: Contents::Unread });
-    }
-    Some(frames)
-}
-
-/// What a frame adds to its segment's footer.
-pub(super) fn footer_entry(footer: &mut Vec<u8>, offset: u32, header: &[u8; HEADER], ops: &[u8]) {
-    footer.extend_from_slice(&offset.to_le_bytes());
-    footer.extend_from_slice(header);
-    footer.extend_from_slice(ops);
 }
 
 /// All frames from `start` on in the bytes of a segment, also behind places where none can be read.
