@@ -187,6 +187,12 @@ impl Gateway {
         self.intake.config.replace(config);
     }
 
+    /// The configuration that counts now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.intake.config.now()
+    }
+
     /// Ends what has been silent or unused for too long, from time to time.
     fn sweep(&self) {
         let (registry, kept) = (self.registry.clone(), self.kept.clone());
