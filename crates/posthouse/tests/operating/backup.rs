@@ -71,7 +71,7 @@ fn what_was_answered_before_the_moment_of_a_backup_is_there_after_a_restore() {
 #[test]
 fn a_folder_holds_the_same_with_settings_identity_and_configuration() {
     let (peer, mood) = unwilling();
-    let mut node = setup().to(&peer).start();
+    let mut node = setup().to(&peer).flag("--retry", "1s").start();
     let id = send(&node, "b@example.net", "wait");
     node.counts("deferred", 1);
     let to = node.setup().folder().join("backup");
