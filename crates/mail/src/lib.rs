@@ -29,6 +29,7 @@ mod fair;
 mod gateway;
 mod intake;
 mod lanes;
+mod lately;
 mod listener;
 mod log;
 mod opening;
