@@ -1,7 +1,8 @@
-//! The chores of this repository: `cargo xtask test`, `cargo xtask bench`.
+//! The chores of this repository: `cargo xtask test`, `bench`, `fuzz`.
 
 mod bench;
 mod foreign;
+mod fuzz;
 mod place;
 mod step;
 mod test;
@@ -25,6 +26,8 @@ enum Chore {
     /// Measure this machine, Postfix and Posthouse in one run.
     #[command(subcommand)]
     Bench(Bench),
+    /// Feed the parsers and the spool with whatever breaks them, for as long as you like.
+    Fuzz(fuzz::Options),
 }
 
 #[derive(Subcommand)]
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test(options) => test::run(&options),
         Chore::Bench(Bench::Relay(options)) => bench::run(&options),
+        Chore::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

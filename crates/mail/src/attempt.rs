@@ -17,7 +17,9 @@ use crate::{
     burst::{Burst, Item, Tried, TriedRecipient, Trouble},
     connection::{Age, Cause, Connection, Failure, Kept, Peer},
     envelope::Dots,
+    lately::Lately,
     opening,
+    site::Keeps,
     tls::Handshakes,
 };
 
@@ -35,6 +37,8 @@ pub(crate) trait Home: Send {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tools<'a> {
     pub(crate) kept: &'a Kept,
+    /// Addresses that could not be reached.
+    pub(crate) dead: &'a Lately,
     pub(crate) handshakes: &'a Handshakes,
     /// The certificates of those who are trusted, if they are not those that the machine trusts.
     pub(crate) roots: Option<&'a Path>,
@@ -43,37 +47,57 @@ pub(crate) struct Tools<'a> {
     pub(crate) clock: &'a Clock,
 }
 
+/// What an attempt took of its site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    /// Connections that were opened, or were to be.
+    pub(crate) opened: u32,
+    /// Whether its connection is kept for the next one.
+    pub(crate) keeps: Keeps,
+}
+
 /// Attempts all items of a burst.
-pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) {
-    let mut kept = tools.kept.take(&burst.hop);
+pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) -> Finished {
+    let mut finished = Finished { opened: 0, keeps: Keeps::Nothing };
+    let mut kept = tools.kept.take(&burst.hop, burst.items.len());
     let mut told = Vec::new();
     loop {
         let opened = match kept.take() {
             Some(connection) => Ok(connection),
-            None => opening::open(&burst.hop, tools).await,
+            None => {
+                finished.opened += 1;
+                opening::open(&burst.hop, tools).await
+            }
         };
         let connection = match opened {
             Ok(connection) => connection,
-            Err(failure) => return tell_rest(burst, home, tools.clock, &failure, &told).await,
+            Err(failure) => {
+                tell_rest(burst, home, tools.clock, &failure, &told).await;
+                return finished;
+            }
         };
         let mut attempt = Attempt::new(burst, connection, tools, told);
         match attempt.run(home).await {
             Ok(()) => {
                 if attempt.connection.client.is_idle() {
-                    tools.kept.put(&burst.hop, attempt.connection);
+                    finished.keeps = tools.kept.put(&burst.hop, attempt.connection);
                 }
-                return;
+                return finished;
             }
             // The host closed it while nobody used it: that is no attempt.
             Err(Stop::Failed(_)) if attempt.connection.age == Age::Kept => told = attempt.told,
-            Err(Stop::Failed(failure)) => return attempt.tell_unfinished(home, &failure).await,
+            Err(Stop::Failed(failure)) => {
+                attempt.tell_unfinished(home, &failure).await;
+                return finished;
+            }
             Err(Stop::Damaged(at, text)) => {
                 let failure = attempt.connection.failure(Trouble::Damaged, text);
                 let item = &burst.items[at];
-                return home.tell(at, broken(item, tools.clock.now(), &failure, Stage::Data)).await;
+                home.tell(at, broken(item, tools.clock.now(), &failure, Stage::Data)).await;
+                return finished;
             }
             // What was told is told; nothing else of the burst has passed the point of no return.
-            Err(Stop::LeaseOver) => return,
+            Err(Stop::LeaseOver) => return finished,
         }
     }
 }
@@ -149,6 +173,7 @@ impl<'a> Attempt<'a> {
                 Event::NeedInput | Event::Ready(_) | Event::Secure | Event::NotSecured(_) => {}
                 Event::SendBody { token } => self.send_body(token as usize, home).await?,
                 Event::Done { token, results } => {
+                    self.connection.carried += 1;
                     self.told.push(token as usize);
                     if self.served == Served::Yes && results.iter().all(never_begun) {
                         // The host has taken as many on this connection as it likes: another will do for this item.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use base::{Clock, MessageId, NextHop};
+use base::{Clock, MessageId, NextHop, Timestamp};
 use queue::{Body, BodySource, Chunk, Publication, QueueError, WorkInfo};
 use smtp::{
     Address, ReversePath,
@@ -13,7 +13,7 @@ use smtp::{
 use crate::{
     Source,
     envelope::{Became, Dots, Header},
-    intake::Intake,
+    intake::{Handling, Intake},
     outcome::{Outcome, RecipientOutcome, Speaker},
 };
 
@@ -24,31 +24,49 @@ pub(crate) struct Bounces {
     pub(crate) clock: Clock,
 }
 
+/// What is reported of a work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reported<'a> {
+    pub(crate) header: &'a Header,
+    pub(crate) info: &'a WorkInfo,
+    pub(crate) recipients: &'a [Address],
+    pub(crate) body: &'a BodySource,
+    pub(crate) outcome: &'a Outcome,
+}
+
 impl Bounces {
-    /// The report of an outcome, if something failed and there is somebody to tell.
-    pub(crate) async fn report(
-        &self,
-        header: &Header,
-        info: &WorkInfo,
-        recipients: &[Address],
-        body: &BodySource,
-        outcome: &Outcome,
-    ) -> Option<Publication> {
-        let ReversePath::Address(sender) = &header.sender else { return None };
+    /// The reports of an outcome: of what failed, and of what waits if the sender is to be told of that now. There is nobody
+    /// to tell of a report.
+    pub(crate) async fn reports(&self, reported: Reported<'_>) -> Vec<Publication> {
+        let outcome = reported.outcome;
+        let ReversePath::Address(sender) = &reported.header.sender else { return Vec::new() };
         let failed: Vec<&RecipientOutcome> = outcome.to_report().collect();
-        if failed.is_empty() {
-            return None;
+        let delayed: Vec<&RecipientOutcome> = outcome.to_warn_of().collect();
+        if failed.is_empty() && delayed.is_empty() {
+            return Vec::new();
         }
-        let original = read_header(body, header.header_len).await.unwrap_or_else(|error| {
-            tracing::error!(work = %info.work, %error, "its report goes without the original's header");
+        let original = read_header(reported.body, reported.header.header_len).await.unwrap_or_else(|error| {
+            tracing::error!(work = %reported.info.work, %error, "its report goes without the original's header");
             Vec::new()
         });
+        let both = [failed, delayed].into_iter().filter(|some| !some.is_empty());
+        both.map(|some| self.report(reported, sender, &some, &original)).collect()
+    }
+
+    fn report(
+        &self,
+        reported: Reported<'_>,
+        sender: &Address,
+        told: &[&RecipientOutcome],
+        original: &[u8],
+    ) -> Publication {
+        let Reported { info, outcome, .. } = reported;
         let remote = mta_name(&outcome.remote.host);
-        let recipients: Vec<Recipient<'_>> = failed
+        let recipients: Vec<Recipient<'_>> = told
             .iter()
             .filter_map(|recipient| {
-                let address = recipients.get(usize::from(recipient.number))?;
-                Some(describe(recipient, address, remote.as_deref()))
+                let address = reported.recipients.get(usize::from(recipient.number))?;
+                Some(describe(recipient, address, remote.as_deref(), info.expires))
             })
             .collect();
         let now = self.clock.now();
@@ -61,7 +79,7 @@ impl Bounces {
             to: sender,
             arrived: info.since,
             recipients: &recipients,
-            header: &original,
+            header: original,
         };
         let message = report.build();
         let header = Header {
@@ -75,10 +93,12 @@ impl Bounces {
             client: None,
             helo: String::new(),
             protocol: String::new(),
+            retry: None,
         };
         let body = Body::Memory(message.text.into());
         // The report is work of him who caused it.
-        Some(self.intake.publication(id, now, &header, body, vec![sender.clone()], &info.account))
+        let handling = Handling::default();
+        self.intake.publication(id, now, &header, body, vec![sender.clone()], &info.account, &handling)
     }
 }
 
@@ -86,15 +106,19 @@ fn describe<'a>(
     recipient: &'a RecipientOutcome,
     address: &'a Address,
     remote: Option<&'a str>,
+    expires: Timestamp,
 ) -> Recipient<'a> {
     let expired = recipient.became == Became::Expired;
+    let delayed = matches!(recipient.became, Became::Deferred { .. });
     let (major, subject, detail) = recipient.reply.status();
     Recipient {
         address,
-        action: Action::Failed,
+        action: if delayed { Action::Delayed { until: expires } } else { Action::Failed },
         // What was transient is so no more (RFC 3463, section 2).
         status: if expired && major == 4 { (5, subject, detail) } else { (major, subject, detail) },
-        reason: if expired {
+        reason: if delayed {
+            "it could not be delivered yet"
+        } else if expired {
             "it could not be delivered in time, and is not tried any more"
         } else {
             cause(&recipient.reason)
@@ -154,7 +178,6 @@ fn header_len(text: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use base::Timestamp;
     use smtp::Reply;
 
     use super::*;
@@ -171,7 +194,7 @@ mod tests {
             now,
             to: &to,
             arrived: now,
-            recipients: &[describe(&outcome, &address, remote.as_deref())],
+            recipients: &[describe(&outcome, &address, remote.as_deref(), now)],
             header: b"",
         };
         String::from_utf8(report.build().text).unwrap().replace("\r\n    ", " ").replace("\r\n\t", " ")

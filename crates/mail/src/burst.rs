@@ -30,11 +30,19 @@ pub(crate) struct Hop {
     pub(crate) hosts: Vec<Host>,
     /// Our name in EHLO.
     pub(crate) ehlo: String,
+    /// Most messages over one connection.
+    pub(crate) messages_per_connection: Option<u32>,
     /// How much of TLS is asked of the hosts.
     pub(crate) tls: TlsLevel,
 }
 
 impl Hop {
+    /// Whether a connection that has carried so many messages may carry `more`.
+    pub(crate) fn lets_carry(&self, carried: u32, more: usize) -> bool {
+        let all = u32::try_from(more).unwrap_or(u32::MAX).saturating_add(carried);
+        self.messages_per_connection.is_none_or(|most| all <= most)
+    }
+
     /// Whether one of its hosts has this address.
     pub(crate) fn leads_to(&self, address: Option<SocketAddr>) -> bool {
         address.is_some_and(|address| self.hosts.iter().any(|host| host.addresses.contains(&address)))

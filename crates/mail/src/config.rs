@@ -6,7 +6,7 @@ use base::{ByteSize, DomainPattern, HostName, Network, NextHop, RetryPlan};
 use store::records::Retention;
 use tokio::sync::watch;
 
-use crate::{Route, Tls};
+use crate::{Destination, Route, Tls};
 
 /// The configuration as it is now; another may take its place at any moment. Cheap to clone.
 ///
@@ -122,6 +122,10 @@ pub struct Delivery {
     pub retry: RetryPlan,
     /// How long to try at all.
     pub expire: Duration,
+    /// After how long the sender is told that his message waits; zero: never.
+    pub delay_warning: Duration,
+    /// What holds for some destinations.
+    pub destinations: Vec<Destination>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
 }
@@ -148,5 +152,62 @@ impl Delivery {
         let routes = self.routes.iter().filter(|route| route.domain.matches(domain));
         let route = routes.max_by_key(|route| route.domain.specificity());
         route.map(|route| &route.next_hop).or(self.smarthost.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod for_tests {
+    use super::{Config, Delivery, Dns, Duration, Limits, Relay, Timeouts};
+
+    impl Config {
+        /// What a test starts from: nothing goes anywhere but by DNS.
+        pub(crate) fn for_tests() -> Self {
+            Self {
+                node: "mx1".into(),
+                hostname: "mx1.example.org".parse().unwrap(),
+                relay: Relay::default(),
+                limits: Limits {
+                    session: smtp::server::Limits::default(),
+                    sessions: 100,
+                    sessions_per_client: 100,
+                    idle: Duration::from_secs(300),
+                    data_rate: "256".parse().unwrap(),
+                    receive_memory: "64MiB".parse().unwrap(),
+                },
+                dns: Dns { servers: Vec::new(), timeout: Duration::from_secs(5) },
+                records: super::Retention { keep: None, max_bytes: None },
+                delivery: Delivery::for_tests(),
+            }
+        }
+    }
+
+    impl Delivery {
+        /// To the hosts that DNS names, twenty connections each.
+        pub(crate) fn for_tests() -> Self {
+            let minute = Duration::from_secs(60);
+            Self {
+                smarthost: None,
+                routes: Vec::new(),
+                port: 25,
+                connections: 20,
+                retry: base::RetryPlan::default(),
+                expire: Duration::from_secs(5 * 86_400),
+                delay_warning: Duration::from_secs(4 * 3600),
+                destinations: Vec::new(),
+                tls: crate::Tls::default(),
+                timeouts: Timeouts {
+                    connect: minute,
+                    greeting: minute,
+                    command: minute,
+                    data: minute,
+                    dot: minute,
+                },
+            }
+        }
+
+        /// Everything to one next hop.
+        pub(crate) fn routed_for_tests() -> Self {
+            Self { smarthost: Some("relay.example.net:25".parse().unwrap()), ..Self::for_tests() }
+        }
     }
 }

@@ -23,6 +23,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::{
     burst::{Hop, Trouble},
+    site::Keeps,
     stream::Stream,
     tls::TlsLevel,
 };
@@ -43,6 +44,8 @@ pub(crate) struct Connection {
     /// How much of TLS was asked for.
     tls: TlsLevel,
     pub(crate) age: Age,
+    /// Messages that it has brought to their end.
+    pub(crate) carried: u32,
     /// What was read and not taken yet.
     input: Vec<u8>,
     taken: usize,
@@ -105,6 +108,7 @@ impl Connection {
             peer,
             tls: hop.tls,
             age: Age::Fresh,
+            carried: 0,
             input: Vec::with_capacity(READ),
             taken: 0,
         }
@@ -215,13 +219,15 @@ pub(crate) fn plain(error: &io::Error) -> String {
 pub(crate) struct Kept(Mutex<HashMap<String, Vec<(Connection, Instant)>>>);
 
 impl Kept {
-    /// The connection to this hop that was used last.
-    pub(crate) fn take(&self, hop: &Hop) -> Option<Connection> {
+    /// The connection to this hop that was used last and may carry so many messages more.
+    pub(crate) fn take(&self, hop: &Hop, messages: usize) -> Option<Connection> {
         let mut all = self.0.lock();
         let kept = all.get_mut(&hop.name)?;
         let found =
             std::iter::from_fn(|| kept.pop()).map(|(connection, _)| connection).find_map(|mut kept| {
-                let fits = kept.tls == hop.tls && hop.leads_to(kept.peer.address);
+                let fits = kept.tls == hop.tls
+                    && hop.leads_to(kept.peer.address)
+                    && hop.lets_carry(kept.carried, messages);
                 // One that the host has closed meanwhile, or said something on, is of no more use.
                 (fits && kept.stream.is_quiet()).then_some(kept)
             });
@@ -231,10 +237,15 @@ impl Kept {
         found
     }
 
-    /// Keeps a connection on which nothing is under way.
-    pub(crate) fn put(&self, hop: &Hop, connection: Connection) {
+    /// Keeps a connection on which nothing is under way, unless it has carried as many messages as it may.
+    pub(crate) fn put(&self, hop: &Hop, connection: Connection) -> Keeps {
+        if !hop.lets_carry(connection.carried, 1) {
+            tokio::spawn(connection.quit());
+            return Keeps::Nothing;
+        }
         let connection = Connection { age: Age::Kept, ..connection };
         self.0.lock().entry(hop.name.clone()).or_default().push((connection, Instant::now()));
+        Keeps::Connection
     }
 
     /// Ends those that nobody used for a while; all of them with no patience.

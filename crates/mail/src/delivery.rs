@@ -1,27 +1,32 @@
-//! Delivery of one burst, at the works' home: leases them, has them attempted, and concludes each as its outcome comes.
+//! What is done with works whose turn has come, at their home: leased, attempted, and concluded each as its outcome comes.
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Clock, WorkId};
+use base::{Clock, RetryPlan, Timestamp, WorkId};
 use queue::{
     BodySource, Committing, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Patience, Publication,
     Queue, QueueError, Reason, Recipients, Ticket, WorkInfo,
 };
-use smtp::Address;
+use smtp::{Address, client::Stage};
 use tokio::time::timeout;
 
 use crate::{
     Config, Counters, Live,
-    attempt::{self, Home, Tools},
-    bounce::Bounces,
-    burst::{Burst, Hop, Item, Tried},
+    attempt::{self, Finished, Home, Tools},
+    bounce::{Bounces, Reported},
+    burst::{Burst, Hop, Item, Tried, TriedRecipient},
     connection::Kept,
-    dispatcher::Way,
+    destination::Rule,
     envelope::{
         Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, decode, encode,
     },
-    outcome::{self, Outcome},
+    lately::Lately,
+    outcome::{self, Outcome, Patient},
+    pause,
+    reach::Contact,
     resolver::{NoWay, Resolver},
+    schedule::Slot,
+    site::{Keeps, Used, Way},
     tls::Handshakes,
 };
 
@@ -37,17 +42,20 @@ pub(crate) struct Delivery {
     pub(crate) holder: Holder,
     pub(crate) resolver: Resolver,
     pub(crate) handshakes: Handshakes,
+    /// Addresses that could not be reached.
+    pub(crate) dead: Lately,
 }
 
 /// How long one burst may take at most, however busy the next hop seems.
 const BURST_ENDS: Duration = Duration::from_secs(2 * 3600);
 
-/// A work that was leased for this burst, while it is being attempted.
+/// A work that was leased, while something is done with it.
 #[derive(Debug)]
 struct Job {
     info: WorkInfo,
     header: Header,
     recipients: Vec<Address>,
+    state: State,
     body: BodySource,
     right: Right,
 }
@@ -62,76 +70,157 @@ enum Right {
 }
 
 impl Delivery {
-    /// Delivers works that may go now, all the same way.
-    pub(crate) async fn run(&self, way: &Way, works: Vec<Ticket>) {
+    /// Delivers works that may go now, all to the same site.
+    pub(crate) async fn deliver(&self, slot: &Slot, works: Vec<Ticket>) -> Used {
         let config = self.config.now();
-        let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
-        let now = self.clock.now();
-        let mut jobs = Vec::with_capacity(leased.len());
-        for leased in leased {
-            let state = State::read(&leased.words.state);
-            match Job::new(leased) {
-                Ok(job) if job.info.expires <= now => {
-                    let outcome = outcome::of_expiry(&job.info, state.unwrap_or_default(), now);
-                    self.conclude(job, outcome).await;
-                }
-                Ok(job) => jobs.push(job),
-                Err((work, error)) => tracing::error!(%work, %error, "held back: its words cannot be read"),
-            }
-        }
+        let nothing = Used { contact: Contact::None, opened: 0, keeps: Keeps::Nothing };
+        let jobs = self.lease(works).await;
+        let jobs = self.set_apart(jobs).await;
         if jobs.is_empty() {
-            return;
+            return nothing;
         }
-        let hop = match self.resolve(way, &config).await {
+        let rule = &slot.key.rule;
+        let hop = match self.resolve(&slot.key.way, &config, rule).await {
             Ok(hop) => hop,
             Err(no_way) => {
-                for job in jobs {
-                    let (retry, spread) = (&config.delivery.retry, fastrand::f64());
-                    let outcome = outcome::of_no_way(&job.info, &no_way, self.clock.now(), retry, spread);
-                    self.conclude(job, outcome).await;
-                }
-                return;
+                self.conclude_without(jobs, &no_way, |_| rule.clone()).await;
+                return Used { contact: Contact::Failed(no_way.text), ..nothing };
             }
         };
         let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
-        let mut home = Here { delivery: self, config: &config, jobs };
+        let mut home = Here { delivery: self, rule, jobs, contact: Contact::None };
         let tools = Tools {
             kept: &self.kept,
+            dead: &self.dead,
             handshakes: &self.handshakes,
             roots: config.delivery.tls.roots.as_deref(),
             timeouts: &config.delivery.timeouts,
             counters: &self.counters,
             clock: &self.clock,
         };
-        if timeout(BURST_ENDS, attempt::run(&burst, &mut home, tools)).await.is_err() {
-            tracing::warn!(hop = burst.hop.name, "a next hop kept us too long; what is left is tried again");
+        match timeout(BURST_ENDS, attempt::run(&burst, &mut home, tools)).await {
+            Ok(Finished { opened, keeps }) => Used { contact: home.contact, opened, keeps },
+            Err(_) => {
+                let hop = burst.hop.name;
+                tracing::warn!(hop, "a next hop kept us too long; what is left is tried again");
+                Used { contact: home.contact, opened: 1, keeps: Keeps::Nothing }
+            }
+        }
+    }
+
+    /// Concludes works whose mail goes nowhere.
+    pub(crate) async fn refuse(&self, no_way: &NoWay, works: Vec<Ticket>) {
+        let config = self.config.now();
+        let jobs = self.lease(works).await;
+        let jobs = self.set_apart(jobs).await;
+        self.conclude_without(jobs, no_way, |job| config.delivery.rule(&job.info.lane, None)).await;
+    }
+
+    /// Looks at works that wait: what is too old ends, and senders are told of what waits for long.
+    pub(crate) async fn look(&self, works: Vec<Ticket>) {
+        let config = self.config.now();
+        for mut job in self.lease(works).await {
+            let rule = config.delivery.rule(&job.info.lane, None);
+            let state = std::mem::take(&mut job.state);
+            let outcome = outcome::of_waiting(&job.info, state, &rule, self.clock.now());
+            if let Some(outcome) = outcome {
+                self.conclude(job, outcome).await;
+            }
+        }
+    }
+
+    /// Leases works and reads their words; what is too old is concluded.
+    async fn lease(&self, works: Vec<Ticket>) -> Vec<Job> {
+        let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
+        let now = self.clock.now();
+        let mut jobs = Vec::with_capacity(leased.len());
+        for leased in leased {
+            match Job::new(leased) {
+                Ok(mut job) if job.info.expires <= now => {
+                    let outcome = outcome::of_expiry(&job.info, std::mem::take(&mut job.state), now);
+                    self.conclude(job, outcome).await;
+                }
+                Ok(job) => jobs.push(job),
+                Err((work, error)) => {
+                    tracing::error!(%work, %error, "held back: its words cannot be read");
+                }
+            }
+        }
+        jobs
+    }
+
+    /// Sets apart what must not go: mail from senders that are paused, and recipients that are suppressed.
+    async fn set_apart(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let pauses = self.bounces.intake.pauses();
+        let now = self.clock.now();
+        let mut left = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            let is_over = |pause: &&store::settings::Pause| {
+                pause::is_on(pause, now) && pause::holds_sender(pause, &job.header.sender)
+            };
+            if let Some(pause) = pauses.iter().find(is_over) {
+                let until = pause.until.unwrap_or(Timestamp::from_micros(i64::MAX));
+                let state = std::mem::take(&mut job.state);
+                let outcome = outcome::of_pause(&job.info, state, until.min(job.info.expires), now);
+                self.conclude(job, outcome).await;
+                continue;
+            }
+            match self.suppressed(&job).await {
+                suppressed if suppressed.is_empty() => left.push(job),
+                suppressed => {
+                    let outcome = outcome::of_suppression(&job.info, &suppressed, &job.state, now);
+                    self.conclude(job, outcome).await;
+                }
+            }
+        }
+        left
+    }
+
+    /// The recipients of a work that no mail is sent to, and why.
+    async fn suppressed(&self, job: &Job) -> Vec<(u8, String)> {
+        let numbers =
+            || job.info.remaining.iter().filter(|number| usize::from(*number) < job.recipients.len());
+        let waiting = numbers().map(|number| job.recipients[usize::from(number)].clone()).collect();
+        let found = self.bounces.intake.suppressed(waiting).await;
+        let numbers: Vec<u8> = numbers().collect();
+        found.into_iter().filter_map(|(place, why)| Some((*numbers.get(place)?, why))).collect()
+    }
+
+    async fn conclude_without(&self, jobs: Vec<Job>, no_way: &NoWay, rule: impl Fn(&Job) -> Rule) {
+        for job in jobs {
+            let (rule, now) = (rule(&job), self.clock.now());
+            let outcome = outcome::of_no_way(&job.info, no_way, now, job.patient(&rule));
+            self.conclude(job, outcome).await;
         }
     }
 
     /// The hosts on a way, by name and address.
-    async fn resolve(&self, way: &Way, config: &Config) -> Result<Hop, NoWay> {
-        let (name, hosts) = match way {
-            Way::Hop(hop) => (hop.to_string(), vec![self.resolver.next_hop(hop).await?]),
-            Way::Domain(domain) => {
-                let exchanges = self.resolver.mail_hosts(domain, &config.hostname).await.found?;
-                let hosts = self.resolver.addresses(&exchanges, config.delivery.port).await?;
-                (domain.to_string(), hosts)
-            }
+    async fn resolve(&self, way: &Way, config: &Config, rule: &Rule) -> Result<Hop, NoWay> {
+        let hosts = match way {
+            Way::Hop(hop) => vec![self.resolver.next_hop(hop).await?],
+            Way::Hosts(exchanges) => self.resolver.addresses(exchanges, config.delivery.port).await?,
         };
-        Ok(Hop { name, hosts, ehlo: config.hostname.as_str().into(), tls: config.delivery.tls.level })
+        Ok(Hop {
+            name: way.to_string(),
+            hosts,
+            ehlo: config.hostname.as_str().into(),
+            tls: rule.tls,
+            messages_per_connection: rule.messages_per_connection,
+        })
     }
 
     /// Concludes a job with its outcome.
     async fn conclude(&self, job: Job, outcome: Outcome) {
         let work = job.info.work;
-        let report = self.bounces.report(&job.header, &job.info, &job.recipients, &job.body, &outcome).await;
-        let follow_ups: Vec<Publication> = report.into_iter().collect();
+        let Job { info, header, recipients, body, .. } = &job;
+        let reported = Reported { header, info, recipients, body, outcome: &outcome };
+        let follow_ups: Vec<Publication> = self.bounces.reports(reported).await;
         let reports = follow_ups.len();
         let conclusion = Conclusion {
             at: outcome.at,
             ends: outcome.ends(),
             rest: outcome.rest,
-            state: encode(&outcome.state()),
+            state: outcome.state.write(),
             record: self.record(&job.info, &outcome),
             follow_ups,
         };
@@ -150,11 +239,14 @@ impl Delivery {
         }
     }
 
-    /// What the message log is to hold of an outcome.
+    /// What the message log is to hold of an outcome; nothing of one without an attempt or an end.
     fn record(&self, info: &WorkInfo, outcome: &Outcome) -> bytes::Bytes {
-        let replies: Vec<String> =
-            outcome.recipients.iter().map(|recipient| recipient.reply.to_string()).collect();
-        let recipients = outcome.recipients.iter().zip(&replies).map(|(recipient, reply)| RecipientWords {
+        let told = outcome.told();
+        let replies: Vec<String> = told.clone().map(|recipient| recipient.reply.to_string()).collect();
+        if replies.is_empty() {
+            return bytes::Bytes::new();
+        }
+        let recipients = told.zip(&replies).map(|(recipient, reply)| RecipientWords {
             number: recipient.number,
             became: recipient.became,
             reason: &recipient.reason,
@@ -176,7 +268,7 @@ impl Delivery {
     }
 
     fn count(&self, outcome: &Outcome, reports: usize) {
-        for recipient in &outcome.recipients {
+        for recipient in outcome.told() {
             let counter = match recipient.became {
                 Became::Delivered => &self.counters.delivered,
                 Became::Deferred { .. } => &self.counters.deferred,
@@ -195,13 +287,18 @@ impl Job {
         let Leased { lease, info, words, body } = leased;
         let read = || Ok((Header::read(&words.header)?, decode::<Detail>(&words.detail)?));
         match read() {
-            Ok((header, detail)) => {
-                Ok(Self { info, header, recipients: detail.recipients, body, right: Right::Lease(lease) })
-            }
+            Ok((header, detail)) => Ok(Self {
+                info,
+                header,
+                recipients: detail.recipients,
+                // What was said of it last is worth less than the mail.
+                state: State::read(&words.state).unwrap_or_default(),
+                body,
+                right: Right::Lease(lease),
+            }),
             Err(error) => {
-                let work = info.work;
                 hold(lease, &info);
-                Err((work, error))
+                Err((info.work, error))
             }
         }
     }
@@ -216,6 +313,17 @@ impl Job {
             size: self.header.size,
             dots: self.header.dots,
             needs: self.header.needs,
+        }
+    }
+
+    /// How patient we are with it: its message's own plan goes before that of its destination.
+    fn patient<'a>(&'a self, rule: &'a Rule) -> Patient<'a> {
+        let retry: &RetryPlan = self.header.retry.as_ref().unwrap_or(&rule.retry);
+        Patient {
+            retry,
+            delay_warning: rule.delay_warning,
+            warned: self.state.warned,
+            spread: fastrand::f64(),
         }
     }
 }
@@ -239,8 +347,10 @@ fn hold(lease: Lease, info: &WorkInfo) {
 #[derive(Debug)]
 struct Here<'a> {
     delivery: &'a Delivery,
-    config: &'a Config,
+    rule: &'a Rule,
     jobs: Vec<Job>,
+    /// What the attempt has shown of the site so far.
+    contact: Contact,
 }
 
 impl Home for Here<'_> {
@@ -261,17 +371,30 @@ impl Home for Here<'_> {
     }
 
     async fn tell(&mut self, item: usize, tried: Tried) {
+        if self.contact != Contact::Answered {
+            self.contact = contact(&tried);
+        }
         let job = &mut self.jobs[item];
         let right = std::mem::replace(&mut job.right, Right::None);
         let told = Job {
             info: job.info.clone(),
             header: job.header.clone(),
             recipients: std::mem::take(&mut job.recipients),
+            state: std::mem::take(&mut job.state),
             body: job.body.clone(),
             right,
         };
-        let retry = &self.config.delivery.retry;
-        let outcome = outcome::of_attempt(&told.info, tried, retry, fastrand::f64());
+        let outcome = outcome::of_attempt(&told.info, tried, told.patient(self.rule));
         self.delivery.conclude(told, outcome).await;
+    }
+}
+
+/// What an attempt shows of its site: it answers if it got as far as the message.
+fn contact(tried: &Tried) -> Contact {
+    let Some((_, result)) = tried.results.first() else { return Contact::None };
+    match result {
+        TriedRecipient::Reply { stage: Stage::Hello, reply } => Contact::Failed(reply.to_string()),
+        TriedRecipient::Broken { stage: Stage::Hello, text, .. } => Contact::Failed(text.clone()),
+        _ => Contact::Answered,
     }
 }

@@ -1,44 +1,127 @@
-//! The dispatcher: which works may go now, and over how many connections.
+//! The dispatcher: what may go now, begun as soon as it may.
 //!
-//! It selects, makes one event of what came, and handles it without waiting; what `handle` returns is then begun. Works that wait for their
-//! time lie in `due`; those whose time has come lie with their next hop, by priority, until a connection is free.
+//! It selects, makes one event of what came, and handles it without waiting; the rules are those of the pure `schedule`.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use base::{Clock, NextHop, Shutdown, Timestamp};
-use queue::{Arrival, Kind, Ticket};
-use tokio::sync::mpsc;
+use base::{Clock, Shutdown};
+use queue::{Arrival, Kind, Queue, Ticket};
+use store::settings::Pause;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Config,
-    burst::BURST,
+    Config, Depths, Waits,
     delivery::Delivery,
-    due::{Due, Waits},
-    policy,
+    resolver::MailHosts,
+    schedule::{Begin, Schedule, Slot, What},
+    site::Used,
 };
 
 /// Most arrivals handled in one go.
 const ARRIVALS: usize = 1024;
-/// Deliveries at once, over all next hops.
-const SLOTS: usize = 500;
 /// The clock is looked at least this often, should it jump.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// Tells the dispatcher what to do, and asks what it knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(mpsc::UnboundedSender<Order>);
+
+/// What the dispatcher is told or asked by others than the queue.
+#[derive(Debug)]
+enum Order {
+    Pauses(Arc<[Pause]>),
+    /// A domain's mail is wanted tried now.
+    Wake(Arc<str>),
+    Why {
+        domain: Arc<str>,
+        account: Arc<str>,
+        answer: oneshot::Sender<Waits>,
+    },
+    Depths(oneshot::Sender<Depths>),
+}
+
+/// Where a dispatcher's orders come in.
+#[derive(Debug)]
+pub(crate) struct Orders(mpsc::UnboundedReceiver<Order>);
+
+/// A handle, and the orders of the dispatcher that it is for.
+pub(crate) fn handle() -> (Handle, Orders) {
+    // Orders are people's: there are few.
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Handle(sender), Orders(receiver))
+}
+
+impl Handle {
+    /// From now on these pauses hold, and no others.
+    pub(crate) fn set_pauses(&self, pauses: Arc<[Pause]>) {
+        self.tell(Order::Pauses(pauses));
+    }
+
+    /// A domain's mail is to be tried now, also where its hosts did not answer lately.
+    pub(crate) fn wake(&self, domain: Arc<str>) {
+        self.tell(Order::Wake(domain));
+    }
+
+    /// What a work waits for whose time has come; nothing if the dispatcher has stopped.
+    pub(crate) async fn why(&self, domain: Arc<str>, account: Arc<str>) -> Option<Waits> {
+        let (answer, receiver) = oneshot::channel();
+        self.tell(Order::Why { domain, account, answer });
+        receiver.await.ok()
+    }
+
+    /// How much waits for what; nothing if the dispatcher has stopped.
+    pub(crate) async fn depths(&self) -> Option<Depths> {
+        let (answer, receiver) = oneshot::channel();
+        self.tell(Order::Depths(answer));
+        receiver.await.ok()
+    }
+
+    fn tell(&self, order: Order) {
+        // A dispatcher that is gone needs no orders.
+        let _ = self.0.send(order);
+    }
+}
+
+enum Event {
+    /// A delivery has ended.
+    Ended(Slot, Used),
+    /// A domain's mail hosts are known, or why not.
+    Answered(Arc<str>, MailHosts),
+    /// Somebody wants something.
+    Order(Order),
+    /// The configuration is another.
+    Configured(Arc<Config>),
+    /// Something has come to wait.
+    Arrived,
+    /// Time has passed.
+    Glance,
+}
+
+/// Whether more arrivals are there than were taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrivals {
+    Left,
+    Taken,
+}
+
 /// Runs until the node stops. The deliveries under way are activities of `shutdown`; whoever stops it waits for them.
-pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
+pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: Shutdown) {
     let (ended_sender, mut ended) = mpsc::unbounded_channel();
-    let mut state = Dispatch::new(delivery.config.now());
+    let (answer_sender, mut answers) = mpsc::unbounded_channel();
+    let clock = delivery.clock.clone();
+    let mut configured = delivery.config.changes();
+    let mut schedule = Schedule::new(configured.borrow_and_update().clone(), clock.now());
     let mut arrivals = Vec::with_capacity(ARRIVALS);
+    let mut left = Arrivals::Taken;
     loop {
-        let pause = state.pause(&delivery.clock);
+        let pause = if left == Arrivals::Left { Duration::ZERO } else { schedule.pause(clock.now(), GLANCE) };
         let event = tokio::select! {
             biased;
             () = shutdown.stopping() => return,
-            Some(site) = ended.recv() => Event::Ended(site),
+            Some((slot, used)) = ended.recv() => Event::Ended(slot, used),
+            Some((domain, answer)) = answers.recv() => Event::Answered(domain, answer),
+            Some(order) = orders.0.recv() => Event::Order(order),
+            Ok(()) = configured.changed() => Event::Configured(configured.borrow_and_update().clone()),
             () = delivery.queue.arrived(Kind::Mail) => Event::Arrived,
             () = tokio::time::sleep(pause) => Event::Glance,
         };
@@ -46,201 +129,81 @@ pub(crate) async fn run(delivery: Arc<Delivery>, shutdown: Shutdown) {
             // Nothing can be concluded any more; the node is about to stop.
             return;
         }
-        state.config = delivery.config.now();
-        let now = delivery.clock.now();
-        let mut begun = Vec::new();
+        let now = clock.now();
         match event {
-            Event::Ended(site) => {
-                state.ended(site);
-                while let Ok(site) = ended.try_recv() {
-                    state.ended(site);
+            Event::Ended(slot, used) => {
+                schedule.ended(&slot, used, now, fastrand::f64());
+                while let Ok((slot, used)) = ended.try_recv() {
+                    schedule.ended(&slot, used, now, fastrand::f64());
                 }
             }
-            Event::Arrived => loop {
-                delivery.queue.take_arrivals(Kind::Mail, ARRIVALS, &mut arrivals);
-                let more = arrivals.len() == ARRIVALS;
-                state.arrived(arrivals.drain(..), now);
-                if !more {
-                    break;
-                }
-                begun.extend(state.begin(now));
-                tokio::task::yield_now().await;
-            },
+            Event::Answered(domain, answer) => schedule.answered(&domain, answer, now),
+            Event::Order(order) => handle_order(order, &mut schedule, &clock),
+            Event::Configured(config) => schedule.set_config(config),
+            Event::Arrived => left = Arrivals::Left,
             Event::Glance => {}
         }
-        begun.extend(state.begin(now));
-        for Begin { site, way, works } in begun {
-            let (delivery, ended, activity) =
-                (delivery.clone(), ended_sender.clone(), shutdown.activity("delivery"));
+        if left == Arrivals::Left {
+            delivery.queue.take_arrivals(Kind::Mail, ARRIVALS, &mut arrivals);
+            left = if arrivals.len() == ARRIVALS { Arrivals::Left } else { Arrivals::Taken };
+            schedule.arrived(arrivals.drain(..), now);
+        }
+        let again = schedule.again(ARRIVALS);
+        if !again.is_empty() {
+            delivery.queue.look(&again, &mut |seen| arrivals.push(Arrival::from(seen)));
+            schedule.arrived(arrivals.drain(..), now);
+        }
+        for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
+            spawn(begin, &delivery, &ended_sender, &shutdown);
+        }
+        for domain in schedule.ask() {
+            let (delivery, sender) = (delivery.clone(), answer_sender.clone());
             tokio::spawn(async move {
-                delivery.run(&way, works).await;
-                drop(activity);
-                // A dispatcher that is gone needs no word.
-                let _ = ended.send(site);
+                let answer = delivery.resolver.mail_hosts(&domain, &delivery.config.now().hostname).await;
+                // A dispatcher that is gone needs no answer.
+                let _ = sender.send((domain, answer));
             });
         }
     }
 }
 
-enum Event {
-    /// A delivery to this site has ended.
-    Ended(usize),
-    /// Something has come to wait.
-    Arrived,
-    /// Time has passed.
-    Glance,
+/// How long the message of a work is, unless its ticket is a thing of the past.
+fn size(queue: &Queue, ticket: Ticket) -> Option<u32> {
+    let mut size = None;
+    queue.look(&[ticket], &mut |seen| size = Some(seen.size));
+    size
 }
 
-/// A delivery to be begun.
-#[derive(Debug, PartialEq, Eq)]
-struct Begin {
-    site: usize,
-    way: Arc<Way>,
-    works: Vec<Ticket>,
-}
-
-/// What the dispatcher knows.
-#[derive(Debug)]
-struct Dispatch {
-    config: Arc<Config>,
-    due: Due,
-    sites: Vec<Site>,
-    by_way: HashMap<Arc<Way>, usize>,
-    /// Sites that have works ready, each once, in the order in which they are served.
-    turns: VecDeque<usize>,
-    running: usize,
-}
-
-/// How mail gets to a site.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Way {
-    /// To a next hop that is set up.
-    Hop(NextHop),
-    /// To the mail hosts of this domain.
-    Domain(Box<str>),
-}
-
-/// What one set of hosts takes.
-#[derive(Debug)]
-struct Site {
-    way: Arc<Way>,
-    /// Works whose time has come, by priority, the highest last.
-    ready: BTreeMap<u8, VecDeque<Ticket>>,
-    running: usize,
-    queued: Turn,
-}
-
-/// Whether a site stands among those to be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Standing,
-    Not,
-}
-
-impl Dispatch {
-    fn new(config: Arc<Config>) -> Self {
-        Self {
-            config,
-            due: Due::default(),
-            sites: Vec::new(),
-            by_way: HashMap::new(),
-            turns: VecDeque::new(),
-            running: 0,
-        }
+fn handle_order(order: Order, schedule: &mut Schedule, clock: &Clock) {
+    let now = clock.now();
+    match order {
+        Order::Pauses(pauses) => schedule.set_pauses(pauses),
+        Order::Wake(domain) => schedule.wake(&domain, now),
+        // Whoever asked may have gone.
+        Order::Why { domain, account, answer } => drop(answer.send(schedule.why(&domain, &account, now))),
+        Order::Depths(answer) => drop(answer.send(schedule.depths(now))),
     }
+}
 
-    fn arrived(&mut self, arrivals: impl Iterator<Item = Arrival>, now: Timestamp) {
-        for arrival in arrivals {
-            let site = self.site(&arrival.lane);
-            let until = arrival.not_before.min(arrival.expires);
-            let Arrival { ticket, priority, .. } = arrival;
-            if until <= now {
-                self.ready(site, priority, ticket);
-            } else {
-                self.due.add(Waits { until, ticket, priority, site });
+fn spawn(
+    begin: Begin,
+    delivery: &Arc<Delivery>,
+    ended: &mpsc::UnboundedSender<(Slot, Used)>,
+    shutdown: &Shutdown,
+) {
+    let Begin { what, works } = begin;
+    let (delivery, ended, activity) = (delivery.clone(), ended.clone(), shutdown.activity("delivery"));
+    tokio::spawn(async move {
+        match what {
+            What::Deliver(slot) => {
+                let used = delivery.deliver(&slot, works).await;
+                // Whoever stops the node waits until nothing is begun any more.
+                drop(activity);
+                // A dispatcher that is gone needs no word.
+                let _ = ended.send((slot, used));
             }
+            What::Refuse(why) => delivery.refuse(&why, works).await,
+            What::Look => delivery.look(works).await,
         }
-    }
-
-    /// The number of the site that a domain's mail goes to.
-    fn site(&mut self, domain: &str) -> usize {
-        let way = match policy::route(domain, &self.config) {
-            Some(hop) => Way::Hop(hop.clone()),
-            None => Way::Domain(domain.into()),
-        };
-        if let Some(site) = self.by_way.get(&way) {
-            return *site;
-        }
-        let way = Arc::new(way);
-        self.sites.push(Site::new(way.clone()));
-        self.by_way.insert(way, self.sites.len() - 1);
-        self.sites.len() - 1
-    }
-
-    fn ready(&mut self, site: usize, priority: u8, work: Ticket) {
-        self.sites[site].ready.entry(priority).or_default().push_back(work);
-        self.queue_up(site);
-    }
-
-    fn queue_up(&mut self, number: usize) {
-        let site = &mut self.sites[number];
-        if site.queued == Turn::Not
-            && !site.ready.is_empty()
-            && site.running < self.config.delivery.connections
-        {
-            site.queued = Turn::Standing;
-            self.turns.push_back(number);
-        }
-    }
-
-    fn ended(&mut self, site: usize) {
-        self.running -= 1;
-        self.sites[site].running -= 1;
-        self.queue_up(site);
-    }
-
-    /// The deliveries that may begin now.
-    fn begin(&mut self, now: Timestamp) -> Vec<Begin> {
-        while let Some(waits) = self.due.take(now) {
-            self.ready(waits.site, waits.priority, waits.ticket);
-        }
-        let mut begun = Vec::new();
-        while self.running < SLOTS {
-            let Some(number) = self.turns.pop_front() else { break };
-            let site = &mut self.sites[number];
-            site.queued = Turn::Not;
-            site.running += 1;
-            self.running += 1;
-            begun.push(Begin { site: number, way: site.way.clone(), works: site.take() });
-            self.queue_up(number);
-        }
-        begun
-    }
-
-    /// How long nothing will happen by itself.
-    fn pause(&self, clock: &Clock) -> Duration {
-        let next = self.due.next().filter(|_| self.running < SLOTS);
-        next.map_or(GLANCE, |next| next.since(clock.now())).min(GLANCE)
-    }
-}
-
-impl Site {
-    fn new(way: Arc<Way>) -> Self {
-        Self { way, ready: BTreeMap::new(), running: 0, queued: Turn::Not }
-    }
-
-    /// The next burst, highest priority first.
-    fn take(&mut self) -> Vec<Ticket> {
-        let mut works = Vec::new();
-        while works.len() < BURST
-            && let Some(mut highest) = self.ready.last_entry()
-        {
-            let some = highest.get().len().min(BURST - works.len());
-            works.extend(highest.get_mut().drain(..some));
-            if highest.get().is_empty() {
-                highest.remove();
-            }
-        }
-        works
-    }
+    });
 }

@@ -1,47 +1,55 @@
 //! What may go when: works by the time that they wait for. A pure state; it is told the time.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{collections::BTreeMap, time::Duration};
 
 use base::Timestamp;
 use queue::Ticket;
 
-/// A work that waits, as dispatch knows it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Waits {
-    /// When it may go.
-    pub(crate) until: Timestamp,
-    pub(crate) ticket: Ticket,
-    pub(crate) priority: u8,
-    /// The number of its next hop in the dispatcher.
-    pub(crate) site: usize,
+/// Works that wait for their time, in steps of [`STEP`]: eight bytes each, and nothing moves when there are more.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    /// By the number of the step in which their time has come.
+    steps: BTreeMap<i64, Vec<Ticket>>,
+    len: usize,
 }
 
-/// Works that wait for their time.
-#[derive(Debug, Default)]
-pub(crate) struct Due(BinaryHeap<Reverse<Waits>>);
+/// Works whose times lie within one step come together, when it is over.
+const STEP: Duration = Duration::from_millis(20);
+const STEP_MICROS: i64 = 20_000;
 
 impl Due {
-    pub(crate) fn add(&mut self, waits: Waits) {
-        self.0.push(Reverse(waits));
+    pub(crate) fn add(&mut self, until: Timestamp, ticket: Ticket) {
+        let step = until.micros().div_euclid(STEP_MICROS) + 1;
+        self.steps.entry(step).or_default().push(ticket);
+        self.len += 1;
     }
 
-    /// One whose time has come.
-    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Waits> {
-        if self.0.peek()?.0.until > now {
+    /// Some whose time has come.
+    pub(crate) fn take(&mut self, now: Timestamp) -> Option<Vec<Ticket>> {
+        let first = self.steps.first_entry()?;
+        if at(*first.key()) > now {
             return None;
         }
-        let Reverse(waits) = self.0.pop()?;
-        if self.0.len() * 4 < self.0.capacity() {
-            self.0.shrink_to(self.0.len() * 2);
-        }
-        Some(waits)
+        let tickets = first.remove();
+        self.len -= tickets.len();
+        Some(tickets)
     }
 
     /// When the next one's time comes.
     pub(crate) fn next(&self) -> Option<Timestamp> {
-        self.0.peek().map(|waits| waits.0.until)
+        self.steps.first_key_value().map(|(step, _)| at(*step))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 }
+
+fn at(step: i64) -> Timestamp {
+    Timestamp::from_micros(step.saturating_mul(STEP_MICROS))
+}
+
+const _: () = assert!(STEP.as_micros() == STEP_MICROS.unsigned_abs() as u128);
 
 #[cfg(test)]
 mod tests {
@@ -50,15 +58,16 @@ mod tests {
     #[test]
     fn works_come_when_their_time_has_come_and_in_its_order() {
         let at = Timestamp::from_millis;
+        let ticket = Ticket;
         let mut due = Due::default();
-        for until in [30, 10, 20] {
-            due.add(Waits { until: at(until), ticket: Ticket(1), priority: 5, site: 0 });
+        for until in [3000, 1000, 2000] {
+            due.add(at(until), ticket(until));
         }
-        assert_eq!(due.next(), Some(at(10)));
-        assert!(due.take(at(9)).is_none());
-        assert_eq!(due.take(at(25)).map(|waits| waits.until), Some(at(10)));
-        assert_eq!(due.take(at(25)).map(|waits| waits.until), Some(at(20)));
-        assert!(due.take(at(25)).is_none());
-        assert_eq!(due.next(), Some(at(30)));
+        assert_eq!(due.next(), Some(at(1020)));
+        assert!(due.take(at(1000)).is_none());
+        assert_eq!(due.take(at(2500)), Some(vec![ticket(1000)]));
+        assert_eq!(due.take(at(2500)), Some(vec![ticket(2000)]));
+        assert!(due.take(at(2500)).is_none());
+        assert_eq!((due.next(), due.len()), (Some(at(3020)), 1));
     }
 }

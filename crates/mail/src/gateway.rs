@@ -11,7 +11,10 @@ use std::{
 use base::{Clock, MessageId, Shutdown, WorkId};
 use queue::{Holder, Position, Queue, QueueError, WorkInfo};
 use smtp::Address;
-use store::records::{self, Records};
+use store::{
+    records::{self, Records},
+    settings::Settings,
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -23,7 +26,8 @@ use crate::{
     dispatcher,
     envelope::{Detail, WordsError, decode},
     intake::Intake,
-    listener, log,
+    lately::Lately,
+    listener, log, opening,
     registry::Registry,
     resolver::Resolver,
     retention::Retention,
@@ -51,6 +55,7 @@ pub struct Gateway {
     /// Stops what takes mail in, and then what sends it out.
     doors: Shutdown,
     dispatch: Shutdown,
+    dispatcher: dispatcher::Handle,
     shared: Arc<session::Shared>,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
@@ -104,6 +109,7 @@ impl Gateway {
         config: Config,
         queue: &Queue,
         log: &Path,
+        settings: &Arc<Settings>,
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Result<Arc<Self>, GatewayError> {
@@ -117,7 +123,10 @@ impl Gateway {
             queue: queue.clone(),
             clock: clock.clone(),
             counters: counters.clone(),
+            pauses: parking_lot::Mutex::new(settings.pauses(clock.now())?.into()),
+            settings: settings.clone(),
         });
+        let (dispatcher, orders) = dispatcher::handle();
         let now = config.now();
         let gateway = Arc::new(Self {
             shared: Arc::new(session::Shared {
@@ -130,6 +139,7 @@ impl Gateway {
             registry: Registry::new(),
             doors: shutdown.child(),
             dispatch: shutdown.child(),
+            dispatcher,
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         let delivery = Arc::new(Delivery {
@@ -139,17 +149,27 @@ impl Gateway {
             bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
             handshakes,
+            dead: Lately::new(opening::DEAD_FOR),
             resolver: Resolver::new(config.clone(), clock.clone()),
             config,
             clock,
         });
+        gateway.dispatcher.set_pauses(gateway.intake.pauses());
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {
-            dispatcher::run(delivery, dispatch).await;
+            dispatcher::run(delivery, orders, dispatch).await;
             drop(activity);
         });
         gateway.sweep();
         Ok(gateway)
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    pub(crate) fn dispatcher(&self) -> &dispatcher::Handle {
+        &self.dispatcher
     }
 
     /// Takes mail in on a socket, from now on until the door is dropped or the gateway stops.
@@ -167,6 +187,12 @@ impl Gateway {
         *self.shared.server.lock() = Arc::new(config.server());
         self.shared.budget.set_limit(config.limits.receive_memory.len());
         self.intake.config.replace(config);
+    }
+
+    /// The configuration that counts now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.intake.config.now()
     }
 
     /// Ends what has been silent or unused for too long, from time to time.

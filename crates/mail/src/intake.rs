@@ -3,15 +3,18 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
-use base::{Clock, MessageId, Timestamp};
+use base::{Clock, MessageId, RetryPlan, Timestamp};
+use parking_lot::Mutex;
 use queue::{Body, BodyWriter, Kind, NewWork, Publication, Queue, QueueError, Repeat};
 use smtp::{
     Address, AddressError, BodyType, Needs, Reply, ReversePath, SmtpUtf8,
     received::Received,
     server::{BodyFacts, Event, Hello, MailFrom, Server},
 };
+use store::settings::{Pause, Settings};
 
 use crate::{
     Counters, Live, Source,
@@ -21,8 +24,26 @@ use crate::{
 
 /// Most recipients of one work.
 const WORK_RECIPIENTS: usize = 100;
-/// The priority of mail that nobody gave another.
-const PRIORITY: u8 = 5;
+
+/// How a message is to be handled, where that is not as usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handling {
+    /// When it may go at the earliest.
+    pub not_before: Option<Timestamp>,
+    /// Before or behind others, from -9 to 9 (RFC 6710).
+    pub priority: i8,
+    /// How long it is tried, from when it may go.
+    pub expire: Option<Duration>,
+    /// How long to wait between attempts.
+    pub retry: Option<RetryPlan>,
+}
+
+impl Handling {
+    /// The priority as the queue knows it: the higher goes first.
+    fn rank(&self) -> u8 {
+        self.priority.clamp(-9, 9).abs_diff(-9)
+    }
+}
 
 /// Where all doors bring their messages.
 #[derive(Debug)]
@@ -31,6 +52,44 @@ pub(crate) struct Intake {
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
+    /// What operators wish.
+    pub(crate) settings: Arc<Settings>,
+    /// What is paused now.
+    pub(crate) pauses: Mutex<Arc<[Pause]>>,
+}
+
+impl Intake {
+    /// Whether mail is sent to an address; else our answer.
+    pub(crate) async fn not_suppressed(&self, address: &Address) -> Result<(), Reply> {
+        let found = self.suppressed(vec![address.clone()]).await;
+        match found.first() {
+            None => Ok(()),
+            Some((_, why)) => Err(policy::suppressed(why)),
+        }
+    }
+
+    /// Which of these addresses no mail is sent to, by their places, and why.
+    pub(crate) async fn suppressed(&self, addresses: Vec<Address>) -> Vec<(usize, String)> {
+        if self.settings.suppression_count() == 0 {
+            return Vec::new();
+        }
+        let (settings, now) = (self.settings.clone(), self.clock.now());
+        let ask = move || settings.suppressed(addresses.iter().map(Address::as_str), now);
+        match tokio::task::spawn_blocking(ask).await {
+            Ok(Ok(found)) => found.into_iter().map(|(place, found)| (place, found.why)).collect(),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "it cannot be seen who is suppressed; mail goes to all");
+                Vec::new()
+            }
+            // The node is stopping.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// What is paused now.
+    pub(crate) fn pauses(&self) -> Arc<[Pause]> {
+        self.pauses.lock().clone()
+    }
 }
 
 /// Who brings a message.
@@ -50,6 +109,7 @@ pub(crate) struct Draft {
     pub(crate) utf8: SmtpUtf8,
     pub(crate) recipients: Vec<Address>,
     pub(crate) body: BodyWriter,
+    handling: Handling,
     at: Timestamp,
     trace_len: u64,
 }
@@ -61,6 +121,7 @@ impl Intake {
         bringer: &Bringer<'_>,
         mail: &MailFrom,
         recipients: Vec<Address>,
+        handling: Handling,
     ) -> Result<Draft, QueueError> {
         let at = self.clock.now();
         let id = MessageId::generate(at);
@@ -82,7 +143,16 @@ impl Intake {
         let mut body = self.queue.body(id, expect);
         body.write(&trace).await?;
         let trace_len = trace.len() as u64;
-        Ok(Draft { id, sender: mail.sender.clone(), utf8: mail.utf8, recipients, body, at, trace_len })
+        Ok(Draft {
+            id,
+            sender: mail.sender.clone(),
+            utf8: mail.utf8,
+            recipients,
+            body,
+            handling,
+            at,
+            trace_len,
+        })
     }
 
     /// Publishes a message whose text is complete.
@@ -92,7 +162,7 @@ impl Intake {
         draft: Draft,
         facts: &BodyFacts,
     ) -> Result<MessageId, QueueError> {
-        let Draft { id, sender, utf8, recipients, body, at, trace_len } = draft;
+        let Draft { id, sender, utf8, recipients, body, handling, at, trace_len } = draft;
         let header = Header {
             needs: needs(&sender, utf8, facts),
             sender,
@@ -104,10 +174,11 @@ impl Intake {
             client: bringer.client,
             helo: bringer.hello.name.to_string(),
             protocol: protocol(bringer.hello, utf8).into(),
+            retry: handling.retry.clone(),
         };
         let body = body.finish().await?;
         let count = recipients.len() as u64;
-        let publication = self.publication(id, at, &header, body, recipients, &bringer.account);
+        let publication = self.publication(id, at, &header, body, recipients, &bringer.account, &handling);
         self.queue.publish(vec![publication]).await?;
         self.counters.accepted.add(count);
         self.counters.messages.add(1);
@@ -115,6 +186,7 @@ impl Intake {
     }
 
     /// A message with a work for each of its recipients' domains.
+    #[expect(clippy::too_many_arguments, reason = "all of them are what a message is")]
     pub(crate) fn publication(
         &self,
         message: MessageId,
@@ -123,14 +195,17 @@ impl Intake {
         body: Body,
         recipients: Vec<Address>,
         account: &Arc<str>,
+        handling: &Handling,
     ) -> Publication {
-        let expires = at + self.config.now().delivery.expire;
+        let config = self.config.now();
+        let not_before = handling.not_before.unwrap_or(at).max(at);
         let works = by_domain(recipients).into_iter().map(|recipients| NewWork {
+            expires: not_before
+                + handling.expire.unwrap_or_else(|| config.delivery.expire(recipients[0].domain())),
             lane: recipients[0].domain().into(),
             account: account.clone(),
-            priority: PRIORITY,
-            not_before: at,
-            expires,
+            priority: handling.rank(),
+            not_before,
             recipients: u8::try_from(recipients.len()).expect("a work has at most a hundred"),
             needs: Vec::new(),
             detail: encode(&Detail { recipients }),
@@ -139,7 +214,7 @@ impl Intake {
             message,
             kind: Kind::Mail,
             at,
-            header: encode(header),
+            header: header.write(),
             body,
             works: works.collect(),
             repeat: Repeat::Never,
@@ -193,6 +268,8 @@ pub struct Submission {
     pub recipients: Vec<String>,
     /// The text, with whatever line ends.
     pub text: Vec<u8>,
+    /// How it is to be handled.
+    pub handling: Handling,
 }
 
 /// A submission was not taken.
@@ -243,8 +320,9 @@ impl Intake {
                     server.accept();
                 }
                 Event::Rcpt(to) => {
-                    policy::recipient(policy::Standing::Trusted, &to, &config)
-                        .map_err(|reply| SubmissionError::Recipient { to: to.clone(), reply })?;
+                    let refused = |reply| SubmissionError::Recipient { to: to.clone(), reply };
+                    policy::recipient(policy::Standing::Trusted, &to, &config).map_err(refused)?;
+                    self.not_suppressed(&to).await.map_err(refused)?;
                     recipients.push(to);
                     server.accept();
                 }
@@ -254,7 +332,9 @@ impl Intake {
                 }
                 Event::BodyStart => {
                     let mail = mail.as_ref().expect("a text comes after MAIL");
-                    draft = Some(self.begin(&bringer, mail, std::mem::take(&mut recipients)).await?);
+                    let handling = submission.handling.clone();
+                    draft =
+                        Some(self.begin(&bringer, mail, std::mem::take(&mut recipients), handling).await?);
                     server.accept();
                 }
                 Event::Body(piece) => {
@@ -275,7 +355,7 @@ impl Intake {
 
 /// What a client would say to hand the submission over.
 fn script(submission: &Submission) -> Result<Vec<u8>, SubmissionError> {
-    let Submission { sender, recipients, text } = submission;
+    let Submission { sender, recipients, text, .. } = submission;
     let sender: ReversePath = sender.clone().try_into().map_err(|why| not_an_address(sender, why))?;
     let ascii = sender.is_ascii() && recipients.iter().all(|to| to.is_ascii()) && header_of(text).is_ascii();
     let text = with_line_ends(text);

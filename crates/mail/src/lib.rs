@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 1 intake | [`listener`] → `session` (asks `policy`) → `intake` |
 //! | 2 store and publish | the `queue` crate; `envelope` is what mail writes into it |
-//! | 3 dispatch | `dispatcher` with `due` |
+//! | 3 dispatch | `dispatcher` with the pure `schedule`: `due`, `lanes` and `site`, `fair`, `throttle`, `reach`, `pause`, `why` |
 //! | 4 place | `delivery` leases what may go now and makes a `burst` of it |
 //! | 5 attempt | `attempt` over a `connection` |
 //! | 6 conclude | `outcome` → `bounce` |
@@ -16,32 +16,49 @@ mod attempt;
 mod bounce;
 mod budget;
 mod burst;
+mod by_hand;
 mod config;
 mod connection;
 mod counters;
 mod delivery;
+mod destination;
 mod dispatcher;
 mod due;
 mod envelope;
+mod fair;
 mod gateway;
 mod intake;
+mod lanes;
+mod lately;
 mod listener;
 mod log;
 mod opening;
 mod outcome;
+mod pause;
 mod policy;
+mod probe;
+mod reach;
 mod registry;
 mod resolver;
 mod retention;
 mod route;
+mod schedule;
 mod session;
+mod site;
 mod stream;
+mod throttle;
 mod tls;
+mod why;
 
+pub use by_hand::{Action, ResumeError, Selection, Tally};
 pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
+pub use destination::{Destination, Rule, Which, Wishes};
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};
 pub use gateway::{Door, Gateway, GatewayError, Waiting};
-pub use intake::{Submission, SubmissionError};
+pub use intake::{Handling, Submission, SubmissionError};
+pub use probe::{MailHost, hop_addresses, mail_hosts};
 pub use route::Route;
+pub use schedule::Depths;
 pub use tls::{Tls, TlsLevel};
+pub use why::Waits;

@@ -14,7 +14,7 @@ use store::records::{self, Conclusion, Duplicate, Outcome, Reception, Record, Re
 
 use crate::{
     Source,
-    envelope::{Became, Detail, Header, RecordWords, Repeated, decode},
+    envelope::{Became, Detail, Header, RecordWords, Repeated, WordsError, decode},
     retention::Retention,
 };
 
@@ -140,7 +140,7 @@ impl<'a> Read<'a> {
     fn of(told: &'a Told) -> Option<Self> {
         match told {
             Told::Published { message, at, header, works, .. } => {
-                let header: Header = read(*message, header)?;
+                let header = said(*message, Header::read(header))?;
                 let works = works.iter().filter_map(|(index, _, detail)| {
                     Some((*index, read::<Detail>(*message, detail)?.recipients))
                 });
@@ -248,7 +248,11 @@ impl AddressText {
 }
 
 fn read<'a, T: serde::Deserialize<'a>>(message: MessageId, bytes: &'a [u8]) -> Option<T> {
-    decode(bytes).inspect_err(|error| tracing::error!(%message, %error, "not in the message log")).ok()
+    said(message, decode(bytes))
+}
+
+fn said<T>(message: MessageId, read: Result<T, WordsError>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!(%message, %error, "not in the message log")).ok()
 }
 
 fn source(source: Source) -> records::Source {

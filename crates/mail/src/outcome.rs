@@ -1,6 +1,6 @@
 //! What follows from an attempt: the one place that decides what becomes of each recipient.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use base::{RetryPlan, Timestamp};
 use queue::{End, Reason, Recipients, Rest, WorkInfo};
@@ -11,7 +11,9 @@ use smtp::{
 
 use crate::{
     burst::{Tried, TriedRecipient, Trouble as Broke},
-    envelope::{Became, Remote, State, Trouble},
+    destination::Rule,
+    envelope::{Became, Remote, State, Trouble, Warned},
+    policy,
     resolver::{NoWay, Why},
 };
 
@@ -22,8 +24,39 @@ pub(crate) struct Outcome {
     pub(crate) attempts: u32,
     pub(crate) at: Timestamp,
     pub(crate) remote: Remote,
+    /// Those of whom something is said.
     pub(crate) recipients: Vec<RecipientOutcome>,
     pub(crate) rest: Rest,
+    /// What is kept with the work until it is attempted the next time.
+    pub(crate) state: State,
+    attempted: Attempted,
+    warn: Warn,
+}
+
+/// Whether there was an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempted {
+    Yes,
+    No,
+}
+
+/// Whether the sender is to be told now that his message waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Warn {
+    Now,
+    No,
+}
+
+/// How patient we are with a work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patient<'a> {
+    /// How long to wait between attempts.
+    pub(crate) retry: &'a RetryPlan,
+    /// After how long the sender is told; zero: never.
+    pub(crate) delay_warning: Duration,
+    pub(crate) warned: Warned,
+    /// In 0..1: keeps works that failed together from coming back together.
+    pub(crate) spread: f64,
 }
 
 /// What becomes of one recipient.
@@ -56,41 +89,125 @@ impl RecipientOutcome {
 }
 
 /// What follows from an attempt that came to `tried`.
-pub(crate) fn of_attempt(info: &WorkInfo, tried: Tried, retry: &RetryPlan, spread: f64) -> Outcome {
-    let next = next(info, tried.at, retry, spread);
+pub(crate) fn of_attempt(info: &WorkInfo, tried: Tried, patient: Patient<'_>) -> Outcome {
+    let next = next(info, tried.at, patient);
     let rest = rest(&tried, next);
     let judged = tried.results.into_iter().map(|(number, result)| (number, judge(result)));
-    Outcome {
-        attempts: info.attempts + 1,
-        at: tried.at,
-        recipients: judged.map(|(number, judged)| settle(info, number, judged, tried.at, next)).collect(),
-        remote: Remote { host: tried.host, address: tried.address },
-        rest,
-    }
+    let recipients = judged.map(|(number, judged)| settle(info, number, judged, tried.at, next)).collect();
+    let remote = Remote { host: tried.host, address: tried.address };
+    attempted(info, tried.at, remote, recipients, rest, patient)
 }
 
 /// What follows when there is nobody to hand a work to.
-pub(crate) fn of_no_way(
-    info: &WorkInfo,
-    no_way: &NoWay,
-    now: Timestamp,
-    retry: &RetryPlan,
-    spread: f64,
-) -> Outcome {
-    let next = next(info, now, retry, spread);
+pub(crate) fn of_no_way(info: &WorkInfo, no_way: &NoWay, now: Timestamp, patient: Patient<'_>) -> Outcome {
+    let next = next(info, now, patient);
     let judged = info.remaining.iter().map(|number| (number, judge_no_way(no_way)));
+    let recipients = judged.map(|(number, judged)| settle(info, number, judged, now, next)).collect();
+    let rest = Rest::Retry { not_before: next, reason: Reason::Deferred };
+    attempted(info, now, Remote::default(), recipients, rest, patient)
+}
+
+fn attempted(
+    info: &WorkInfo,
+    at: Timestamp,
+    remote: Remote,
+    recipients: Vec<RecipientOutcome>,
+    rest: Rest,
+    patient: Patient<'_>,
+) -> Outcome {
+    let waits = recipients.iter().any(|recipient| matches!(recipient.became, Became::Deferred { .. }));
+    let is_due = waits && is_warning_due(info, patient.delay_warning, patient.warned, at);
+    let warned = if is_due { Warned::Yes } else { patient.warned };
     Outcome {
         attempts: info.attempts + 1,
-        at: now,
-        recipients: judged.map(|(number, judged)| settle(info, number, judged, now, next)).collect(),
-        remote: Remote::default(),
-        rest: Rest::Retry { not_before: next, reason: Reason::Deferred },
+        at,
+        state: State { remote: remote.clone(), waiting: troubles(&recipients, at), warned },
+        remote,
+        recipients,
+        rest,
+        attempted: Attempted::Yes,
+        warn: if is_due { Warn::Now } else { Warn::No },
     }
 }
 
+/// Whether the sender is to be told now that his message waits, if it does.
+fn is_warning_due(info: &WorkInfo, after: Duration, warned: Warned, now: Timestamp) -> bool {
+    !after.is_zero() && warned == Warned::No && now.since(info.since) >= after
+}
+
+/// What is kept of the recipients that wait.
+fn troubles(recipients: &[RecipientOutcome], at: Timestamp) -> Vec<(u8, Trouble)> {
+    let waiting = recipients.iter().filter(|recipient| matches!(recipient.became, Became::Deferred { .. }));
+    let kept = waiting.map(|recipient| {
+        let reason = recipient.reason.clone().into_owned();
+        (recipient.number, Trouble { reason, reply: recipient.reply.clone(), at })
+    });
+    kept.collect()
+}
+
+/// What follows when nothing was attempted: works wait on as they did, but for the recipients that end.
+fn waits_on(info: &WorkInfo, state: State, not_before: Timestamp, reason: Reason, now: Timestamp) -> Outcome {
+    Outcome {
+        attempts: info.attempts,
+        at: now,
+        remote: state.remote.clone(),
+        recipients: Vec::new(),
+        rest: Rest::Wait { not_before, reason },
+        state,
+        attempted: Attempted::No,
+        warn: Warn::No,
+    }
+}
+
+/// What follows when a work that waits is looked at: it is too old, or its sender is told that it waits, or nothing.
+pub(crate) fn of_waiting(info: &WorkInfo, mut state: State, rule: &Rule, now: Timestamp) -> Option<Outcome> {
+    if info.expires <= now {
+        return Some(of_expiry(info, state, now));
+    }
+    if !is_warning_due(info, rule.delay_warning, state.warned, now) {
+        return None;
+    }
+    state.warned = Warned::Yes;
+    let recipients = info.remaining.iter().map(|number| {
+        let until = info.not_before;
+        last_known(number, &state, Became::Deferred { until }, "waiting", || {
+            Reply::new(450, (4, 4, 7), "it waits for its turn; no attempt is on record")
+        })
+    });
+    let recipients = recipients.collect();
+    Some(Outcome { recipients, warn: Warn::Now, ..waits_on(info, state, info.not_before, info.reason, now) })
+}
+
+/// What follows when a work's sender is paused: it waits until the pause ends.
+pub(crate) fn of_pause(info: &WorkInfo, state: State, until: Timestamp, now: Timestamp) -> Outcome {
+    waits_on(info, state, until, Reason::Paused, now)
+}
+
+/// What follows when no mail is sent to some of a work's recipients: they fail, and the others wait on.
+pub(crate) fn of_suppression(
+    info: &WorkInfo,
+    suppressed: &[(u8, String)],
+    state: &State,
+    now: Timestamp,
+) -> Outcome {
+    let recipients = suppressed.iter().map(|(number, why)| {
+        let mut reply = policy::suppressed(why);
+        cut(&mut reply);
+        RecipientOutcome {
+            number: *number,
+            became: Became::Failed,
+            reason: "suppressed".into(),
+            reply,
+            tried: None,
+        }
+    });
+    let recipients = recipients.collect();
+    Outcome { recipients, ..waits_on(info, state.clone(), info.not_before, info.reason, now) }
+}
+
 /// When the next attempt is due after one that did not end it.
-fn next(info: &WorkInfo, at: Timestamp, retry: &RetryPlan, spread: f64) -> Timestamp {
-    (at + retry.wait_after(info.attempts + 1, spread)).min(info.expires)
+fn next(info: &WorkInfo, at: Timestamp, patient: Patient<'_>) -> Timestamp {
+    (at + patient.retry.wait_after(info.attempts + 1, patient.spread)).min(info.expires)
 }
 
 fn settle(
@@ -139,24 +256,29 @@ fn rest(tried: &Tried, next: Timestamp) -> Rest {
 /// What follows when a work is too old to be tried again.
 pub(crate) fn of_expiry(info: &WorkInfo, state: State, now: Timestamp) -> Outcome {
     let recipients = info.remaining.iter().map(|number| {
-        let last = state.waiting.iter().find(|(waiting, _)| *waiting == number).map(|(_, trouble)| trouble);
-        RecipientOutcome {
-            number,
-            became: Became::Expired,
-            reason: last.map_or("expired".into(), |trouble| trouble.reason.clone().into()),
-            reply: last.map_or_else(
-                || Reply::new(450, (4, 4, 7), "no attempt is on record"),
-                |trouble| trouble.reply.clone(),
-            ),
-            tried: last.map(|trouble| trouble.at),
-        }
+        last_known(number, &state, Became::Expired, "expired", || {
+            Reply::new(450, (4, 4, 7), "no attempt is on record")
+        })
     });
-    Outcome {
-        attempts: info.attempts,
-        at: now,
-        recipients: recipients.collect(),
-        remote: state.remote,
-        rest: NOTHING_LEFT,
+    let recipients = recipients.collect();
+    Outcome { recipients, rest: NOTHING_LEFT, ..waits_on(info, state, now, info.reason, now) }
+}
+
+/// A recipient with what was known of it last.
+fn last_known(
+    number: u8,
+    state: &State,
+    became: Became,
+    reason: &'static str,
+    reply: impl FnOnce() -> Reply,
+) -> RecipientOutcome {
+    let last = state.waiting.iter().find(|(waiting, _)| *waiting == number).map(|(_, trouble)| trouble);
+    RecipientOutcome {
+        number,
+        became,
+        reason: last.map_or(reason.into(), |trouble| trouble.reason.clone().into()),
+        reply: last.map_or_else(reply, |trouble| trouble.reply.clone()),
+        tried: last.map(|trouble| trouble.at),
     }
 }
 
@@ -261,26 +383,23 @@ impl Outcome {
         ends
     }
 
-    /// What is kept with the work until its next attempt.
-    pub(crate) fn state(&self) -> State {
-        let waiting =
-            self.recipients.iter().filter(|recipient| matches!(recipient.became, Became::Deferred { .. }));
-        State {
-            remote: self.remote.clone(),
-            waiting: waiting
-                .map(|recipient| {
-                    let trouble = Trouble {
-                        reason: recipient.reason.clone().into_owned(),
-                        reply: recipient.reply.clone(),
-                        at: self.at,
-                    };
-                    (recipient.number, trouble)
-                })
-                .collect(),
-        }
+    /// The recipients of whom the log is to hold something: all of an attempt, else those that ended.
+    pub(crate) fn told(&self) -> impl Iterator<Item = &RecipientOutcome> + Clone {
+        let attempted = self.attempted;
+        self.recipients.iter().filter(move |recipient| {
+            attempted == Attempted::Yes || !matches!(recipient.became, Became::Deferred { .. })
+        })
     }
 
-    /// The recipients that the sender is to be told of.
+    /// The recipients that wait, if the sender is to be told of that now.
+    pub(crate) fn to_warn_of(&self) -> impl Iterator<Item = &RecipientOutcome> {
+        let warn = self.warn;
+        self.recipients
+            .iter()
+            .filter(move |recipient| warn == Warn::Now && matches!(recipient.became, Became::Deferred { .. }))
+    }
+
+    /// The recipients that failed, of which the sender is to be told.
     pub(crate) fn to_report(&self) -> impl Iterator<Item = &RecipientOutcome> {
         self.recipients
             .iter()
@@ -320,7 +439,11 @@ mod tests {
     fn outcome(expires: Timestamp, results: Vec<TriedRecipient>) -> Outcome {
         let results = (0..).zip(results).collect();
         let tried = Tried { at: NOW, host: "mx:25".into(), address: None, results };
-        of_attempt(&info(expires), tried, &RetryPlan::default(), 0.5)
+        of_attempt(&info(expires), tried, patient(&RetryPlan::default(), Warned::No))
+    }
+
+    fn patient(retry: &RetryPlan, warned: Warned) -> Patient<'_> {
+        Patient { retry, delay_warning: Duration::from_secs(3600), warned, spread: 0.5 }
     }
 
     fn reply(stage: Stage, code: u16) -> TriedRecipient {
@@ -337,7 +460,7 @@ mod tests {
         assert_eq!(became, [Became::Delivered, Became::Failed, Became::Deferred { until: next }]);
         assert_eq!(outcome.ends(), [(End::Done, Recipients::only(0)), (End::Failed, Recipients::only(1))]);
         assert_eq!(outcome.rest, Rest::Retry { not_before: next, reason: Reason::Deferred });
-        assert_eq!(outcome.state().waiting.len(), 1);
+        assert_eq!(outcome.state.waiting.len(), 1);
         assert_eq!(outcome.to_report().map(|recipient| recipient.number).collect::<Vec<_>>(), [1]);
     }
 
@@ -359,7 +482,7 @@ mod tests {
         let outcome = outcome(NOW, vec![reply(Stage::Rcpt, 450), reply(Stage::Dot, 250)]);
         assert_eq!(outcome.ends(), [(End::Expired, Recipients::only(0)), (End::Done, Recipients::only(1))]);
         let last = Trouble { reason: "rcpt".into(), reply: Reply::plain(450, "busy"), at: NOW };
-        let state = State { remote: Remote::default(), waiting: vec![(1, last)] };
+        let state = State { waiting: vec![(1, last)], ..State::default() };
         let expired = of_expiry(&info(NOW), state, NOW);
         assert_eq!(expired.recipients.len(), 3);
         assert_eq!(expired.recipients[1].reply.text, "busy");

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
-use base::NextHop;
-use smtp::{Address, Reply};
+use base::{HumanDuration, NextHop, Timestamp};
+use smtp::{
+    Address, Reply,
+    server::{MailFrom, Release},
+};
 
-use crate::{Config, Relay};
+use crate::{Config, Handling, Relay};
 
 /// What a client's address allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,41 @@ pub(crate) fn recipient(standing: Standing, to: &Address, config: &Config) -> Re
         return Err(Reply::new(550, (5, 7, 1), "relaying to this domain is not allowed from your address"));
     }
     Ok(())
+}
+
+/// Our answer where an operator wants no mail sent to an address.
+pub(crate) fn suppressed(why: &str) -> Reply {
+    let colon = if why.is_empty() { "" } else { ": " };
+    Reply::new(550, (5, 7, 1), format!("no mail is sent to this address from here{colon}{why}"))
+}
+
+/// How a client may have its message handled; else our answer. What strangers say of their priority is passed over
+/// (RFC 6710, section 4.1).
+pub(crate) fn handling(
+    standing: Standing,
+    mail: &MailFrom,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Handling, Reply> {
+    let mut handling = Handling::default();
+    if standing == Standing::Trusted {
+        handling.priority = mail.priority.unwrap_or_default();
+    }
+    let Some(release) = mail.release else { return Ok(handling) };
+    if standing != Standing::Trusted {
+        return Err(Reply::new(550, (5, 7, 1), "mail is held back for later only for clients of this host"));
+    }
+    let until = match release {
+        Release::After(time) => now + time,
+        Release::At(time) => time,
+    };
+    let longest = config.limits.session.hold;
+    if until > now + longest {
+        let text = format!("mail is held for {} at most", HumanDuration(longest));
+        return Err(Reply::new(501, (5, 5, 4), text));
+    }
+    handling.not_before = Some(until);
+    Ok(handling)
 }
 
 /// The next hop that is set up for a domain's mail; none: its mail hosts are found by DNS.

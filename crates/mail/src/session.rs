@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::{
     Config, Source,
     budget::{Budget, Share},
-    intake::{Bringer, Draft, Intake},
+    intake::{Bringer, Draft, Handling, Intake},
     policy::{self, Standing},
     registry::{Goodbye, Place},
 };
@@ -66,6 +66,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 struct Message {
     mail: MailFrom,
+    handling: Handling,
     recipients: Vec<Address>,
     draft: Option<Draft>,
     share: Share,
@@ -92,7 +93,7 @@ impl Session {
         let config = shared.intake.config.now();
         let standing = Standing::of(peer.ip(), &config.relay);
         let account = policy::account(peer.ip()).into();
-        let server = Server::new(shared.server.lock().clone());
+        let server = Server::new(shared.server.lock().clone()).holding_from(shared.intake.clock.now());
         Self { shared, config, place, peer, server, standing, account, message: None, pace: None }
     }
 
@@ -189,7 +190,7 @@ impl Session {
             match self.server.advance(&mut input) {
                 Event::NeedInput => return Ok(Then::GoOn),
                 Event::Mail(mail) => self.mail(mail),
-                Event::Rcpt(recipient) => self.recipient(recipient),
+                Event::Rcpt(recipient) => self.recipient(recipient).await,
                 Event::BodyStart => self.text_begins().await,
                 Event::Body(piece) => self.text(piece).await,
                 Event::BodyEnd(facts) => {
@@ -214,34 +215,39 @@ impl Session {
         if self.shared.intake.queue.room() == Room::Full {
             return self.server.reject(&no_space());
         }
+        let now = self.shared.intake.clock.now();
+        let handling = match policy::handling(self.standing, &mail, &self.config, now) {
+            Ok(handling) => handling,
+            Err(reply) => return self.server.reject(&reply),
+        };
         let mut share = self.shared.budget.share();
         if share.hold(LEAST).is_err() {
             return self.server.reject(&out_of_memory());
         }
-        let message = Message { mail, recipients: Vec::new(), draft: None, share, envelope: LEAST };
+        let message = Message { mail, handling, recipients: Vec::new(), draft: None, share, envelope: LEAST };
         self.message = Some(Box::new(message));
         self.server.accept();
     }
 
-    fn recipient(&mut self, recipient: Address) {
+    async fn recipient(&mut self, recipient: Address) {
+        let allowed = match policy::recipient(self.standing, &recipient, &self.config) {
+            Ok(()) => self.shared.intake.not_suppressed(&recipient).await,
+            Err(reply) => Err(reply),
+        };
+        if let Err(reply) = allowed {
+            tracing::info!(peer = %self.peer, %recipient, %reply, "recipient refused");
+            self.shared.intake.counters.rejected.add(1);
+            return self.server.reject(&reply);
+        }
         let Some(message) = &mut self.message else {
             return self.server.reject(&Reply::closing("out of step"));
         };
-        match policy::recipient(self.standing, &recipient, &self.config) {
-            Ok(()) => {
-                message.envelope += recipient.as_str().len() + size_of::<Address>();
-                if message.share.hold(message.envelope).is_err() {
-                    return self.server.reject(&out_of_memory());
-                }
-                message.recipients.push(recipient);
-                self.server.accept();
-            }
-            Err(reply) => {
-                tracing::info!(peer = %self.peer, %recipient, %reply, "recipient refused");
-                self.shared.intake.counters.rejected.add(1);
-                self.server.reject(&reply);
-            }
+        message.envelope += recipient.as_str().len() + size_of::<Address>();
+        if message.share.hold(message.envelope).is_err() {
+            return self.server.reject(&out_of_memory());
         }
+        message.recipients.push(recipient);
+        self.server.accept();
     }
 
     async fn text_begins(&mut self) {
@@ -252,7 +258,8 @@ impl Session {
         let hello = self.server.hello().cloned();
         let Some(hello) = hello else { return self.server.reject(&Reply::closing("out of step")) };
         let recipients = std::mem::take(&mut message.recipients);
-        match self.shared.intake.begin(&self.bringer(&hello), &message.mail, recipients).await {
+        let handling = std::mem::take(&mut message.handling);
+        match self.shared.intake.begin(&self.bringer(&hello), &message.mail, recipients, handling).await {
             Ok(draft) => {
                 if message.share.hold(message.envelope + draft.body.held()).is_err() {
                     return self.server.reject(&out_of_memory());

@@ -131,7 +131,7 @@ fn a_value_of_the_wrong_shape_is_told_the_right_one() {
 }
 
 /// Each key that has bounds: what, the least, what is less, the most, what is more.
-const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 21] = [
+const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 23] = [
     ("stop.grace", "a duration", ["0s", ""], ["1h", "1h 1s"]),
     ("limits.message", "a size", ["64KiB", "65535"], ["1GiB", "2GiB"]),
     ("limits.header", "a size", ["1KiB", "0"], ["16MiB", "1GiB"]),
@@ -142,6 +142,8 @@ const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 21] = [
     ("limits.sessions", "a whole number", ["1", "0"], ["1000000", "4294967297"]),
     ("limits.sessions-per-client", "a whole number", ["1", "0"], ["1000000", "1000001"]),
     ("limits.idle", "a duration", ["1s", "0s"], ["1day", "1year"]),
+    ("limits.hold", "a duration", ["1s", "0s"], ["1year", "2years"]),
+    ("delivery.delay-warning", "a duration", ["0s", ""], ["1year", "2years"]),
     ("limits.data-rate", "a size", ["0", ""], ["1MiB", "1GiB"]),
     ("limits.receive-memory", "a size", ["2MiB", "0"], ["1024GiB", "1025GiB"]),
     ("dns.timeout", "a duration", ["100ms", "0s"], ["1m", "1h"]),
@@ -182,7 +184,20 @@ fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
         delivery.smarthost = 'mail.example.com:25'
         [[delivery.route]]
         domain = '*.example.com'
-        next-hop = '[::1]:25'",
+        next-hop = '[::1]:25'
+        [[delivery.destination]]
+        domain = 'example.com'
+        connections = 5
+        connects-per-minute = 60
+        messages-per-minute = 600
+        bytes-per-minute = '10MiB'
+        messages-per-connection = 100
+        retry = ['1m']
+        expire = '1day'
+        delay-warning = '4h'
+        tls = 'require'
+        [[delivery.destination]]
+        mx = '*.example.net'",
     )
     .unwrap();
     (config.log.level, config.log.format) = (LogLevel::Debug, LogFormat::Json);

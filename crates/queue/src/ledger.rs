@@ -169,6 +169,17 @@ impl Ledger {
         tickets.iter().map(|ticket| inner.index.is_current(*ticket)).collect()
     }
 
+    /// Shows the works of those arrivals that are still current.
+    pub(crate) fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        let inner = self.state.lock();
+        for ticket in tickets {
+            if let Some(seen) = inner.index.look(*ticket) {
+                let lease = inner.leases.get(&seen.work).map(|holding| holding.epoch);
+                see(&Seen { lease, ..seen });
+            }
+        }
+    }
+
     /// Shows the works at the next places; what `see` does must be quick, and nothing to the queue.
     pub(crate) fn walk(
         &self,
@@ -527,9 +538,9 @@ impl Inner {
 impl Standing {
     /// Where the rest stands after a conclusion.
     fn after(self, rest: Rest, remaining: Recipients) -> Self {
-        let attempts = self.attempts + 1;
+        let attempts = self.attempts + u32::from(!matches!(rest, Rest::Wait { .. }));
         match rest {
-            Rest::Retry { not_before, reason } => {
+            Rest::Retry { not_before, reason } | Rest::Wait { not_before, reason } => {
                 Self { remaining, attempts, not_before, status: Status::Waiting, reason, ..self }
             }
             Rest::Hold { reason } => Self { remaining, attempts, status: Status::Held, reason, ..self },

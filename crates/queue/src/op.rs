@@ -22,10 +22,11 @@ pub const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 /// How many such ids are remembered at most; beyond it the oldest are forgotten.
 pub const MAX_REMEMBERED: usize = 200_000;
 
+/// An operation; `S` is how it holds names: its own, or borrowed from what it was read from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Op {
+pub(crate) enum Op<S = String> {
     /// A message with its works comes to be, or is copied forward.
-    Publish(Publish),
+    Publish(Publish<S>),
     /// A holder says what became of a work.
     Conclude(Conclude),
     /// Where a work stands, after a change by hand.
@@ -45,7 +46,7 @@ pub(crate) enum Op {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Publish {
+pub(crate) struct Publish<S = String> {
     pub(crate) message: MessageId,
     pub(crate) kind: Kind,
     pub(crate) at: Timestamp,
@@ -53,7 +54,7 @@ pub(crate) struct Publish {
     pub(crate) origin: Origin,
     pub(crate) header_len: u32,
     pub(crate) body: BodyRef,
-    pub(crate) works: Vec<PublishedWork>,
+    pub(crate) works: Vec<PublishedWork<S>>,
 }
 
 /// How a publication came into this segment.
@@ -82,11 +83,11 @@ pub(crate) enum BodyRef {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct PublishedWork {
+pub(crate) struct PublishedWork<S = String> {
     pub(crate) index: u16,
-    pub(crate) lane: String,
-    pub(crate) account: String,
-    pub(crate) needs: Vec<String>,
+    pub(crate) lane: S,
+    pub(crate) account: S,
+    pub(crate) needs: Vec<S>,
     pub(crate) expires: Timestamp,
     pub(crate) recipients: u8,
     pub(crate) standing: Standing,
@@ -180,7 +181,7 @@ pub(crate) struct UntoldWork {
 /// What a tale that is carried forward takes besides its words, about, in bytes.
 const UNTOLD_TAKES: u64 = 48;
 
-impl Op {
+impl<S> Op<S> {
     /// The length of its words in the head section.
     pub(crate) fn words_len(&self) -> u64 {
         match self {
@@ -226,7 +227,7 @@ impl Untold {
     }
 }
 
-impl Publish {
+impl<S> Publish<S> {
     /// Takes this publication's words out of its part of the head section.
     pub(crate) fn words(&self, head: &Bytes) -> MessageWords {
         let mut at = 0;

@@ -13,7 +13,9 @@ use base::{MessageId, Timestamp, WorkId};
 use crate::{
     Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, End, Epoch, Feed, Holder, Kind,
     Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication,
-    Published, QueueError, Recipients, Room, Seen, Ticket, Words, WorkInfo, index::PAGE, spool::Damage,
+    Published, QueueError, Recipients, Room, Seen, Ticket, Words, WorkInfo,
+    index::PAGE,
+    spool::{Damage, Snapshot},
 };
 
 /// A future of a provider.
@@ -31,6 +33,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn take_arrivals(&self, kind: Kind, max: usize, into: &mut Vec<Arrival>);
     /// Which of these arrivals are still the latest of works that may go.
     fn are_current(&self, tickets: &[Ticket]) -> Vec<bool>;
+    /// See [`Queue::look`].
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>));
     /// See [`Queue::lease`]; a work that cannot be leased is left out, one that is damaged is set aside.
     fn lease(
         &self,
@@ -70,6 +74,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn room(&self) -> Room;
     /// See [`Queue::damage`].
     fn damage(&self) -> Vec<Damage>;
+    /// See [`Queue::snapshot`].
+    fn snapshot(&self) -> Result<Snapshot, QueueError>;
     /// See [`Queue::feed`].
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError>;
     /// See [`Queue::health`].
@@ -162,6 +168,15 @@ impl Queue {
         }
         let mut current = current.into_iter();
         items.retain(|_| current.next() == Some(true));
+    }
+
+    /// Shows the works of these arrivals, but for those whose arrivals are not current any more, as [`Queue::is_current`] says.
+    ///
+    /// `see` runs while the index is locked: it must be quick, and must not ask the queue.
+    pub fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        for some in tickets.chunks(PAGE as usize) {
+            self.0.look(some, see);
+        }
     }
 
     /// Leases works to a holder, each named by its arrival. Left out are those that have ended, are held by
@@ -267,6 +282,14 @@ impl Queue {
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         self.0.damage()
+    }
+
+    /// What a backup copies, while the queue runs. Its methods wait for the disk.
+    ///
+    /// # Errors
+    /// If this queue has no files, or has failed.
+    pub fn snapshot(&self) -> Result<Snapshot, QueueError> {
+        self.0.snapshot()
     }
 
     /// Everything that happened after a position; one reader at a time.

@@ -101,6 +101,8 @@ pub enum Reason {
     ByHand,
     /// Its stored form is damaged, or its delivery limit is used up.
     Damaged,
+    /// Its trade holds it back because somebody asked for that, until a time or until he says otherwise.
+    Paused,
 }
 
 impl Reason {
@@ -116,6 +118,7 @@ impl Reason {
             Self::PossiblyDone => "possibly-done",
             Self::ByHand => "by-hand",
             Self::Damaged => "damaged",
+            Self::Paused => "paused",
         }
     }
 }
@@ -256,6 +259,13 @@ pub enum Rest {
         /// Why.
         reason: Reason,
     },
+    /// The same, but that nothing was attempted.
+    Wait {
+        /// When.
+        not_before: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
     /// They wait until somebody releases them.
     Hold {
         /// Why.
@@ -337,6 +347,24 @@ pub struct Arrival {
     pub attempts: u32,
     /// Why it waits.
     pub reason: Reason,
+}
+
+impl From<&Seen<'_>> for Arrival {
+    fn from(seen: &Seen<'_>) -> Self {
+        Self {
+            work: seen.work,
+            ticket: seen.ticket,
+            since: seen.since,
+            size: seen.size,
+            lane: seen.lane.clone(),
+            account: seen.account.clone(),
+            priority: seen.priority,
+            not_before: seen.not_before,
+            expires: seen.expires,
+            attempts: seen.attempts,
+            reason: seen.reason,
+        }
+    }
 }
 
 /// What a list shows of a work.

@@ -3,8 +3,10 @@
 use std::{
     fmt,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
 };
+
+use socket2::{Domain, Socket, Type};
 
 use crate::wait::PATIENCE;
 
@@ -35,11 +37,31 @@ impl Session {
     /// # Errors
     /// There is no connection.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Connects from one of this machine's addresses, and exchanges greetings.
+    ///
+    /// # Panics
+    /// If that address cannot be used, or the server does not want us.
+    #[must_use]
+    pub fn open_from(client: Ipv4Addr, address: SocketAddr) -> Self {
+        let connect = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from((client, 0)).into())?;
+            socket.connect(&address.into())?;
+            let mut session = Self::over(socket.into())?;
+            session.greet()?;
+            io::Result::Ok(session)
+        };
+        connect().unwrap_or_else(|error| panic!("no session with {address} from {client}: {error}"))
     }
 
     /// Connects and exchanges greetings.
@@ -48,14 +70,19 @@ impl Session {
     /// There is no connection, or the server does not want us.
     pub fn greeted(address: SocketAddr) -> io::Result<Self> {
         let mut session = Self::connect(address)?;
+        session.greet()?;
+        Ok(session)
+    }
+
+    fn greet(&mut self) -> io::Result<()> {
         for (line, code) in [("", 220), ("EHLO client.example\r\n", 250)] {
-            session.write(line.as_bytes())?;
-            let reply = session.reply()?;
+            self.write(line.as_bytes())?;
+            let reply = self.reply()?;
             if reply.code != code {
                 return Err(io::Error::other(reply.to_string()));
             }
         }
-        Ok(session)
+        Ok(())
     }
 
     /// Connects and exchanges greetings.

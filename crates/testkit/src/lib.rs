@@ -7,6 +7,7 @@
 pub mod client;
 pub mod dns;
 pub mod foreign;
+pub mod fuzz;
 pub mod load;
 pub mod node;
 pub mod peer;
@@ -21,4 +22,4 @@ pub use dns::{Data, Dns};
 pub use node::{Node, Setup};
 pub use peer::{Character, Identity, Manner, Moment, Move, Peer, Security, Taken};
 pub use program::Program;
-pub use wait::{Gate, until};
+pub use wait::{Gate, free_address, until};

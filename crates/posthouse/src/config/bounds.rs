@@ -91,6 +91,26 @@ pub(super) fn silence<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDurati
     duration(value, SECOND..=DAY)
 }
 
+/// Of whatever a rate counts, in a minute.
+pub(super) fn rate<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
+    count(value, 100_000_000)
+}
+
+/// Less than a message a minute is no rate.
+pub(super) fn bytes_per_minute<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    size(value, ByteSize::kib(1)..=ByteSize::mib(1 << 20))
+}
+
+/// No time at all: senders are never told.
+pub(super) fn delay_warning<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, HumanDuration(Duration::ZERO)..=YEAR)
+}
+
+/// How long a client may have a message held.
+pub(super) fn hold<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, SECOND..=YEAR)
+}
+
 /// How long a name server may be silent.
 pub(super) fn answer<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
     duration(value, MILLIS_100..=MINUTE)

@@ -6,6 +6,8 @@
 pub(crate) mod bounds;
 mod count;
 mod data_dir;
+mod destination;
+mod difference;
 mod file;
 mod keep;
 mod keys;
@@ -25,6 +27,8 @@ use serde::{Deserialize, Serialize};
 pub use base::{DomainPattern, HostName, Network, NextHop};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
+pub use destination::Destination;
+pub use difference::{Counts, Difference};
 pub use file::{ConfigError, DEFAULT_FILE};
 pub use keep::Keep;
 pub use keys::KEYS;

@@ -6,8 +6,8 @@ use base::{ByteSize, HumanDuration, RetryPlan};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Count, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port, Route,
-    SegmentSize, Tls, bounds,
+    Count, Destination, DomainPattern, HostName, Keep, ListenAddress, NameServer, Network, NextHop, Port,
+    Route, SegmentSize, Tls, bounds, destination,
 };
 
 /// `[smtp]`: receiving by SMTP.
@@ -57,6 +57,9 @@ pub struct Delivery {
     pub smarthost: Option<NextHop>,
     /// Where the mail of some domains goes; the most specific pattern counts.
     pub route: Vec<Route>,
+    /// What holds for some destinations.
+    #[serde(deserialize_with = "destination::tables")]
+    pub destination: Vec<Destination>,
     /// The port of mail hosts that DNS names.
     pub port: Port,
     /// The most connections to one next hop.
@@ -68,6 +71,9 @@ pub struct Delivery {
     /// How old a message may grow in the queue.
     #[serde(deserialize_with = "bounds::expire")]
     pub expire: HumanDuration,
+    /// After how long the sender is told that his message waits.
+    #[serde(deserialize_with = "bounds::delay_warning")]
+    pub delay_warning: HumanDuration,
     /// How mail goes out under TLS.
     pub tls: Tls,
     /// How long to wait for a next hop.
@@ -120,6 +126,9 @@ pub struct Limits {
     /// How long a session may be silent.
     #[serde(deserialize_with = "bounds::silence")]
     pub idle: HumanDuration,
+    /// How long a message may be held that its sender wants to go later.
+    #[serde(deserialize_with = "bounds::hold")]
+    pub hold: HumanDuration,
     /// The fewest bytes a second, over a minute, at which a message may come in.
     #[serde(deserialize_with = "bounds::data_rate")]
     pub data_rate: ByteSize,
@@ -197,10 +206,12 @@ impl Default for Delivery {
         Self {
             smarthost: None,
             route: Vec::new(),
+            destination: Vec::new(),
             port: Port(25),
             connections: Count::new(20),
             retry: RetryPlan::default(),
             expire: HumanDuration(5 * DAY),
+            delay_warning: seconds(4 * 60 * 60),
             tls: Tls::default(),
             timeout: Timeouts::default(),
         }
@@ -229,6 +240,7 @@ impl Default for Limits {
             sessions: Count::new(10_000),
             sessions_per_client: Count::new(1000),
             idle: seconds(5 * 60),
+            hold: HumanDuration(30 * DAY),
             data_rate: ByteSize(256),
             receive_memory: ByteSize::mib(512),
             header: ByteSize::kib(256),

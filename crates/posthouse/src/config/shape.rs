@@ -1,13 +1,14 @@
 //! The shapes of values: a text, a number, a list or a table, as the model of all keys has them.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
+use base::{ByteSize, HumanDuration, RetryPlan};
 use toml::{
     Spanned, Table, Value,
     de::{DeTable, DeValue},
 };
 
-use super::{Config, keys};
+use super::{Config, Count, Destination, TlsMode, keys};
 
 /// A value that has another shape than its key takes.
 #[derive(Debug)]
@@ -36,6 +37,19 @@ fn model() -> Config {
     config.delivery.tls.roots = Some(PathBuf::from("/etc/ssl/certs/ca-certificates.crt"));
     config.delivery.smarthost = Some("mail.example.com:25".parse().expect(example));
     config.delivery.route = vec!["example.com=mail.example.com:25".parse().expect(example)];
+    config.delivery.destination = vec![Destination {
+        domain: Some("example.com".parse().expect(example)),
+        mx: Some("*.example.net".parse().expect(example)),
+        connections: Some(Count::new(5)),
+        connects_per_minute: Some(Count::new(60)),
+        messages_per_minute: Some(Count::new(600)),
+        bytes_per_minute: Some(ByteSize::mib(10)),
+        messages_per_connection: Some(Count::new(100)),
+        retry: Some(RetryPlan::default()),
+        expire: Some(HumanDuration(Duration::from_secs(86_400))),
+        delay_warning: Some(HumanDuration(Duration::from_secs(14_400))),
+        tls: Some(TlsMode::default()),
+    }];
     config
 }
 

@@ -1,9 +1,9 @@
 //! From the configuration to what the mail trade is set up with.
 
-use crate::config::Config;
+use crate::config::{Config, Destination};
 
 /// The mail trade's part of the configuration.
-pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
+pub(crate) fn mail(config: &Config, descriptors: usize) -> mail::Config {
     let limits = &config.limits;
     let delivery = &config.delivery;
     let timeout = &delivery.timeout;
@@ -18,6 +18,7 @@ pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
                 header: limits.header,
                 recipients: limits.recipients.size(),
                 hops: limits.hops.size(),
+                hold: limits.hold.0,
                 errors: limits.errors.size(),
                 ..smtp::server::Limits::default()
             },
@@ -43,6 +44,8 @@ pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
             connections: delivery.connections.size(),
             retry: delivery.retry.clone(),
             expire: delivery.expire.0,
+            delay_warning: delivery.delay_warning.0,
+            destinations: delivery.destination.iter().filter_map(Destination::to_mail).collect(),
             timeouts: mail::Timeouts {
                 connect: timeout.connect.0,
                 greeting: timeout.greeting.0,

@@ -142,7 +142,9 @@ impl SimulatedDisk {
     pub fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let contents = self.state.lock().names.get(path).expect("the file to tamper with exists").clone();
         let mut bytes = contents.bytes.lock();
+        let before = bytes.now.len() as u64;
         change(&mut bytes.now);
+        self.condition.used.fetch_add((bytes.now.len() as u64).wrapping_sub(before), Ordering::SeqCst);
         bytes.synced = bytes.now.clone();
     }
 

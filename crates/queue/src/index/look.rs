@@ -55,20 +55,7 @@ impl Index {
     }
 
     fn arrival(&self, ticket: Ticket) -> Option<Arrival> {
-        let seen = self.seen(ticket.place())?;
-        Some(Arrival {
-            work: seen.work,
-            ticket,
-            since: seen.since,
-            size: seen.size,
-            lane: seen.lane.clone(),
-            account: seen.account.clone(),
-            priority: seen.priority,
-            not_before: seen.not_before,
-            expires: seen.expires,
-            attempts: seen.attempts,
-            reason: seen.reason,
-        })
+        self.seen(ticket.place()).map(|seen| Arrival::from(&seen))
     }
 
     /// Whether an arrival is still the latest of a work that may go.
@@ -81,6 +68,11 @@ impl Index {
         let work = self.works.get(ticket.place())?;
         let is_current = work.arrival == ticket.arrival() && work.status == Status::Waiting;
         is_current.then(|| self.works.id(work))
+    }
+
+    /// The work of an arrival, if that is still its latest and it may go.
+    pub(crate) fn look(&self, ticket: Ticket) -> Option<Seen<'_>> {
+        self.is_current(ticket).then(|| self.seen(ticket.place()))?
     }
 
     /// Shows the works of a kind at the next places, at most a page of them, and returns where to go on.

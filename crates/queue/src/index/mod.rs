@@ -14,7 +14,7 @@ pub(crate) use self::look::{More, PAGE};
 use self::works::{Removed, Told, Works};
 use crate::{
     Reason, Recipients, Status,
-    op::{After, BodyRef, Conclude, Op, Origin, Publish, REMEMBERED_FOR, Standing, Untold},
+    op::{After, BodyRef, Conclude, Op, Origin, Publish, REMEMBERED_FOR, Standing, State, Untold},
     remembered::Remembered,
     usage::Segments,
     work::{Repeat, Ticket},
@@ -88,8 +88,28 @@ impl Index {
         self.found_end = self.works.end();
     }
 
+    /// Looks up what these operations are about, and does nothing: what they need is fetched from memory side by side, and not
+    /// one after the other.
+    pub(crate) fn warm_up<S>(&self, ops: &[Op<S>]) {
+        let about = ops.iter().filter_map(|op| match op {
+            Op::Publish(publish) => Some(publish.message),
+            Op::Conclude(Conclude { work, .. }) | Op::State(State { work, .. }) | Op::Commit { work, .. } => {
+                Some(work.message)
+            }
+            _ => None,
+        });
+        let found = about.filter_map(|message| self.works.of(self.works.find_message(message)?).next());
+        std::hint::black_box(found.map(u64::from).sum::<u64>());
+    }
+
     /// Applies an operation that stands at `place`; `size` is how many bytes of the segment its message takes.
-    pub(crate) fn apply(&mut self, op: &Op, place: Place, size: u32, effects: &mut Effects) {
+    pub(crate) fn apply<S: AsRef<str>>(
+        &mut self,
+        op: &Op<S>,
+        place: Place,
+        size: u32,
+        effects: &mut Effects,
+    ) {
         match op {
             Op::Publish(publish) => self.publish(publish, place, size, effects),
             Op::Conclude(conclude) => self.conclude(conclude, place, effects),
@@ -122,7 +142,13 @@ impl Index {
         }
     }
 
-    fn publish(&mut self, publish: &Publish, place: Place, size: u32, effects: &mut Effects) {
+    fn publish<S: AsRef<str>>(
+        &mut self,
+        publish: &Publish<S>,
+        place: Place,
+        size: u32,
+        effects: &mut Effects,
+    ) {
         if let Some(message) = self.works.find_message(publish.message) {
             if publish.origin == Origin::CopiedForward {
                 self.move_forward(message, publish, place, size, effects);
@@ -143,10 +169,10 @@ impl Index {
     }
 
     /// A message was copied: nothing moves but its place.
-    fn move_forward(
+    fn move_forward<S>(
         &mut self,
         message: u32,
-        publish: &Publish,
+        publish: &Publish<S>,
         place: Place,
         size: u32,
         effects: &mut Effects,
@@ -168,7 +194,7 @@ impl Index {
     }
 
     /// Takes over where a message stood when it was copied.
-    fn stands_as_copied(&mut self, publish: &Publish, effects: &mut Effects) {
+    fn stands_as_copied<S>(&mut self, publish: &Publish<S>, effects: &mut Effects) {
         for copied in &publish.works {
             let id = WorkId { message: publish.message, index: copied.index };
             let Some(at) = self.works.find(id) else { continue };
@@ -296,10 +322,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        End, Epoch, Kind,
-        op::{PublishedWork, State},
-    };
+    use crate::{End, Epoch, Kind, op::PublishedWork};
 
     fn place(segment: u32) -> Place {
         Place { segment, offset: 0, len: 0 }
@@ -370,6 +393,26 @@ mod tests {
     }
 
     #[test]
+    fn recipients_are_told_apart_however_many_there_are() {
+        let mut index = Index::default();
+        let mut effects = Effects::default();
+        let work = WorkId { message: MessageId::generate(Timestamp::default()), index: 0 };
+        let Op::Publish(mut publish) = published(work.message) else { panic!("it is a publication") };
+        publish.works[0].recipients = 100;
+        publish.works[0].standing.remaining = Recipients::first(100);
+        index.apply(&Op::Publish(publish), place(1), 0, &mut effects);
+        let mut left = Recipients::first(100);
+        for number in (0..100).rev() {
+            assert_eq!(index.standing(work).map(|standing| standing.remaining), Some(left));
+            assert_eq!(index.counts(), (1, usize::from(number) + 1));
+            left = left.without(Recipients::only(number));
+            let word = concluded(work, Recipients::only(number), After::Unchanged);
+            index.apply(&word, place(2), 0, &mut effects);
+        }
+        assert_eq!((index.counts(), effects.ended.len()), ((0, 0), 1));
+    }
+
+    #[test]
     fn a_state_that_says_all_lets_go_of_those_before_it() {
         let mut index = Index::default();
         let mut effects = Effects::default();
@@ -377,7 +420,8 @@ mod tests {
         let (first, second) = (Recipients::only(0), Recipients::only(1));
         index.apply(&published(work.message), place(1), 0, &mut effects);
         index.apply(&concluded(work, first, After::Unchanged), place(2), 0, &mut effects);
-        let change = |remaining| Op::State(State { work, standing: standing(remaining), state_len: 0 });
+        let change =
+            |remaining| Op::<String>::State(State { work, standing: standing(remaining), state_len: 0 });
         index.apply(&change(Recipients::first(2)), place(3), 0, &mut effects);
         assert_eq!(index.standing(work).map(|standing| standing.remaining), Some(second));
         assert!(!index.segments.is_free(2), "only the late word knows of the first recipient");

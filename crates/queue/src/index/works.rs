@@ -179,7 +179,7 @@ impl Works {
     }
 
     /// Adds a message with its works.
-    pub(super) fn add(&mut self, publish: &Publish, place: Place, size: u32) -> u32 {
+    pub(super) fn add<S: AsRef<str>>(&mut self, publish: &Publish<S>, place: Place, size: u32) -> u32 {
         let Publish { message: id, kind, at: since, repeat, .. } = *publish;
         let message = self.messages.insert(Message { id, since, place, size, first: NONE, kind, repeat });
         let messages = &self.messages;
@@ -194,15 +194,16 @@ impl Works {
         message
     }
 
-    fn add_work(&mut self, message: u32, work: &PublishedWork) {
+    fn add_work<S: AsRef<str>>(&mut self, message: u32, work: &PublishedWork<S>) {
+        let needs: Vec<String> = work.needs.iter().map(|need| need.as_ref().to_owned()).collect();
         let Standing { remaining: _, attempts, not_before, priority, status, reason } = work.standing;
         let entry = Work {
             message,
             next: self.messages[message].first,
             arrival: 0,
-            lane: self.lanes.intern(&*work.lane),
-            account: self.accounts.intern(&*work.account),
-            needs: self.needs.intern(&*work.needs),
+            lane: self.lanes.intern(work.lane.as_ref()),
+            account: self.accounts.intern(work.account.as_ref()),
+            needs: self.needs.intern(&needs[..]),
             attempts,
             few: 0,
             state: None,

@@ -137,7 +137,7 @@ impl<'s> Walk<'s> {
     fn search(&self) -> Result<Vec<Front>, QueueError> {
         let len = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let bytes = Bytes::from(self.segment.file.read_exact_at(len, self.at)?);
-        let found = scan::frames(self.segment.number, self.segment.nonce, &bytes, 0);
+        let found = scan::frames(self.segment.nonce, &bytes, 0);
         // A footer lists again what was passed already.
         let new = found.into_iter().filter(|found| found.header.sequence > self.seen);
         let fronts = new.map(|found| {

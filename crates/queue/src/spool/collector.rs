@@ -18,9 +18,9 @@ use super::{
     Shared,
     inbox::{Haste, Queued},
     mover,
-    recovery::{FreeSegment, segment_name},
     room::{Next, Room},
-    segment::{DATA_START, Segment, SegmentHeader, SegmentState, Tales},
+    segment::{DATA_START, Pin, Segment, SegmentHeader, SegmentState, Tales},
+    survey::{FreeSegment, segment_name},
     untold::{self, Freed, Telling},
 };
 use crate::{
@@ -37,6 +37,8 @@ pub(super) struct Collector {
     /// Held by whoever makes segments, so that no more are made than are wanted.
     making: Mutex<Making>,
     changed: Condvar,
+    /// Held by whoever needs body files to stay.
+    bodies: Pin,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +94,15 @@ impl Collector {
             self.state.lock().bodies.extend(in_files);
             self.changed.notify_one();
         }
+    }
+
+    /// Keeps body files that nobody needs any more, as long as the value lives.
+    pub(super) fn kept_bodies(&self) -> Pin {
+        self.bodies.clone()
+    }
+
+    fn may_remove_bodies(&self) -> bool {
+        Arc::strong_count(&self.bodies) == 1
     }
 
     /// Something may be free.
@@ -184,11 +195,13 @@ pub(super) fn run(shared: &Arc<Shared>) {
     loop {
         let (bodies, ended) = {
             let mut state = shared.collector.state.lock();
-            if !state.due && !state.ended && state.bodies.is_empty() {
+            let idle = state.bodies.is_empty() || !shared.collector.may_remove_bodies();
+            if !state.due && !state.ended && idle {
                 shared.collector.changed.wait_for(&mut state, EVERY);
             }
             state.due = false;
-            (std::mem::take(&mut state.bodies), state.ended)
+            let may = shared.collector.may_remove_bodies();
+            (if may { std::mem::take(&mut state.bodies) } else { Vec::new() }, state.ended)
         };
         for name in bodies {
             shared.bodies.remove(&name);
@@ -250,6 +263,7 @@ fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
     let Some(sealed) = *segment.sealed.lock() else { return false };
     sealed.last <= shared.synced.load(Ordering::SeqCst)
         && (sealed.tales == Tales::Forward || sealed.last <= shared.confirmed.load(Ordering::SeqCst))
+        && Arc::strong_count(&segment.pin) == 1
         && shared.ledger.with_index(|index| index.segments.is_free(segment.number))
 }
 

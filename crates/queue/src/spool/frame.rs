@@ -46,9 +46,14 @@ impl Nonce {
 
     /// A CRC-32 that only this use of the segment makes.
     pub(super) fn crc(self, bytes: &[u8]) -> u32 {
-        let mut hasher = Hasher::new_with_initial(self.high());
+        let mut hasher = self.hasher();
         hasher.update(bytes);
         hasher.finalize()
+    }
+
+    /// The same for bytes that come in pieces.
+    pub(super) fn hasher(self) -> Hasher {
+        Hasher::new_with_initial(self.high())
     }
 }
 
@@ -128,6 +133,25 @@ pub(super) fn decode_ops(bytes: &[u8]) -> Option<Vec<Op>> {
     postcard::from_bytes(bytes).ok()
 }
 
+/// Adds the operations of a frame to `ops`, with names that stay where they are, and returns how many; none of them if one cannot be read.
+pub(super) fn borrow_ops<'b>(bytes: &'b [u8], ops: &mut Vec<Op<&'b str>>) -> Option<usize> {
+    let before = ops.len();
+    let mut read = || {
+        let (count, mut rest) = postcard::take_from_bytes::<usize>(bytes).ok()?;
+        for _ in 0..count {
+            let (op, behind) = postcard::take_from_bytes(rest).ok()?;
+            ops.push(op);
+            rest = behind;
+        }
+        Some(count)
+    };
+    let count = read();
+    if count.is_none() {
+        ops.truncate(before);
+    }
+    count
+}
+
 /// The operations as they are written.
 pub(super) fn encode_ops(ops: &[Op]) -> Vec<u8> {
     postcard::to_stdvec(ops).expect("operations are plain data")
@@ -139,15 +163,16 @@ pub(super) type Part = (Op, Bytes, usize);
 /// The front of a frame as it was read back.
 pub(super) fn decode_front(nonce: Nonce, front: &Bytes) -> Option<(Header, Vec<Part>)> {
     let (header, ops) = Header::decode(nonce, front)?;
-    if front.len() < header.front_len() {
+    let head_end = header.front_len();
+    if head_end > front.len() {
         return None;
     }
-    let head = front.slice(HEADER + ops.len()..header.front_len());
+    let head = front.slice(HEADER + ops.len()..head_end);
     if nonce.crc(&head) != header.head_crc {
         return None;
     }
     let mut words_at: usize = 0;
-    let mut body_at = header.front_len();
+    let mut body_at = head_end;
     let parts = decode_ops(ops)?.into_iter().map(|op| {
         let words_len = usize::try_from(op.words_len()).ok()?;
         let words = words_at..words_at.checked_add(words_len).filter(|end| *end <= head.len())?;
@@ -161,7 +186,25 @@ pub(super) fn decode_front(nonce: Nonce, front: &Bytes) -> Option<(Header, Vec<P
 
 #[cfg(test)]
 mod tests {
+    use base::{MessageId, Timestamp, WorkId};
+
     use super::*;
+    use crate::op::{Cancel, Untold};
+
+    #[test]
+    fn operations_are_the_same_whoever_holds_their_names() {
+        let message = MessageId::generate(Timestamp::default());
+        let work = WorkId { message, index: 3 };
+        let cancel = Cancel { at: Timestamp::default(), works: vec![(work, crate::Recipients::only(2))] };
+        let ops = vec![Op::Cancel(cancel), Op::Untold(Vec::<Untold>::new()), Op::Remember(Vec::new())];
+        let encoded = encode_ops(&ops);
+        let mut borrowed = Vec::new();
+        assert_eq!(borrow_ops(&encoded, &mut borrowed), Some(3));
+        assert_eq!(decode_ops(&encoded).as_ref(), Some(&ops));
+        assert_eq!(format!("{borrowed:?}"), format!("{ops:?}"));
+        assert_eq!(borrow_ops(&encoded[..encoded.len() - 1], &mut borrowed), None);
+        assert_eq!(borrowed.len(), 3, "half a frame is nothing");
+    }
 
     #[test]
     fn a_frame_is_read_only_with_its_own_nonce_and_only_whole() {

@@ -12,12 +12,14 @@
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
 //! - `room`: how much the disk has left; `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
 //!   `untold`: tells forward what the message log does not take;
-//! - `frame`, `segment`: the format; `scan`, `recovery`: reading it again; `load`: reading one work again;
-//!   `archive`: telling it again.
+//! - `frame`, `footer`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
+//!   `archive`: telling it again; `backup`: copying it while it runs.
 
 mod archive;
+mod backup;
 mod by_hand;
 mod collector;
+mod footer;
 mod frame;
 mod inbox;
 mod load;
@@ -28,6 +30,7 @@ mod recovery;
 mod room;
 mod scan;
 mod segment;
+mod survey;
 mod syncer;
 mod untold;
 mod writer;
@@ -48,6 +51,12 @@ use base::{Clock, MessageId};
 use parking_lot::Mutex;
 
 pub(crate) use self::room::Watch;
+pub use self::{
+    backup::{Piece, Snapshot},
+    room::Room,
+    scan::Damage,
+    segment::FORMAT,
+};
 use self::{
     collector::Collector,
     inbox::{Haste, Inbox, Queued},
@@ -58,7 +67,6 @@ use self::{
     syncer::Syncer,
     writer::Writer,
 };
-pub use self::{room::Room, scan::Damage, segment::FORMAT};
 use crate::{
     QueueError, Repeat,
     body::BodyFolder,

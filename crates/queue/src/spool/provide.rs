@@ -9,7 +9,7 @@ use base::{MessageId, Timestamp, WorkId};
 use tokio::sync::oneshot;
 
 use super::{
-    Damage, Room, Spool,
+    Damage, Room, Snapshot, Spool,
     by_hand::{Synced, answer, to_the_end},
     inbox::Haste,
     load::{Loaded, load_given},
@@ -126,6 +126,10 @@ impl Provider for Spool {
 
     fn are_current(&self, tickets: &[Ticket]) -> Vec<bool> {
         self.shared.ledger.are_current(tickets)
+    }
+
+    fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>)) {
+        self.shared.ledger.look(tickets, see);
     }
 
     fn lease(
@@ -257,6 +261,11 @@ impl Provider for Spool {
 
     fn damage(&self) -> Vec<Damage> {
         self.shared.damage.lock().clone()
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, QueueError> {
+        self.health()?;
+        Ok(Snapshot::of(self.shared.clone()))
     }
 
     fn feed(&self, after: Position) -> Result<Feed, QueueError> {

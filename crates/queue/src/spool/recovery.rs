@@ -1,9 +1,13 @@
 //! Opening a spool: every segment is read, what counts is applied, and what is damaged is reported.
+//!
+//! It goes through the segments twice. From the newest to the oldest it learns how much of each was synced, and where it ends: that
+//! takes the trailers, and the segments without. Then it reads them from the oldest to the newest and applies what counts, while
+//! the next one is being read. So it holds a few segments at a time, however many there are.
 
 use std::{
     collections::HashSet,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::Path,
+    sync::{Arc, mpsc},
 };
 
 use base::{MessageId, WorkId};
@@ -11,13 +15,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    frame::{Nonce, decode_front},
-    scan::{Chapter, Contents, Damage, Found, footer, frames, judge},
-    segment::{
-        DATA_START, FoundHeader, LOOKED_AT, OPEN_END, Pin, Sealed, Segment, SegmentHeader, SegmentState,
-        TRAILER, Trailer,
-    },
-    slot_of,
+    footer,
+    frame::{Nonce, borrow_ops, decode_front},
+    scan::{Contents, Counts, Damage, Found, Judge, frames},
+    segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentHeader, TRAILER, Trailer},
+    survey::{FreeSegment, Survey, survey},
 };
 use crate::{
     QueueError,
@@ -41,17 +43,11 @@ pub(super) struct Recovered {
     pub(super) damage: Vec<Damage>,
 }
 
-/// A file that can become a segment.
-#[derive(Debug)]
-pub(super) struct FreeSegment {
-    pub(super) file: File,
-    pub(super) name: String,
-}
+/// How many segments are read ahead of the one that is being applied.
+const READ_AHEAD: usize = 1;
 
-/// What a segment's file is called.
-pub(super) fn segment_name(slot: u32) -> String {
-    format!("{slot:08}.segment")
-}
+/// How many frames are decoded together, before they are applied.
+const TOGETHER: usize = 32;
 
 /// Reads all there is.
 pub(super) fn recover(
@@ -60,21 +56,33 @@ pub(super) fn recover(
     bodies: &BodyFolder,
     segment_size: usize,
 ) -> Result<Recovered, QueueError> {
-    let survey = survey(disk, dir, segment_size as u64)?;
-    let Survey { spool, used, free, last_number, last_free, mut damage } = survey;
+    let Survey { spool, used, free, last_number, last_free, mut damage } =
+        survey(disk, dir, segment_size as u64)?;
     let spool = spool.unwrap_or_else(|| fastrand::u128(..));
-    let Read { sources, mut chapters, proven } = read(used, last_free)?;
-    let (last, found) = judge(&mut chapters, proven);
-    damage.extend(found);
-    let mut segments = Vec::with_capacity(sources.len());
-    for (source, chapter) in sources.into_iter().zip(&chapters) {
-        segments.push(source.into_segment(spool, chapter.last())?);
-    }
-    let mut index = Index::recovering();
-    replay(chapters, &mut index);
+    let (sources, proven) = learn(used, last_free)?;
+    let mut replay = Replay::new(proven);
+    let endings = read_ahead(&sources, |chapter| replay.chapter(&chapter))?;
+    let mut index = replay.index;
     index.recovered();
+    damage.append(&mut replay.judge.damage);
+    let segments =
+        sources.into_iter().zip(endings).map(|(source, ending)| source.into_segment(spool, ending));
+    let segments = segments.collect::<Result<_, _>>()?;
     set_missing_bodies_aside(&mut index, bodies, &mut damage)?;
-    for Damage { segment, offset, what } in &damage {
+    report(&damage);
+    Ok(Recovered {
+        spool,
+        index,
+        segments,
+        free,
+        last: replay.judge.last().max(last_free),
+        last_number,
+        damage,
+    })
+}
+
+fn report(damage: &[Damage]) {
+    for Damage { segment, offset, what } in damage {
         tracing::error!(segment, offset, "spool damaged: {what}");
     }
     if !damage.is_empty() {
@@ -84,7 +92,6 @@ pub(super) fn recover(
              queue --all`); keep a copy of the spool before you remove anything, and look at the disk"
         );
     }
-    Ok(Recovered { spool, index, segments, free, last: last.max(last_free), last_number, damage })
 }
 
 /// A segment in use, as it was found.
@@ -97,41 +104,61 @@ struct Source {
     known_by: KnownBy,
 }
 
-/// How a segment's frames became known.
+/// How a segment's frames become known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KnownBy {
     /// Its footer, which lists them all.
-    Footer,
+    Footer(Trailer),
     /// Reading it: what was cut off must not count later either.
     Scan,
 }
 
-struct Read {
-    sources: Vec<Source>,
-    chapters: Vec<Chapter>,
-    /// Everything up to this sequence was synced.
-    proven: u64,
+/// What was read of a segment.
+struct Chapter {
+    segment: u32,
+    /// The sequence before its first frame.
+    after: u64,
+    known_by: KnownBy,
+    frames: Vec<Found>,
+    /// What the frames were found in.
+    bytes: Bytes,
 }
 
-/// Reads segments from the newest to the oldest: the newer ones prove how much of the older was synced, and begin where
-/// the older ended.
-fn read(mut used: Vec<(SegmentHeader, File, String)>, last_free: u64) -> Result<Read, QueueError> {
+/// How a segment ends.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    /// The last sequence in it that counts.
+    last: u64,
+    known_by: KnownBy,
+}
+
+/// Looks at segments from the newest to the oldest: the newer ones prove how much of the older was synced, and begin where
+/// the older ended. Returns them from the oldest to the newest, and the sequence up to which all was synced.
+fn learn(
+    mut used: Vec<(SegmentHeader, File, String)>,
+    last_free: u64,
+) -> Result<(Vec<Source>, u64), QueueError> {
     used.sort_by_key(|(header, ..)| std::cmp::Reverse(header.number));
-    let mut read = Read { sources: Vec::new(), chapters: Vec::new(), proven: last_free };
+    let mut proven = last_free;
+    let mut sources = Vec::with_capacity(used.len());
     let mut limit = OPEN_END;
     for (header, file, name) in used {
         limit = limit.min(header.until);
-        let (known_by, mut frames) = read_segment(&header, &file, read.proven)?;
-        frames.retain(|frame| frame.header.sequence <= limit);
-        read.proven = frames.iter().map(|frame| frame.header.synced).fold(read.proven, u64::max);
-        write_again(&file, frames.iter().filter(|frame| frame.header.sequence > read.proven))?;
-        read.chapters.push(Chapter { segment: header.number, after: header.after, frames });
-        read.sources.push(Source { header, file, name, limit, known_by });
+        let trailer = believed(&header, &file, proven)?;
+        let known_by = trailer.map_or(KnownBy::Scan, KnownBy::Footer);
+        let source = Source { header, file, name, limit, known_by };
+        // What a believed footer lists says nothing that is not proven already.
+        if known_by == KnownBy::Scan {
+            let frames = source.read()?.frames;
+            proven = frames.iter().map(|frame| frame.header.synced).fold(proven, u64::max);
+            write_again(&source.file, frames.iter().filter(|frame| frame.header.sequence > proven))?;
+        }
+        source.file.sync()?;
+        sources.push(source);
         limit = limit.min(header.after);
     }
-    read.sources.reverse();
-    read.chapters.reverse();
-    Ok(read)
+    sources.reverse();
+    Ok((sources, proven))
 }
 
 /// Makes sure of frames that nothing proves to be synced before they are believed.
@@ -145,15 +172,46 @@ fn write_again<'f>(file: &File, frames: impl Iterator<Item = &'f Found>) -> Resu
         let read = file.read_at(&mut bytes, offset)?;
         file.write_at(&bytes[..read], offset)?;
     }
-    Ok(file.sync()?)
+    Ok(())
+}
+
+/// A segment's trailer, if all that its footer lists is known to have been synced.
+fn believed(header: &SegmentHeader, file: &File, proven: u64) -> Result<Option<Trailer>, QueueError> {
+    let Some(trailer_at) = file.size()?.checked_sub(TRAILER as u64) else { return Ok(None) };
+    let trailer = Trailer::decode(header.nonce, &file.read_exact_at(TRAILER, trailer_at)?);
+    Ok(trailer.filter(|trailer| {
+        let end = trailer.footer_at.checked_add(trailer.footer_len);
+        trailer.last <= proven && end.is_some_and(|end| end <= trailer_at)
+    }))
 }
 
 impl Source {
-    /// The segment as it is from now on, with `last` as the last sequence that counts in it.
-    fn into_segment(self, spool: u128, last: u64) -> Result<Arc<Segment>, QueueError> {
-        let Self { header, file, name, limit, known_by } = self;
-        let last = last.min(limit);
-        if known_by == KnownBy::Scan && header.until != last {
+    /// The frames of the segment that may count: from its footer, if that is believed and whole.
+    fn read(&self) -> Result<Chapter, QueueError> {
+        let SegmentHeader { number, nonce, after, .. } = self.header;
+        let chapter = |known_by, mut frames: Vec<Found>, bytes| {
+            frames.retain(|frame| frame.header.sequence <= self.limit);
+            Chapter { segment: number, after, known_by, frames, bytes }
+        };
+        if let KnownBy::Footer(trailer) = self.known_by {
+            let bytes =
+                Bytes::from(self.file.read_exact_at(in_memory(trailer.footer_len)?, trailer.footer_at)?);
+            if let Some(found) = footer::read(nonce, trailer, &bytes) {
+                return Ok(chapter(self.known_by, found, bytes));
+            }
+        }
+        let mut bytes = vec![0; in_memory(self.file.size()?)?];
+        let read = self.file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        let bytes = Bytes::from(bytes);
+        Ok(chapter(KnownBy::Scan, frames(nonce, &bytes, DATA_START), bytes))
+    }
+
+    /// The segment as it is from now on.
+    fn into_segment(self, spool: u128, ending: Ending) -> Result<Arc<Segment>, QueueError> {
+        let Self { header, file, name, limit, .. } = self;
+        let last = ending.last.min(limit);
+        if ending.known_by == KnownBy::Scan && header.until != last {
             file.write_at(&SegmentHeader { spool, until: last, ..header }.encode(), 0)?;
             file.sync()?;
         }
@@ -169,118 +227,81 @@ impl Source {
     }
 }
 
-#[derive(Default)]
-struct Survey {
-    spool: Option<u128>,
-    used: Vec<(SegmentHeader, File, String)>,
-    free: Vec<FreeSegment>,
-    /// The highest number of any segment.
-    last_number: u32,
-    /// The last sequence that was in a segment which is free now.
-    last_free: u64,
-    damage: Vec<Damage>,
+fn in_memory(len: u64) -> Result<usize, QueueError> {
+    usize::try_from(len).map_err(|_| QueueError::Damaged("a segment is longer than memory".into()))
 }
 
-/// Looks at every file in the folder.
-fn survey(disk: &Disk, dir: &Path, segment_size: u64) -> Result<Survey, QueueError> {
-    let mut survey = Survey::default();
-    for name in disk.list(dir)? {
-        let path: PathBuf = dir.join(&name);
-        if slot_of(&name).is_none() {
-            return Err(foreign(&path, "it is not a file of the spool"));
-        }
-        let file = disk.open(&path)?;
-        let mut start = vec![0; LOOKED_AT];
-        let read = file.read_at(&mut start, 0)?;
-        match SegmentHeader::decode(&start[..read]) {
-            FoundHeader::Blank => disk.remove(&path)?,
-            FoundHeader::Foreign(why) => return Err(foreign(&path, &why)),
-            FoundHeader::Damaged => survey.damage.push(Damage {
-                segment: 0,
-                offset: 0,
-                what: format!("both headers of {} are unreadable; the file is left as it is", path.display()),
-            }),
-            FoundHeader::Ours(header) => {
-                if *survey.spool.get_or_insert(header.spool) != header.spool {
-                    return Err(foreign(&path, "it belongs to another spool"));
-                }
-                survey.last_number = survey.last_number.max(header.number);
-                match header.state {
-                    SegmentState::Used if survey.used.iter().any(|(u, ..)| u.number == header.number) => {
-                        return Err(foreign(&path, "it is a copy of another file there"));
-                    }
-                    SegmentState::Used => survey.used.push((header, file, name)),
-                    SegmentState::Free => {
-                        survey.last_free = survey.last_free.max(header.until);
-                        survey.add_free(disk, &path, FreeSegment { file, name }, segment_size)?;
-                    }
+/// Reads segments on a thread of its own, and shows them in their order.
+fn read_ahead(
+    sources: &[Source],
+    mut show: impl FnMut(Chapter) -> Ending,
+) -> Result<Vec<Ending>, QueueError> {
+    std::thread::scope(|scope| {
+        let (sender, chapters) = mpsc::sync_channel(READ_AHEAD);
+        std::thread::Builder::new().name("spool-reader".into()).spawn_scoped(scope, move || {
+            for source in sources {
+                let read = source.read();
+                let failed = read.is_err();
+                if sender.send(read).is_err() || failed {
+                    return;
                 }
             }
-        }
+        })?;
+        chapters.into_iter().map(|chapter| chapter.map(&mut show)).collect()
+    })
+}
+
+/// Applies what counts to an empty index.
+struct Replay {
+    index: Index,
+    judge: Judge,
+    effects: Effects,
+}
+
+impl Replay {
+    fn new(proven: u64) -> Self {
+        Self { index: Index::recovering(), judge: Judge::new(proven), effects: Effects::default() }
     }
-    Ok(survey)
-}
 
-impl Survey {
-    /// Keeps a file to be used again; one of another length was not finished, or was made under other settings.
-    fn add_free(&mut self, disk: &Disk, path: &Path, free: FreeSegment, size: u64) -> Result<(), QueueError> {
-        if free.file.size()? == size {
-            self.free.push(free);
-        } else {
-            disk.remove(path)?;
+    fn chapter(&mut self, chapter: &Chapter) -> Ending {
+        let Chapter { segment, after, known_by, ref frames, ref bytes } = *chapter;
+        self.judge.begin(segment, after);
+        let mut last = after;
+        let (mut ops, mut counts) = (Vec::new(), Vec::new());
+        for frames in frames.chunks(TOGETHER) {
+            ops.clear();
+            counts.clear();
+            counts.extend(frames.iter().map(|frame| borrow_ops(frame.ops(bytes), &mut ops)));
+            self.index.warm_up(&ops);
+            let mut rest = &ops[..];
+            for (frame, count) in frames.iter().zip(&counts) {
+                // What cannot be read is missing, as if it had not been found.
+                let Some(count) = *count else { continue };
+                let (ops, behind) = rest.split_at(count);
+                rest = behind;
+                if self.judge.examine(frame) == Counts::No {
+                    return Ending { last, known_by };
+                }
+                last = frame.header.sequence;
+                self.frame(segment, frame, ops);
+            }
         }
-        Ok(())
+        Ending { last, known_by }
     }
-}
 
-fn foreign(path: &Path, why: &str) -> QueueError {
-    QueueError::Refused(format!(
-        "{} is not part of this spool: {why}; move it away or choose another data directory",
-        path.display()
-    ))
-}
-
-/// The frames of a segment: from its footer if all that the footer lists is known to have been synced.
-fn read_segment(
-    header: &SegmentHeader,
-    file: &File,
-    proven: u64,
-) -> Result<(KnownBy, Vec<Found>), QueueError> {
-    let size = file.size()?;
-    if let Some(trailer_at) = size.checked_sub(TRAILER as u64) {
-        let trailer = file.read_exact_at(TRAILER, trailer_at)?;
-        if let Some(trailer) = Trailer::decode(header.nonce, &trailer)
-            && trailer.last <= proven
-            && let Ok(len) = usize::try_from(trailer.footer_len)
-            && trailer.footer_at.checked_add(trailer.footer_len).is_some_and(|end| end <= trailer_at)
-            && let Some(found) =
-                footer(header.number, header.nonce, trailer, &file.read_exact_at(len, trailer.footer_at)?)
-        {
-            return Ok((KnownBy::Footer, found));
-        }
-    }
-    let len =
-        usize::try_from(size).map_err(|_| QueueError::Damaged("a segment is longer than memory".into()))?;
-    let mut bytes = vec![0; len];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok((KnownBy::Scan, frames(header.number, header.nonce, &Bytes::from(bytes), DATA_START)))
-}
-
-fn replay(chapters: Vec<Chapter>, index: &mut Index) {
-    let mut effects = Effects::default();
-    for Found { segment, offset, header, ops, contents } in chapters.into_iter().flat_map(|c| c.frames) {
-        let place = Place { segment, offset, len: u32::try_from(header.front_len()).unwrap_or(u32::MAX) };
-        let size = u32::try_from(header.frame_len()).unwrap_or(u32::MAX);
-        for op in &ops {
-            index.apply(op, place, size, &mut effects);
-            if let (Op::Publish(publish), Contents::Damaged) = (op, contents) {
+    fn frame(&mut self, segment: u32, frame: &Found, ops: &[Op<&str>]) {
+        let len = u32::try_from(frame.header.front_len()).unwrap_or(u32::MAX);
+        let place = Place { segment, offset: frame.offset, len };
+        let size = u32::try_from(frame.header.frame_len()).unwrap_or(u32::MAX);
+        for op in ops {
+            self.index.apply(op, place, size, &mut self.effects);
+            if let (Op::Publish(publish), Contents::Damaged) = (op, frame.contents) {
                 for work in &publish.works {
-                    index.set_aside(WorkId { message: publish.message, index: work.index });
+                    self.index.set_aside(WorkId { message: publish.message, index: work.index });
                 }
             }
         }
-        effects.ended.clear();
+        self.effects.ended.clear();
     }
 }
 

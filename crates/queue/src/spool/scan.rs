@@ -3,18 +3,18 @@
 use bytes::Bytes;
 
 use super::{
-    frame::{ALIGN, HEADER, Header, Nonce, decode_front},
-    segment::{TRAILER, Trailer},
+    frame::{ALIGN, HEADER, Header, Nonce, decode_front, decode_ops},
+    segment::TRAILER,
 };
 use crate::op::{BodyRef, Op};
 
-/// A frame that was found.
-#[derive(Debug)]
+/// A frame that was found in some bytes of its segment.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
-    pub(super) segment: u32,
     pub(super) offset: u32,
     pub(super) header: Header,
-    pub(super) ops: Vec<Op>,
+    /// Where its operations start in those bytes.
+    pub(super) ops_at: usize,
     pub(super) contents: Contents,
 }
 
@@ -27,42 +27,20 @@ pub(super) enum Contents {
     Unread,
 }
 
-/// All frames of a segment that takes no more, from its footer; nothing if it has no whole one.
-pub(super) fn footer(number: u32, nonce: Nonce, trailer: Trailer, footer: &[u8]) -> Option<Vec<Found>> {
-    if nonce.crc(footer) != trailer.footer_crc {
-        return None;
+impl Found {
+    /// The encoded operations in the bytes that the frame was found in.
+    pub(super) fn ops<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        bytes.get(self.ops_at..self.ops_at + self.header.ops_len as usize).unwrap_or_default()
     }
-    let mut frames = Vec::new();
-    let mut rest = footer;
-    while !rest.is_empty() {
-        let (offset, after) = rest.split_first_chunk::<4>()?;
-        let (header, ops) = Header::decode(nonce, after)?;
-        frames.push(Found {
-            segment: number,
-            offset: u32::from_le_bytes(*offset),
-            header,
-            ops: super::frame::decode_ops(ops)?,
-            contents: Contents::Unread,
-        });
-        rest = &after[HEADER + ops.len()..];
-    }
-    Some(frames)
-}
-
-/// What a frame adds to its segment's footer.
-pub(super) fn footer_entry(footer: &mut Vec<u8>, offset: u32, header: &[u8; HEADER], ops: &[u8]) {
-    footer.extend_from_slice(&offset.to_le_bytes());
-    footer.extend_from_slice(header);
-    footer.extend_from_slice(ops);
 }
 
 /// All frames from `start` on in the bytes of a segment, also behind places where none can be read.
-pub(super) fn frames(number: u32, nonce: Nonce, bytes: &Bytes, start: usize) -> Vec<Found> {
+pub(super) fn frames(nonce: Nonce, bytes: &Bytes, start: usize) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut at = start;
     let end = bytes.len().saturating_sub(TRAILER);
     while at + HEADER <= end {
-        match frame_at(number, nonce, bytes, at) {
+        match frame_at(nonce, bytes, at) {
             Some(frame) if found.last().is_none_or(|last| last.header.sequence < frame.header.sequence) => {
                 at += frame.header.frame_len();
                 found.push(frame);
@@ -73,18 +51,17 @@ pub(super) fn frames(number: u32, nonce: Nonce, bytes: &Bytes, start: usize) -> 
     found
 }
 
-fn frame_at(number: u32, nonce: Nonce, bytes: &Bytes, at: usize) -> Option<Found> {
+fn frame_at(nonce: Nonce, bytes: &Bytes, at: usize) -> Option<Found> {
     let (header, ops) = Header::decode(nonce, &bytes[at..])?;
-    let ops = super::frame::decode_ops(ops)?;
+    decode_ops(ops)?;
     let contents = bytes
         .get(at..at + header.front_len() + header.body_len as usize)
         .and_then(|_| decode_front(nonce, &bytes.slice(at..at + header.front_len())))
         .filter(|(_, parts)| parts.iter().all(|(op, _, body)| body_is_whole(op, &bytes[at + body..])));
     Some(Found {
-        segment: number,
         offset: u32::try_from(at).ok()?,
         header,
-        ops,
+        ops_at: at + HEADER,
         contents: if contents.is_some() { Contents::Whole } else { Contents::Damaged },
     })
 }
@@ -112,74 +89,77 @@ pub struct Damage {
     pub what: String,
 }
 
-/// What was read of a segment.
-#[derive(Debug)]
-pub(super) struct Chapter {
-    pub(super) segment: u32,
-    /// The sequence before its first frame.
-    pub(super) after: u64,
-    pub(super) frames: Vec<Found>,
-}
-
-impl Chapter {
-    /// The last sequence in it that counts.
-    pub(super) fn last(&self) -> u64 {
-        self.frames.last().map_or(self.after, |frame| frame.header.sequence)
-    }
-}
-
-/// Sorts out what counts, and cuts off the rest; `chapters` stand in order, and all up to `proven` is known to have
-/// been synced. Returns the last sequence that is taken, and what is damaged.
+/// Sorts out what counts, and cuts off the rest; it is shown all frames in the order of their segments.
 ///
 /// Frames that are missing or torn, yet were synced, are damage; all else from the first gap on was never promised to
 /// anybody and is cut.
-pub(super) fn judge(chapters: &mut [Chapter], proven: u64) -> (u64, Vec<Damage>) {
-    let mut damage = Vec::new();
-    let mut expected = 1;
-    let mut previous = None;
-    for at in 0..chapters.len() {
-        let chapter = &mut chapters[at];
-        // Segments that were used again leave gaps between those that remain.
-        if previous.is_none_or(|previous: u32| previous + 1 != chapter.segment) {
-            expected = chapter.after + 1;
-        }
-        previous = Some(chapter.segment);
-        let cut = chapter.frames.iter().position(|frame| {
-            let counts = examine(frame, expected, proven, &mut damage);
-            if counts {
-                expected = frame.header.sequence + 1;
-            }
-            !counts
-        });
-        if let Some(cut) = cut {
-            chapter.frames.truncate(cut);
-            for later in &mut chapters[at + 1..] {
-                later.frames.clear();
-            }
-            break;
-        }
-    }
-    (proven.max(expected - 1), damage)
+#[derive(Debug)]
+pub(super) struct Judge {
+    /// All up to this sequence is known to have been synced.
+    proven: u64,
+    expected: u64,
+    segment: u32,
+    counts: Counts,
+    pub(super) damage: Vec<Damage>,
 }
 
-/// Whether a frame counts, which it does not if itself or one before it was never synced and is not whole.
-fn examine(frame: &Found, expected: u64, proven: u64, damage: &mut Vec<Damage>) -> bool {
-    let sequence = frame.header.sequence;
-    let damaged = |what| Damage { segment: frame.segment, offset: frame.offset.into(), what };
-    if expected < sequence {
-        let lost = proven.min(sequence - 1);
-        if expected <= lost {
-            damage.push(damaged(format!("records {expected} to {lost} before this place cannot be read")));
-        }
-        if lost < sequence - 1 {
-            return false;
-        }
+/// Whether a frame counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    Yes,
+    /// Itself or one before it was never synced and is not whole.
+    No,
+}
+
+impl Judge {
+    pub(super) fn new(proven: u64) -> Self {
+        Self { proven, expected: 1, segment: 0, counts: Counts::Yes, damage: Vec::new() }
     }
-    if frame.contents == Contents::Damaged {
-        if sequence > proven {
-            return false;
+
+    /// The frames that follow are of this segment, which begins after a sequence.
+    pub(super) fn begin(&mut self, segment: u32, after: u64) {
+        // Segments that were used again leave gaps between those that remain.
+        if self.counts == Counts::Yes && self.segment.checked_add(1) != Some(segment) {
+            self.expected = after + 1;
         }
-        damage.push(damaged(format!("the contents of record {sequence} are not what was written")));
+        self.segment = segment;
     }
-    true
+
+    pub(super) fn examine(&mut self, frame: &Found) -> Counts {
+        if self.counts == Counts::Yes {
+            self.counts = self.examine_next(frame);
+        }
+        if self.counts == Counts::Yes {
+            self.expected = frame.header.sequence + 1;
+        }
+        self.counts
+    }
+
+    fn examine_next(&mut self, frame: &Found) -> Counts {
+        let Self { proven, expected, segment, .. } = *self;
+        let sequence = frame.header.sequence;
+        let damaged = |what| Damage { segment, offset: frame.offset.into(), what };
+        if expected < sequence {
+            let lost = proven.min(sequence - 1);
+            if expected <= lost {
+                self.damage
+                    .push(damaged(format!("records {expected} to {lost} before this place cannot be read")));
+            }
+            if lost < sequence - 1 {
+                return Counts::No;
+            }
+        }
+        if frame.contents == Contents::Damaged {
+            if sequence > proven {
+                return Counts::No;
+            }
+            self.damage.push(damaged(format!("the contents of record {sequence} are not what was written")));
+        }
+        Counts::Yes
+    }
+
+    /// The last sequence that is taken.
+    pub(super) fn last(&self) -> u64 {
+        self.proven.max(self.expected - 1)
+    }
 }

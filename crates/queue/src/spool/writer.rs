@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 
 use super::{
     Shared,
+    footer::Footer,
     frame::{ALIGN, HEADER, Header},
     inbox::{Claim, Haste, Queued},
     promise::Promise,
     recovery::fresh_nonce,
-    scan::footer_entry,
     segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentState, TRAILER, Trailer},
 };
 use crate::{QueueError, feed::Tale, feed::tell, index::Place, ledger::Applied};
@@ -37,7 +37,7 @@ pub(super) struct Writer {
     segment: Arc<Segment>,
     /// Where the next frame goes.
     at: usize,
-    footer: Vec<u8>,
+    footer: Footer,
     sequence: u64,
     /// Frames that have their place but are not written yet: they follow each other up to `at`.
     frames: Vec<Frame>,
@@ -59,7 +59,7 @@ impl Writer {
     pub(super) fn start(shared: Arc<Shared>, sequence: u64) -> Result<Self, QueueError> {
         let segment = fresh_segment(&shared, sequence, Claim::End)?;
         segment.file.sync()?;
-        Ok(Self { shared, segment, at: DATA_START, footer: Vec::new(), sequence, frames: Vec::new() })
+        Ok(Self { shared, segment, at: DATA_START, footer: Footer::default(), sequence, frames: Vec::new() })
     }
 
     /// Writes until the spool ends.
@@ -143,7 +143,7 @@ impl Writer {
             head_crc: self.segment.nonce.crc(&queued.head),
         };
         let encoded = header.encode(self.segment.nonce, &queued.encoded);
-        footer_entry(&mut self.footer, short(self.at), &encoded, &queued.encoded);
+        self.footer.add(short(self.at), &encoded, &queued.encoded);
         let len = header.frame_len();
         self.sequence += 1;
         self.at += len;
@@ -204,9 +204,8 @@ impl Writer {
             footer_at: self.at as u64,
             footer_len: self.footer.len() as u64,
             last: self.sequence,
-            footer_crc: nonce.crc(&self.footer),
+            footer_crc: self.footer.write(&self.segment.file, nonce, self.at as u64)?,
         };
-        self.segment.file.write_at(&self.footer, self.at as u64)?;
         self.segment
             .file
             .write_at(&trailer.encode(nonce), (self.shared.options.segment_size - TRAILER) as u64)?;

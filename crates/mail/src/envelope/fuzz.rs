@@ -1,0 +1,50 @@
+//! Words of the spool that are any bytes: they are read, or refused, and what is read is written back and read again as it was.
+
+use testkit::fuzz::Fuzz;
+
+use super::*;
+
+#[test]
+fn any_words_are_read_or_refused_and_what_is_read_reads_back() {
+    let trouble = Trouble {
+        reason: "rcpt".into(),
+        reply: Reply::new(450, (4, 2, 0), "busy"),
+        at: Timestamp::from_micros(1_795_000_000_000_000),
+    };
+    let remote = Remote { host: "mx.example:25".into(), address: None };
+    let state = State { remote, waiting: vec![(0, trouble)], warned: Warned::Yes };
+    let detail = Detail { recipients: vec!["a@example.com".parse().expect("it is an address")] };
+    let recipients =
+        vec![RecipientWords { number: 0, became: Became::Delivered, reason: "taken", reply: "250 ok" }];
+    let record = RecordWords {
+        node: "mx1",
+        host: "mx:25",
+        address: None,
+        attempt: 1,
+        repeated: Repeated::Possibly,
+        recipients,
+    };
+    let seeds = vec![encode(&state).to_vec(), encode(&detail).to_vec(), encode(&record).to_vec()];
+    Fuzz::new(seeds, &["a@example.com", "\u{1}", "\0", "\u{7f}", "mx1"], 8000).run(|input| {
+        [
+            reads_back(Header::read(input), Header::read),
+            reads_back(State::read(input), State::read),
+            reads_back(decode::<Detail>(input), |words| decode(words)),
+            decode::<RecordWords<'_>>(input).err().map(|error| error.to_string()),
+        ]
+    });
+}
+
+/// Why it was refused; if it was not, it has to read back.
+fn reads_back<T: Serialize + PartialEq + std::fmt::Debug>(
+    read: Result<T, WordsError>,
+    again: impl Fn(&[u8]) -> Result<T, WordsError>,
+) -> Option<String> {
+    match read {
+        Ok(words) => {
+            assert_eq!(again(&encode(&words)).as_ref(), Ok(&words));
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}

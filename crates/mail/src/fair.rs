@@ -1,0 +1,200 @@
+//! Taking turns: what accounts have ready, served one account after the other, each in its own order.
+
+use std::collections::VecDeque;
+
+/// Who caused something, as far as turns are concerned: a hash of the account's name. Two that share one share their turn.
+pub(crate) type Account = u32;
+
+/// The number of an account's name (FNV-1a, folded to 32 bits).
+pub(crate) fn account(name: &str) -> Account {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    u32::try_from((hash >> 32) ^ (hash & 0xffff_ffff)).expect("32 bits are left")
+}
+
+/// A queue for each account, served in turn.
+#[derive(Debug)]
+pub(crate) struct Fair<T> {
+    /// By account; none is empty.
+    flows: Vec<Flow<T>>,
+    /// The one whose turn it is.
+    next: usize,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Flow<T> {
+    account: Account,
+    waiting: VecDeque<T>,
+}
+
+impl<T> Default for Fair<T> {
+    fn default() -> Self {
+        Self { flows: Vec::new(), next: 0, len: 0 }
+    }
+}
+
+impl<T> Fair<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds something behind all that its account has waiting.
+    pub(crate) fn push(&mut self, account: Account, one: T) {
+        self.len += 1;
+        match self.flows.binary_search_by_key(&account, |flow| flow.account) {
+            Ok(at) => self.flows[at].waiting.push_back(one),
+            Err(at) => {
+                // Whose turn it is keeps it: one that was just served and comes again waits for the others.
+                if at <= self.next && !self.flows.is_empty() {
+                    self.next += 1;
+                }
+                self.flows.insert(at, Flow { account, waiting: VecDeque::from([one]) });
+            }
+        }
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn next_account(&self) -> Option<Account> {
+        self.flows.get(self.next).map(|flow| flow.account)
+    }
+
+    /// Takes at most `most` of the account whose turn it is, and passes the turn on.
+    pub(crate) fn take(&mut self, most: usize, into: &mut Vec<T>) {
+        let Some(flow) = self.flows.get_mut(self.next) else { return };
+        let some = flow.waiting.len().min(most);
+        into.extend(flow.waiting.drain(..some));
+        self.len -= some;
+        if flow.waiting.is_empty() {
+            self.flows.remove(self.next);
+        } else {
+            if flow.waiting.len() * 4 < flow.waiting.capacity() {
+                flow.waiting.shrink_to(flow.waiting.len() * 2);
+            }
+            self.next += 1;
+        }
+        if self.next >= self.flows.len() {
+            self.next = 0;
+        }
+    }
+
+    /// Takes the next one.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let mut one = Vec::with_capacity(1);
+        self.take(1, &mut one);
+        one.pop()
+    }
+
+    /// Takes out all for which `out` says so.
+    pub(crate) fn take_out(
+        &mut self,
+        mut out: impl FnMut(Account, &T) -> bool,
+        into: &mut Vec<(Account, T)>,
+    ) {
+        let before = into.len();
+        for flow in &mut self.flows {
+            let account = flow.account;
+            for _ in 0..flow.waiting.len() {
+                let one = flow.waiting.pop_front().expect("it was counted");
+                if out(account, &one) {
+                    into.push((account, one));
+                } else {
+                    flow.waiting.push_back(one);
+                }
+            }
+        }
+        self.len -= into.len() - before;
+        self.flows.retain(|flow| !flow.waiting.is_empty());
+        self.next = 0;
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.flows.iter().flat_map(|flow| &flow.waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_take_turns_and_keep_their_own_order() {
+        let mut fair = Fair::default();
+        for n in 0..100 {
+            fair.push(7, ('b', n));
+        }
+        let mut some = Vec::new();
+        fair.take(20, &mut some);
+        assert_eq!(some.len(), 20);
+        fair.push(3, ('a', 0));
+        fair.push(9, ('c', 0));
+        fair.push(9, ('c', 1));
+        let order: Vec<_> = std::iter::from_fn(|| fair.pop()).take(6).collect();
+        assert!(order[..3].contains(&('a', 0)) && order[..3].contains(&('c', 0)), "{order:?}");
+        assert!(order[3..].contains(&('c', 1)), "{order:?}");
+        let bulk: Vec<_> = order.iter().filter(|(who, _)| *who == 'b').collect();
+        assert!(bulk.is_sorted() && bulk[0].1 == 20, "{order:?}");
+        assert_eq!(fair.len(), 100 - 20 - bulk.len());
+    }
+
+    #[test]
+    fn one_that_comes_late_waits_for_one_turn_of_each_other_and_no_more() {
+        for late in [0, 5, 99] {
+            let mut fair = Fair::default();
+            for n in 0..1000 {
+                fair.push(50, n);
+            }
+            fair.pop();
+            fair.push(late, 5000);
+            let two = [fair.pop(), fair.pop()];
+            assert!(two.contains(&Some(5000)), "{late}: {two:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_always_comes_back_takes_no_more_than_its_turn() {
+        for other in [0, 9] {
+            let mut fair = Fair::default();
+            fair.push(other, 'a');
+            for _ in 0..10 {
+                fair.push(5, 'b');
+            }
+            let mut order = String::new();
+            for _ in 0..8 {
+                let one = fair.pop().unwrap();
+                order.push(one);
+                if one == 'a' {
+                    fair.push(other, 'a');
+                }
+            }
+            assert!(!order.contains("aa") && !order.contains("bb"), "{order}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_rest_in_order() {
+        let mut fair = Fair::default();
+        for n in 0..10 {
+            fair.push(n % 2, n);
+        }
+        let mut out = Vec::new();
+        fair.take_out(|_, n| *n >= 4 && *n != 9, &mut out);
+        assert_eq!((out.len(), fair.len()), (5, 5));
+        let mut left: Vec<_> = std::iter::from_fn(|| fair.pop()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [0, 1, 2, 3, 9]);
+        assert!(fair.is_empty() && fair.next_account().is_none());
+    }
+
+    #[test]
+    fn different_names_are_different_accounts() {
+        let numbers: std::collections::HashSet<_> =
+            (0..1000).map(|n| account(&format!("192.0.2.{n}"))).collect();
+        assert_eq!(numbers.len(), 1000);
+    }
+}

@@ -1,0 +1,195 @@
+//! Lanes: domains that mail waits for, and where each one's mail goes. Pure; it is told the time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use base::Timestamp;
+use queue::{Arrival, Ticket};
+
+use crate::{
+    fair::{Account, Fair},
+    resolver::NoWay,
+    schedule::seconds,
+};
+
+/// A lane that nobody used for this long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+
+/// An answer counts at least this long, or those that waited for it would ask again.
+const SHORTEST: Duration = Duration::from_secs(5);
+
+/// All lanes.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    by_domain: HashMap<Arc<str>, Lane>,
+    /// Domains that are to be looked up, in turn by who caused it first.
+    to_ask: Fair<Arc<str>>,
+    asking: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lane {
+    state: State,
+    used: Timestamp,
+    warn_after: WarnAfter,
+}
+
+#[derive(Debug)]
+enum State {
+    Unknown,
+    /// Its hosts are being looked up; these wait for that.
+    Asking(Vec<Ticket>),
+    To {
+        site: usize,
+        until: Option<Timestamp>,
+    },
+    Nowhere {
+        why: NoWay,
+        until: Timestamp,
+    },
+}
+
+/// Where a lane's mail goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Goes {
+    To(usize),
+    Nowhere(NoWay),
+    Unknown,
+}
+
+/// After how long the sender of what waits is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WarnAfter(Duration);
+
+impl WarnAfter {
+    /// When a work is to be looked at though it has not gone, in seconds since 1970.
+    pub(crate) fn of(self, arrival: &Arrival, now: Timestamp) -> u32 {
+        let warn = arrival.since + self.0;
+        let is_ahead = !self.0.is_zero() && warn > now;
+        let look_at = if is_ahead { arrival.expires.min(warn) } else { arrival.expires };
+        // The second in which it is over.
+        seconds(look_at).saturating_add(1)
+    }
+}
+
+impl Lane {
+    /// Where its mail goes, as far as that is known.
+    pub(crate) fn goes(&self, now: Timestamp) -> Goes {
+        match &self.state {
+            State::To { site, until } if until.is_none_or(|until| until > now) => Goes::To(*site),
+            State::Nowhere { why, until } if *until > now => Goes::Nowhere(why.clone()),
+            _ => Goes::Unknown,
+        }
+    }
+
+    pub(crate) fn warn_after(&self) -> WarnAfter {
+        self.warn_after
+    }
+
+    pub(crate) fn warned_after(&mut self, after: Duration) -> WarnAfter {
+        self.warn_after = WarnAfter(after);
+        self.warn_after
+    }
+}
+
+impl Lanes {
+    /// The lane of a domain, and whether it is new.
+    pub(crate) fn lane(&mut self, domain: &Arc<str>, now: Timestamp) -> (&mut Lane, bool) {
+        let is_new = !self.by_domain.contains_key(domain);
+        if is_new {
+            let lane = Lane { state: State::Unknown, used: now, warn_after: WarnAfter(Duration::ZERO) };
+            self.by_domain.insert(domain.clone(), lane);
+        }
+        let lane = self.by_domain.get_mut(domain).expect("it was just found or made");
+        lane.used = now;
+        (lane, is_new)
+    }
+
+    /// A work waits until its domain's hosts are known.
+    pub(crate) fn ask(&mut self, domain: &Arc<str>, account: Account, ticket: Ticket) {
+        let Some(lane) = self.by_domain.get_mut(domain) else { return };
+        if let State::Asking(waiting) = &mut lane.state {
+            return waiting.push(ticket);
+        }
+        lane.state = State::Asking(vec![ticket]);
+        self.to_ask.push(account, domain.clone());
+    }
+
+    /// Domains that are to be looked up now, so that `most` are at once.
+    pub(crate) fn next_to_ask(&mut self, most: usize) -> Vec<Arc<str>> {
+        let mut domains = Vec::new();
+        while self.asking < most
+            && let Some(domain) = self.to_ask.pop()
+        {
+            self.asking += 1;
+            domains.push(domain);
+        }
+        domains
+    }
+
+    /// An answer has come; returns the works that waited for it.
+    pub(crate) fn answered(&mut self, domain: &str) -> Vec<Ticket> {
+        self.asking = self.asking.saturating_sub(1);
+        let Some(lane) = self.by_domain.get_mut(domain) else { return Vec::new() };
+        match std::mem::replace(&mut lane.state, State::Unknown) {
+            State::Asking(waiting) => waiting,
+            other => {
+                lane.state = other;
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn goes_to(&mut self, domain: &str, site: usize, until: Option<Timestamp>, now: Timestamp) {
+        if let Some(lane) = self.by_domain.get_mut(domain) {
+            lane.state = State::To { site, until };
+            lane.used = now;
+        }
+    }
+
+    pub(crate) fn goes_nowhere(&mut self, domain: &str, why: NoWay, until: Timestamp, now: Timestamp) {
+        if let Some(lane) = self.by_domain.get_mut(domain) {
+            // Those that wait for the answer are to find it, however short it counts.
+            lane.state = State::Nowhere { why, until: until.max(now + SHORTEST) };
+        }
+    }
+
+    /// The site that a domain's mail goes to.
+    pub(crate) fn site_of(&self, domain: &str) -> Option<usize> {
+        match self.by_domain.get(domain)?.state {
+            State::To { site, .. } => Some(site),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_asking(&self, domain: &str) -> bool {
+        self.by_domain.get(domain).is_some_and(|lane| matches!(lane.state, State::Asking(_)))
+    }
+
+    /// Works that wait for an answer.
+    pub(crate) fn waiting(&self) -> usize {
+        let waiting = self.by_domain.values().map(|lane| match &lane.state {
+            State::Asking(waiting) => waiting.len(),
+            _ => 0,
+        });
+        waiting.sum()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.by_domain.len()
+    }
+
+    /// Everything that is known is to be decided anew; those who are asked still answer.
+    pub(crate) fn forget_all(&mut self) {
+        self.by_domain.retain(|_, lane| matches!(lane.state, State::Asking(_)));
+    }
+
+    /// Forgets lanes that go to sites which are known no more, and those that nobody used lately.
+    pub(crate) fn forget(&mut self, now: Timestamp, is_known: impl Fn(usize) -> bool) {
+        self.by_domain.retain(|_, lane| match lane.state {
+            State::Asking(_) => true,
+            State::To { site, .. } => is_known(site),
+            State::Unknown | State::Nowhere { .. } => now.since(lane.used) < FORGOTTEN_AFTER,
+        });
+    }
+}

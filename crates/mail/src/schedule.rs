@@ -1,0 +1,569 @@
+//! What may go now: lanes, sites, turns and pauses. A pure state; it is told the time and what happens, and says what is to begin.
+//!
+//! A work's way through it:
+//!
+//! ```text
+//! arrival ──► paused? ──► parked, until the pause ends
+//!    │           its time has not come ──► due
+//!    ▼
+//!  lane (a domain): where does its mail go? ──► asked, if nobody knows
+//!    │                                          refused, if it goes nowhere
+//!    ▼
+//!  site: ready, by priority, then by account in turn
+//!    │      rests, connections, throttles
+//!    ▼
+//!  its turn among the sites ──► a burst, while there are slots
+//! ```
+//!
+//! Wherever something changes for works that wait (a pause ends, an answer comes, the configuration is another), their tickets are
+//! taken out and their arrivals handled again: there is one way in.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use base::Timestamp;
+use queue::{Arrival, Ticket};
+
+use store::settings::{Pause, PauseId};
+
+use crate::{
+    Config,
+    due::Due,
+    fair::{self, Account, Fair},
+    lanes::{Goes, Lanes},
+    pause, policy,
+    resolver::{MailHosts, NoWay},
+    site::{Charged, Key, Ready, Site, Turn, Used, Way},
+    why::Waits,
+};
+
+/// Deliveries at once, over all sites.
+pub(crate) const SLOTS: usize = 500;
+/// Of these, so many may go to sites that have not answered lately: the others are kept for those that have.
+const UNPROVEN: usize = SLOTS / 2;
+/// Domains that are asked for at once.
+const LOOKUPS: usize = 200;
+/// Hosts count at least this long, whatever their answer says: or a busy site would be looked up all the time.
+const SHORTEST: Duration = Duration::from_secs(60);
+/// Works that are looked at, or refused, in one go.
+const AT_ONCE: usize = 100;
+/// What waits is looked at this often at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What is not used any more is forgotten this often.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// Something to be begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Begin {
+    pub(crate) what: What,
+    pub(crate) works: Vec<Ticket>,
+}
+
+/// What is to be done with works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// They are to be delivered.
+    Deliver(Slot),
+    /// Their mail goes nowhere.
+    Refuse(NoWay),
+    /// They may be too old, or their senders want to know that they wait.
+    Look,
+}
+
+/// The right to deliver one burst; it goes back with what the burst came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    site: usize,
+    class: Class,
+    charged: Charged,
+    pub(crate) key: Arc<Key>,
+}
+
+/// Whether a site has answered lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Proven,
+    Unproven,
+}
+
+/// What the dispatcher knows.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    config: Arc<Config>,
+    due: Due,
+    lanes: Lanes,
+    sites: Vec<Option<Site>>,
+    free: Vec<usize>,
+    by_key: HashMap<Arc<Key>, usize>,
+    /// Sites that may begin something, each once, in the order in which they are served.
+    turns: [Fair<usize>; 2],
+    running: [usize; 2],
+    /// Who was served last.
+    last: Class,
+    /// When a site that could not begin may.
+    later: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    pauses: Arc<[Pause]>,
+    /// Works that wait for the end of a pause, by its number.
+    parked: BTreeMap<PauseId, Vec<Ready>>,
+    /// Works whose arrivals are to be handled again.
+    again: VecDeque<Ticket>,
+    refused: Vec<(NoWay, Ticket)>,
+    overdue: Vec<Ticket>,
+    look_at: u32,
+    looked: Timestamp,
+    forgot: Timestamp,
+}
+
+/// How much waits for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depths {
+    /// Works whose time has not come.
+    pub due: usize,
+    /// Works that may go as soon as their site's limits let them.
+    pub ready: usize,
+    /// Works that wait for the end of a pause.
+    pub paused: usize,
+    /// Works whose domain is being looked up.
+    pub asking: usize,
+    /// Sites that are known.
+    pub sites: usize,
+    /// Sites that answer nobody and are left alone for a while.
+    pub resting: usize,
+    /// Deliveries under way.
+    pub running: usize,
+}
+
+impl Schedule {
+    pub(crate) fn new(config: Arc<Config>, now: Timestamp) -> Self {
+        Self {
+            config,
+            due: Due::default(),
+            lanes: Lanes::default(),
+            sites: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            turns: [Fair::default(), Fair::default()],
+            running: [0; 2],
+            last: Class::Proven,
+            later: BinaryHeap::new(),
+            pauses: Arc::new([]),
+            parked: BTreeMap::new(),
+            again: VecDeque::new(),
+            refused: Vec::new(),
+            overdue: Vec::new(),
+            look_at: u32::MAX,
+            looked: now,
+            forgot: now,
+        }
+    }
+
+    /// Works have come to wait.
+    pub(crate) fn arrived(&mut self, arrivals: impl Iterator<Item = Arrival>, now: Timestamp) {
+        for arrival in arrivals {
+            self.arrive(&arrival, now);
+        }
+    }
+
+    fn arrive(&mut self, arrival: &Arrival, now: Timestamp) {
+        let until = arrival.not_before.min(arrival.expires);
+        if until > now {
+            return self.due.add(until, arrival.ticket);
+        }
+        if arrival.expires <= now {
+            return self.overdue.push(arrival.ticket);
+        }
+        let config = &self.config;
+        let (lane, is_new) = self.lanes.lane(&arrival.lane, now);
+        let rule = || config.delivery.rule(&arrival.lane, None);
+        let look_at = if is_new { lane.warned_after(rule().delay_warning) } else { lane.warn_after() };
+        let ready = Ready { ticket: arrival.ticket, look_at: look_at.of(arrival, now) };
+        let paused = self
+            .pauses
+            .iter()
+            .find(|pause| pause::is_on(pause, now) && pause::holds(pause, &arrival.lane, &arrival.account));
+        if let Some(pause) = paused {
+            self.look_at = self.look_at.min(ready.look_at);
+            return self.parked.entry(pause.id).or_default().push(ready);
+        }
+        let account = fair::account(&arrival.account);
+        match lane.goes(now) {
+            Goes::To(site) => self.ready(site, arrival.priority, account, ready, now),
+            Goes::Nowhere(why) => self.refused.push((why, arrival.ticket)),
+            Goes::Unknown => match policy::route(&arrival.lane, &self.config) {
+                Some(hop) => {
+                    let way = Way::Hop(hop.clone());
+                    let site = self.site(&arrival.lane, way, None, now);
+                    self.ready(site, arrival.priority, account, ready, now);
+                }
+                None => self.lanes.ask(&arrival.lane, account, arrival.ticket),
+            },
+        }
+    }
+
+    /// The number of the site for a domain's mail, which is made if there is none.
+    fn site(&mut self, domain: &str, way: Way, known_until: Option<Timestamp>, now: Timestamp) -> usize {
+        let mx = match &way {
+            Way::Hop(_) => None,
+            Way::Hosts(hosts) => hosts.first().map(|host| &*host.name),
+        };
+        let rule = self.config.delivery.rule(domain, mx);
+        let key = Key { rule, way };
+        let number = match self.by_key.get(&key) {
+            Some(number) => *number,
+            None => {
+                let site = Site::new(key);
+                let key = site.key.clone();
+                let number = self.free.pop().unwrap_or_else(|| {
+                    self.sites.push(None);
+                    self.sites.len() - 1
+                });
+                self.sites[number] = Some(site);
+                self.by_key.insert(key, number);
+                number
+            }
+        };
+        let site = self.sites[number].as_mut().expect("it was just found or made");
+        site.known_until = known_until.max(site.known_until.filter(|_| known_until.is_some()));
+        self.lanes.goes_to(domain, number, known_until, now);
+        number
+    }
+
+    fn ready(&mut self, number: usize, priority: u8, account: Account, ready: Ready, now: Timestamp) {
+        let Some(site) = &mut self.sites[number] else { return };
+        site.add(priority, account, ready);
+        self.look_at = self.look_at.min(ready.look_at);
+        self.queue_up(number, now);
+    }
+
+    /// Lets a site stand among those to be served, if it may begin something.
+    fn queue_up(&mut self, number: usize, now: Timestamp) {
+        let Some(site) = &mut self.sites[number] else { return };
+        let Some(account) = site.next_account() else { return };
+        if site.turn == Turn::Standing {
+            return;
+        }
+        match site.bar(now) {
+            None => {
+                site.turn = Turn::Standing;
+                self.turns[class_of(site, now) as usize].push(account, number);
+            }
+            Some((_, Some(until))) => {
+                if site.turn != Turn::Later(until) {
+                    site.turn = Turn::Later(until);
+                    self.later.push(Reverse((until, number)));
+                }
+            }
+            // The end of one of its deliveries lets it stand again.
+            Some((_, None)) => site.turn = Turn::Not,
+        }
+    }
+
+    /// A domain's mail hosts are known, or why not.
+    pub(crate) fn answered(&mut self, domain: &str, answer: MailHosts, now: Timestamp) {
+        let waiting = self.lanes.answered(domain);
+        let MailHosts { found, until } = answer;
+        match found {
+            Ok(hosts) => {
+                self.site(domain, Way::Hosts(hosts), Some(until.max(now + SHORTEST)), now);
+            }
+            Err(why) => self.lanes.goes_nowhere(domain, why, until, now),
+        }
+        self.again.extend(waiting);
+    }
+
+    /// A delivery has ended.
+    pub(crate) fn ended(&mut self, slot: &Slot, used: Used, now: Timestamp, spread: f64) {
+        self.running[slot.class as usize] -= 1;
+        if let Some(site) = &mut self.sites[slot.site] {
+            site.ended(used, slot.charged, now, spread);
+            self.queue_up(slot.site, now);
+        }
+    }
+
+    /// What is to begin now. `size` tells how long a message is, or that its ticket is a thing of the past.
+    pub(crate) fn begin(&mut self, now: Timestamp, size: &dyn Fn(Ticket) -> Option<u32>) -> Vec<Begin> {
+        while let Some(due) = self.due.take(now) {
+            self.again.extend(due);
+        }
+        self.wake_sites(now);
+        self.look(now);
+        let mut begun = Vec::new();
+        while let Some(number) = self.next_turn(now) {
+            begun.extend(self.burst(number, now, size));
+        }
+        self.set_apart(&mut begun);
+        self.forget(now);
+        begun
+    }
+
+    /// Works whose arrivals are to be handled again, some at a time.
+    pub(crate) fn again(&mut self, most: usize) -> Vec<Ticket> {
+        let some = self.again.len().min(most);
+        let some = self.again.drain(..some).collect();
+        if self.again.is_empty() {
+            self.again = VecDeque::new();
+        }
+        some
+    }
+
+    /// Domains that are to be looked up now.
+    pub(crate) fn ask(&mut self) -> Vec<Arc<str>> {
+        self.lanes.next_to_ask(LOOKUPS)
+    }
+
+    fn wake_sites(&mut self, now: Timestamp) {
+        while let Some(Reverse((until, number))) = self.later.peek().copied()
+            && until <= now
+        {
+            self.later.pop();
+            if let Some(site) = &mut self.sites[number]
+                && site.turn == Turn::Later(until)
+            {
+                site.turn = Turn::Not;
+                self.queue_up(number, now);
+            }
+        }
+    }
+
+    /// The site whose turn it is, if there is a slot for it.
+    fn next_turn(&mut self, now: Timestamp) -> Option<usize> {
+        while self.running[0] + self.running[1] < SLOTS {
+            let first = if self.last == Class::Proven { Class::Unproven } else { Class::Proven };
+            let class = [first, self.last].into_iter().find(|class| self.may_serve(*class))?;
+            let number = self.turns[class as usize].pop()?;
+            let Some(site) = &mut self.sites[number] else { continue };
+            site.turn = Turn::Not;
+            let is_now = class_of(site, now);
+            if is_now != class && !self.may_serve_one_more(is_now) {
+                // It answers no more since it came to stand here.
+                self.queue_up(number, now);
+                continue;
+            }
+            self.last = class;
+            return Some(number);
+        }
+        None
+    }
+
+    fn may_serve(&self, class: Class) -> bool {
+        !self.turns[class as usize].is_empty() && self.may_serve_one_more(class)
+    }
+
+    fn may_serve_one_more(&self, class: Class) -> bool {
+        class == Class::Proven || self.running[Class::Unproven as usize] < UNPROVEN
+    }
+
+    fn burst(
+        &mut self,
+        number: usize,
+        now: Timestamp,
+        size: &dyn Fn(Ticket) -> Option<u32>,
+    ) -> Option<Begin> {
+        let site = self.sites[number].as_mut()?;
+        if site.known_until.is_some_and(|until| until <= now) {
+            self.ask_again(number);
+            return None;
+        }
+        if site.bar(now).is_some() {
+            self.queue_up(number, now);
+            return None;
+        }
+        let class = class_of(site, now);
+        let (works, charged) = site.take(now, size);
+        if works.is_empty() {
+            site.uncharge(charged);
+            self.queue_up(number, now);
+            return None;
+        }
+        site.running += 1;
+        self.running[class as usize] += 1;
+        let slot = Slot { site: number, class, charged, key: site.key.clone() };
+        self.queue_up(number, now);
+        Some(Begin { what: What::Deliver(slot), works })
+    }
+
+    /// The answers that named a site's hosts count no more: its domains are looked up again before it is served.
+    fn ask_again(&mut self, number: usize) {
+        if let Some(site) = &mut self.sites[number] {
+            site.take_all(&mut self.again);
+            site.turn = Turn::Not;
+        }
+    }
+
+    /// Finds what is too old, or whose sender is to be told, among all that waits.
+    fn look(&mut self, now: Timestamp) {
+        let seconds = seconds(now);
+        let ended: Vec<PauseId> =
+            self.pauses.iter().filter(|pause| !pause::is_on(pause, now)).map(|pause| pause.id).collect();
+        if !ended.is_empty() {
+            self.pauses = self.pauses.iter().filter(|pause| pause::is_on(pause, now)).cloned().collect();
+            self.unpark(&ended);
+        }
+        let jumped = now < self.looked;
+        if self.look_at > seconds || (now.since(self.looked) < LOOK_EVERY && !jumped) {
+            return;
+        }
+        self.looked = now;
+        let mut next = u32::MAX;
+        for site in self.sites.iter_mut().flatten() {
+            site.take_overdue(seconds, &mut self.overdue);
+            next = next.min(site.next_look().unwrap_or(u32::MAX));
+        }
+        for parked in self.parked.values_mut() {
+            parked.retain(|ready| {
+                let overdue = ready.look_at <= seconds;
+                if overdue {
+                    self.overdue.push(ready.ticket);
+                }
+                !overdue
+            });
+            next = next.min(parked.iter().map(|ready| ready.look_at).min().unwrap_or(u32::MAX));
+        }
+        self.look_at = next;
+    }
+
+    /// What is not to be delivered goes in bursts of its own.
+    fn set_apart(&mut self, begun: &mut Vec<Begin>) {
+        for works in self.overdue.chunks(AT_ONCE) {
+            begun.push(Begin { what: What::Look, works: works.to_vec() });
+        }
+        self.overdue.clear();
+        for (why, ticket) in self.refused.drain(..) {
+            match begun.last_mut() {
+                // Those that waited for one answer come one behind the other.
+                Some(Begin { what: What::Refuse(same), works }) if *same == why && works.len() < AT_ONCE => {
+                    works.push(ticket);
+                }
+                _ => begun.push(Begin { what: What::Refuse(why), works: vec![ticket] }),
+            }
+        }
+    }
+
+    /// Forgets sites and lanes that nobody uses.
+    fn forget(&mut self, now: Timestamp) {
+        if now.since(self.forgot) < FORGET_EVERY && now >= self.forgot {
+            return;
+        }
+        self.forgot = now;
+        let mut freed = Vec::new();
+        for number in 0..self.sites.len() {
+            if self.sites[number].as_ref().is_some_and(|site| site.is_forgettable(now))
+                && let Some(site) = self.sites[number].take()
+            {
+                self.by_key.remove(&site.key);
+                freed.push(number);
+            }
+        }
+        let sites = &self.sites;
+        self.lanes.forget(now, |site| sites[site].is_some());
+        // No lane goes there any more: another site may have the number.
+        self.free.append(&mut freed);
+    }
+
+    /// From now on these pauses hold, and no others.
+    pub(crate) fn set_pauses(&mut self, pauses: Arc<[Pause]>) {
+        let old = std::mem::replace(&mut self.pauses, pauses);
+        let gone: Vec<PauseId> =
+            old.iter().filter(|old| !self.pauses.contains(old)).map(|pause| pause.id).collect();
+        self.unpark(&gone);
+        if self.pauses.iter().any(|pause| !old.contains(pause)) {
+            self.handle_all_again();
+        }
+    }
+
+    fn unpark(&mut self, pauses: &[PauseId]) {
+        for id in pauses {
+            let parked = self.parked.remove(id).unwrap_or_default();
+            self.again.extend(parked.into_iter().map(|ready| ready.ticket));
+        }
+    }
+
+    /// From now on this is the configuration.
+    pub(crate) fn set_config(&mut self, config: Arc<Config>) {
+        self.config = config;
+        self.lanes.forget_all();
+        self.handle_all_again();
+    }
+
+    /// Handles the arrivals of all that is ready again.
+    fn handle_all_again(&mut self) {
+        for site in self.sites.iter_mut().flatten() {
+            site.take_all(&mut self.again);
+        }
+    }
+
+    /// Somebody wants a domain's mail tried now, also where its site rests.
+    pub(crate) fn wake(&mut self, domain: &str, now: Timestamp) {
+        if let Some(number) = self.lanes.site_of(domain)
+            && let Some(site) = &mut self.sites[number]
+        {
+            site.reach.wake();
+            if site.turn != Turn::Standing {
+                site.turn = Turn::Not;
+            }
+            self.queue_up(number, now);
+        }
+    }
+
+    /// What a work of this domain waits for, whose time has come.
+    pub(crate) fn why(&self, domain: &str, account: &str, now: Timestamp) -> Waits {
+        if let Some(pause) =
+            self.pauses.iter().find(|pause| pause::is_on(pause, now) && pause::holds(pause, domain, account))
+        {
+            return Waits::Paused(pause.clone());
+        }
+        let Some(site) = self.lanes.site_of(domain).and_then(|number| self.sites[number].as_ref()) else {
+            return if self.lanes.is_asking(domain) { Waits::Lookup } else { Waits::Turn };
+        };
+        match site.bar(now) {
+            Some((bar, until)) => Waits::of_bar(bar, until, site),
+            None if self.may_serve_one_more(class_of(site, now))
+                && self.running.iter().sum::<usize>() < SLOTS =>
+            {
+                Waits::Turn
+            }
+            None => Waits::Slots { running: self.running.iter().sum() },
+        }
+    }
+
+    /// How long nothing will happen by itself.
+    pub(crate) fn pause(&self, now: Timestamp, longest: Duration) -> Duration {
+        if !self.again.is_empty() || !self.overdue.is_empty() || !self.refused.is_empty() {
+            return Duration::ZERO;
+        }
+        let due = self.due.next();
+        let later = self.later.peek().map(|Reverse((until, _))| *until);
+        let next = due.into_iter().chain(later).min();
+        next.map_or(longest, |next| next.since(now)).min(longest)
+    }
+
+    /// How much waits for what.
+    pub(crate) fn depths(&self, now: Timestamp) -> Depths {
+        let sites = || self.sites.iter().flatten();
+        Depths {
+            due: self.due.len(),
+            ready: sites().map(Site::ready_count).sum(),
+            paused: self.parked.values().map(Vec::len).sum(),
+            asking: self.lanes.waiting(),
+            sites: sites().count(),
+            resting: sites().filter(|site| site.reach.rests(now).is_some()).count(),
+            running: self.running.iter().sum(),
+        }
+    }
+}
+
+fn class_of(site: &Site, now: Timestamp) -> Class {
+    if site.reach.is_proven(now) { Class::Proven } else { Class::Unproven }
+}
+
+/// A moment in whole seconds since 1970.
+pub(crate) fn seconds(time: Timestamp) -> u32 {
+    u32::try_from(time.millis() / 1000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

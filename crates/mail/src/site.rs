@@ -1,0 +1,279 @@
+//! A site: what one set of hosts takes, with all that bounds it. Pure; it is told the time.
+
+use std::sync::Arc;
+
+use base::{NextHop, Timestamp};
+use queue::Ticket;
+
+use crate::{
+    burst::BURST,
+    destination::Rule,
+    fair::{Account, Fair},
+    reach::{Contact, Reach},
+    resolver::Exchange,
+    throttle::Throttle,
+};
+
+/// How mail gets to a site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Way {
+    /// To a next hop that is set up.
+    Hop(NextHop),
+    /// To the mail hosts of its domains, in this order.
+    Hosts(Arc<[Exchange]>),
+}
+
+/// What tells sites apart: domains with the same way and the same rule are one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) way: Way,
+    pub(crate) rule: Rule,
+}
+
+/// A work that may go when the site's limits let it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ready {
+    pub(crate) ticket: Ticket,
+    /// When it is to be looked at though it has not gone: it is too old, or its sender wants to know; in seconds since 1970.
+    pub(crate) look_at: u32,
+}
+
+/// What keeps a site from beginning something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bar {
+    /// It answers nobody.
+    Rests,
+    /// All connections that it may have are in use.
+    Connections,
+    /// Too many connections in a minute.
+    ConnectsPerMinute,
+    /// Too many messages in a minute.
+    MessagesPerMinute,
+    /// Too many bytes in a minute.
+    BytesPerMinute,
+}
+
+/// Whether a site stands among those to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Standing,
+    /// Not before this time.
+    Later(Timestamp),
+    Not,
+}
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) key: Arc<Key>,
+    /// Works whose time has come, by priority, the highest first.
+    ready: Vec<(u8, Fair<Ready>)>,
+    pub(crate) running: usize,
+    /// Connections that are believed to be kept for the next burst.
+    kept: usize,
+    pub(crate) reach: Reach,
+    connects: Option<Throttle>,
+    messages: Option<Throttle>,
+    bytes: Option<Throttle>,
+    pub(crate) turn: Turn,
+    /// Until when the answer counts that named its hosts.
+    pub(crate) known_until: Option<Timestamp>,
+}
+
+/// What a delivery came to, as far as its site is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) contact: Contact,
+    /// Connections that were opened.
+    pub(crate) opened: u32,
+    /// Whether its connection is kept for the next one.
+    pub(crate) keeps: Keeps,
+}
+
+/// Whether a connection is kept for the next burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    Connection,
+    Nothing,
+}
+
+/// What a burst was charged for when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charged {
+    /// A connection that has to be opened.
+    Connect,
+    /// One that is kept.
+    Reuse,
+}
+
+impl Site {
+    pub(crate) fn new(key: Key) -> Self {
+        let rule = &key.rule;
+        let throttle = |rate: Option<u64>| rate.map(Throttle::new);
+        Self {
+            ready: Vec::new(),
+            running: 0,
+            kept: 0,
+            reach: Reach::new(rule.connections),
+            connects: throttle(rule.connects_per_minute),
+            messages: throttle(rule.messages_per_minute),
+            bytes: throttle(rule.bytes_per_minute),
+            turn: Turn::Not,
+            known_until: None,
+            key: Arc::new(key),
+        }
+    }
+
+    pub(crate) fn add(&mut self, priority: u8, account: Account, ready: Ready) {
+        let at = self.ready.partition_point(|(other, _)| *other > priority);
+        match self.ready.get_mut(at) {
+            Some((other, fair)) if *other == priority => fair.push(account, ready),
+            _ => {
+                let mut fair = Fair::default();
+                fair.push(account, ready);
+                self.ready.insert(at, (priority, fair));
+            }
+        }
+    }
+
+    pub(crate) fn ready_count(&self) -> usize {
+        self.ready.iter().map(|(_, fair)| fair.len()).sum()
+    }
+
+    /// Whose turn it is.
+    pub(crate) fn next_account(&self) -> Option<Account> {
+        self.ready.first()?.1.next_account()
+    }
+
+    /// What keeps it from beginning a burst now, and until when, where that is known.
+    pub(crate) fn bar(&self, now: Timestamp) -> Option<(Bar, Option<Timestamp>)> {
+        if let Some(until) = self.reach.rests(now) {
+            return Some((Bar::Rests, Some(until)));
+        }
+        if self.running >= self.allowed_connections() {
+            return Some((Bar::Connections, None));
+        }
+        let throttled = |throttle: &Option<Throttle>, bar| {
+            let until = throttle.as_ref()?.next(now)?;
+            Some((bar, Some(until)))
+        };
+        let connects = if self.kept == 0 { throttled(&self.connects, Bar::ConnectsPerMinute) } else { None };
+        connects
+            .or_else(|| throttled(&self.messages, Bar::MessagesPerMinute))
+            .or_else(|| throttled(&self.bytes, Bar::BytesPerMinute))
+    }
+
+    /// Connections that it may have at once now.
+    pub(crate) fn allowed_connections(&self) -> usize {
+        self.reach.allowed(self.key.rule.connections)
+    }
+
+    /// Takes the next burst and charges for it. `size` tells how long a message is, or that its ticket is a thing of the past.
+    pub(crate) fn take(
+        &mut self,
+        now: Timestamp,
+        size: &dyn Fn(Ticket) -> Option<u32>,
+    ) -> (Vec<Ticket>, Charged) {
+        let most = self.messages.as_ref().map_or(BURST as u64, |throttle| throttle.allowed(now));
+        let most = most.min(self.key.rule.messages_per_connection.unwrap_or(u32::MAX).into());
+        let most = usize::try_from(most).unwrap_or(BURST).min(BURST);
+        let mut taken = Vec::new();
+        let mut some = Vec::new();
+        while taken.len() < most
+            && self.bytes.as_ref().is_none_or(|throttle| throttle.allowed(now) > 0)
+            && let Some((_, fair)) = self.ready.first_mut()
+        {
+            // One account's turn at a time: with bytes to watch, or few to give, one by one.
+            let at_once = if self.bytes.is_some() { 1 } else { most - taken.len() };
+            fair.take(at_once, &mut some);
+            if fair.is_empty() {
+                self.ready.remove(0);
+            }
+            for ready in some.drain(..) {
+                if let Some(size) = size(ready.ticket) {
+                    taken.push(ready.ticket);
+                    if let Some(bytes) = &mut self.bytes {
+                        bytes.charge(size.into(), now);
+                    }
+                }
+            }
+        }
+        if let Some(messages) = &mut self.messages {
+            messages.charge(taken.len() as u64, now);
+        }
+        (taken, self.charge_connection(now))
+    }
+
+    fn charge_connection(&mut self, now: Timestamp) -> Charged {
+        if self.kept > 0 {
+            self.kept -= 1;
+            return Charged::Reuse;
+        }
+        if let Some(connects) = &mut self.connects {
+            connects.charge(1, now);
+        }
+        Charged::Connect
+    }
+
+    /// A burst was charged for and has nothing to deliver.
+    pub(crate) fn uncharge(&mut self, charged: Charged) {
+        match (charged, &mut self.connects) {
+            (Charged::Reuse, _) => self.kept += 1,
+            (Charged::Connect, Some(connects)) => connects.refund(1),
+            (Charged::Connect, None) => {}
+        }
+    }
+
+    /// A burst has ended.
+    pub(crate) fn ended(&mut self, used: Used, charged: Charged, now: Timestamp, spread: f64) {
+        self.running -= 1;
+        let paid = u32::from(charged == Charged::Connect);
+        if let Some(connects) = &mut self.connects {
+            connects.charge(used.opened.saturating_sub(paid).into(), now);
+            connects.refund(paid.saturating_sub(used.opened).into());
+        }
+        match used.keeps {
+            Keeps::Connection => self.kept += 1,
+            // What was kept is closed by now, too, where a host has gone.
+            Keeps::Nothing if matches!(used.contact, Contact::Failed(_)) => self.kept = 0,
+            Keeps::Nothing => {}
+        }
+        self.kept = self.kept.min(self.key.rule.connections);
+        self.reach.heard(used.contact, self.key.rule.connections, &self.key.rule.retry, now, spread);
+    }
+
+    /// Takes out what is to be looked at by now.
+    pub(crate) fn take_overdue(&mut self, now_seconds: u32, into: &mut Vec<Ticket>) {
+        self.take_out(|ready| ready.look_at <= now_seconds, into);
+    }
+
+    /// Takes out all that is ready.
+    pub(crate) fn take_all(&mut self, into: &mut impl Extend<Ticket>) {
+        self.take_out(|_| true, into);
+    }
+
+    fn take_out(&mut self, out: impl Fn(&Ready) -> bool, into: &mut impl Extend<Ticket>) {
+        let mut taken = Vec::new();
+        for (_, fair) in &mut self.ready {
+            fair.take_out(|_, ready| out(ready), &mut taken);
+        }
+        self.ready.retain(|(_, fair)| !fair.is_empty());
+        into.extend(taken.into_iter().map(|(_, ready)| ready.ticket));
+    }
+
+    /// When the next one is to be looked at, in seconds since 1970.
+    pub(crate) fn next_look(&self) -> Option<u32> {
+        self.ready.iter().flat_map(|(_, fair)| fair.iter()).map(|ready| ready.look_at).min()
+    }
+
+    /// Whether it can be forgotten: nothing waits, nothing runs, and there is nothing to remember.
+    pub(crate) fn is_forgettable(&self, now: Timestamp) -> bool {
+        let unused =
+            |throttle: &Option<Throttle>| throttle.as_ref().is_none_or(|throttle| throttle.is_unused(now));
+        self.running == 0
+            && self.ready.is_empty()
+            && self.reach.is_forgettable(now)
+            && unused(&self.connects)
+            && unused(&self.messages)
+            && unused(&self.bytes)
+    }
+}

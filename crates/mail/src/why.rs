@@ -1,0 +1,155 @@
+//! Why a work waits: the reason that binds now, and when it ends.
+
+use base::{Timestamp, WorkId};
+use queue::{QueueError, Reason, Status, WorkInfo};
+use store::settings::Pause;
+
+use crate::{
+    Gateway, Waiting, pause,
+    site::{Bar, Site, Way},
+};
+
+/// What a work waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// It is being attempted.
+    Attempted,
+    /// An operator holds it back until it is released.
+    Held,
+    /// Its stored form is damaged.
+    SetAside,
+    /// A pause holds it back.
+    Paused(Pause),
+    /// It was sent to be delivered later.
+    Scheduled {
+        /// When.
+        until: Timestamp,
+    },
+    /// An attempt did not end it.
+    Retry {
+        /// The next one.
+        until: Timestamp,
+    },
+    /// It may have been delivered by an attempt that nobody heard of again.
+    PossiblyDone {
+        /// When it is tried again.
+        until: Timestamp,
+    },
+    /// Its domain's mail hosts are being looked up.
+    Lookup,
+    /// Its hosts answer nobody.
+    Rests {
+        /// The site.
+        site: String,
+        /// How often it failed since its last answer.
+        failures: u32,
+        /// What was wrong the last time.
+        trouble: String,
+        /// When it is tried again.
+        until: Timestamp,
+    },
+    /// All connections that its site may have are in use.
+    Connections {
+        /// The site.
+        site: String,
+        /// Connections that are used.
+        used: usize,
+        /// What the configuration allows.
+        most: usize,
+    },
+    /// A throttle of its site is used up.
+    Throttled {
+        /// The site.
+        site: String,
+        /// The key of the throttle.
+        throttle: &'static str,
+        /// What it allows a minute.
+        per_minute: u64,
+        /// When it lets the next one go.
+        until: Timestamp,
+    },
+    /// All deliveries that the node may have at once are under way.
+    Slots {
+        /// How many there are.
+        running: usize,
+    },
+    /// Nothing but its turn.
+    Turn,
+}
+
+impl Gateway {
+    /// What there is to know of a work and what it waits for now, unless it has ended.
+    ///
+    /// # Errors
+    /// If its words cannot be read.
+    pub async fn why(&self, work: WorkId) -> Result<Option<(Waiting, Waits)>, QueueError> {
+        let Some(waiting) = self.inspect(work).await? else { return Ok(None) };
+        let info = waiting.info.clone();
+        let waits = match Waits::of_info(&info, self.intake().clock.now()) {
+            Some(Waits::Scheduled { .. }) if info.reason == Reason::Paused => self.paused(&waiting),
+            Some(waits) => waits,
+            None => self.dispatcher().why(info.lane, info.account).await.unwrap_or(Waits::Turn),
+        };
+        Ok(Some((waiting, waits)))
+    }
+
+    /// The pause that holds a message back for its sender's sake.
+    fn paused(&self, waiting: &Waiting) -> Waits {
+        let pauses = self.intake().pauses();
+        let pause = pauses.iter().find(|pause| pause::holds_sender(pause, &waiting.header.sender));
+        pause
+            .map_or(Waits::Scheduled { until: waiting.info.not_before }, |pause| Waits::Paused(pause.clone()))
+    }
+}
+
+impl Waits {
+    /// What a work waits for, as far as the queue knows; nothing if its time has come.
+    fn of_info(info: &WorkInfo, now: Timestamp) -> Option<Self> {
+        let until = info.not_before;
+        match (info.status, info.reason) {
+            _ if info.lease.is_some() => Some(Self::Attempted),
+            (Status::Held, Reason::Damaged) | (Status::SetAside, _) => Some(Self::SetAside),
+            (Status::Held, _) => Some(Self::Held),
+            (Status::Waiting, _) if until <= now => None,
+            (Status::Waiting, Reason::Deferred) => Some(Self::Retry { until }),
+            (Status::Waiting, Reason::PossiblyDone) => Some(Self::PossiblyDone { until }),
+            (Status::Waiting, _) => Some(Self::Scheduled { until }),
+        }
+    }
+
+    /// What a site's bar means for the works that wait for it.
+    pub(crate) fn of_bar(bar: Bar, until: Option<Timestamp>, site: &Site) -> Self {
+        let rule = &site.key.rule;
+        let name = site.key.way.to_string();
+        let throttled = |throttle, per_minute: Option<u64>| Self::Throttled {
+            site: name.clone(),
+            throttle,
+            per_minute: per_minute.unwrap_or_default(),
+            until: until.unwrap_or_default(),
+        };
+        match bar {
+            Bar::Rests => Self::Rests {
+                failures: site.reach.failures(),
+                trouble: site.reach.trouble().unwrap_or_default().to_owned(),
+                until: until.unwrap_or_default(),
+                site: name,
+            },
+            Bar::Connections => {
+                Self::Connections { used: site.running, most: site.allowed_connections(), site: name }
+            }
+            Bar::ConnectsPerMinute => throttled("connects-per-minute", rule.connects_per_minute),
+            Bar::MessagesPerMinute => throttled("messages-per-minute", rule.messages_per_minute),
+            Bar::BytesPerMinute => throttled("bytes-per-minute", rule.bytes_per_minute),
+        }
+    }
+}
+
+impl std::fmt::Display for Way {
+    /// A site as people know it: its next hop, or the first of its mail hosts.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hop(hop) => hop.fmt(f),
+            Self::Hosts(hosts) => f.write_str(hosts.first().map_or("nowhere", |host| &host.name)),
+        }
+    }
+}
