@@ -7,10 +7,14 @@ mod demo;
 mod doctor;
 mod health;
 mod notify;
+mod pauses;
 mod reload;
 mod retention;
 mod starts;
+mod suppressed;
 mod unit;
+mod why;
+mod works;
 
 use std::{
     fs,
