@@ -13,7 +13,7 @@ use base::{MessageId, NodeId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use posthouse::{
     api::{
-        ApiError, ChangedKey, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord, MessageStory,
+        ApiError, ChangedKey, DamagedPlace, Destination, DiskRoom, ErrorKind, LogQuery, LogRecord, MessageStory,
         Moment, QueueQuery, QueueReport, Rates, Readiness, RecordsStatus, ReloadReport, Reloaded, Role,
         SendAnswer, SendRequest, SpoolStatus, StatusReport,
     },
@@ -138,8 +138,14 @@ fn status() -> StatusReport {
         sessions: 20,
         connections: 4,
         rates: Rates { accepted: 1.25, ..Rates::default() },
-        spool: SpoolStatus { segments: 1, free_segments: 1, bytes: 128 << 20 },
-        records: RecordsStatus { behind: 5, bytes: 3 << 20 },
+        spool: SpoolStatus {
+            segments: 1,
+            free_segments: 1,
+            bytes: 128 << 20,
+            disk_free: 3 << 30,
+            room: DiskRoom::Enough,
+        },
+        records: RecordsStatus { behind: 5, bytes: 3 << 20, lost: 0 },
     }
 }
 

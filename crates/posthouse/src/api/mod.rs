@@ -19,4 +19,4 @@ pub use queue::{Destination, QueueQuery, QueueReport, QueuedWork};
 pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionFields, RecipientStory};
 pub use reload::{ChangedKey, ReloadReport, Reloaded};
 pub use send::{SendAnswer, SendRequest};
-pub use status::{Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};
+pub use status::{DiskRoom, Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};
