@@ -13,9 +13,9 @@ use base::{MessageId, NodeId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use posthouse::{
     api::{
-        ApiError, ChangedKey, DamagedPlace, Destination, DiskRoom, ErrorKind, LogQuery, LogRecord, MessageStory,
-        Moment, QueueQuery, QueueReport, Rates, Readiness, RecordsStatus, ReloadReport, Reloaded, Role,
-        SendAnswer, SendRequest, SpoolStatus, StatusReport,
+        ApiError, ChangedKey, DamagedPlace, Destination, DiskRoom, ErrorKind, LogQuery, LogRecord,
+        MessageStory, Moment, QueueQuery, QueueReport, Rates, Readiness, RecordsStatus, ReloadReport,
+        Reloaded, Role, SendAnswer, SendRequest, SpoolStatus, StatusReport,
     },
     backup,
     config::ListenAddress,
