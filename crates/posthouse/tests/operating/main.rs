@@ -8,10 +8,14 @@ mod disk;
 mod doctor;
 mod health;
 mod notify;
+mod pauses;
 mod reload;
 mod retention;
 mod starts;
+mod suppressed;
 mod unit;
+mod why;
+mod works;
 
 use std::{
     fs,
