@@ -1,9 +1,10 @@
-//! The chores of this repository: `cargo xtask test`, `bench`, `fuzz`.
+//! The chores of this repository: `cargo xtask test`, `bench`, `fuzz`, `soak`.
 
 mod bench;
 mod foreign;
 mod fuzz;
 mod place;
+mod soak;
 mod step;
 mod test;
 
@@ -28,6 +29,8 @@ enum Chore {
     Bench(bench::Bench),
     /// Feed the parsers and the spool with whatever breaks them, for as long as you like.
     Fuzz(fuzz::Options),
+    /// Kill, freeze and starve a node under load for as long as you like, and settle the accounts.
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(&options),
         Chore::Bench(bench) => bench::run(&bench),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Soak(options) => soak::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

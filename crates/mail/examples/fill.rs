@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use base::{Clock, MessageId};
+use base::{Clock, MessageId, NodeId};
 use bytes::Bytes;
 use envelope::{
     Became, Detail, Dots, Header, RecipientWords, RecordWords, Remote, Repeated, Source, State, Trouble,
@@ -84,6 +84,8 @@ fn text(bytes: usize) -> Bytes {
 async fn fill(dir: &Path, plan: Arc<Plan>) {
     let spool = Spool::open(Disk::real(), &dir.join("spool"), Clock::system(), Options::default());
     let queue = Queue::new(spool.expect("the directory can be used"));
+    std::fs::write(dir.join("node-id"), format!("{}\n", NodeId::generate()))
+        .expect("the directory can be used");
     let (reader, log) = (queue.clone(), dir.join("message-log.sqlite"));
     std::thread::spawn(move || follow(&reader, &log));
     let (published, deferred) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

@@ -12,8 +12,8 @@ use anyhow::{Context, Result};
 const WITHIN: &str = "POSTHOUSE_BENCH_NET";
 
 /// Sets the network up: loopback, and an interface behind which everything is lost.
-const SET_UP: &str = "ip link set lo up && ip link add nowhere type dummy && ip address add 10.0.0.1/8 dev nowhere && \
-                      ip link set nowhere up && exec \"$@\"";
+const SET_UP: &str = "ip link set lo up && ip link add nowhere type veth peer name hole && ip address add 10.0.0.1/8 dev nowhere && \
+                      ip link set nowhere arp off up && ip link set hole arp off up && exec \"$@\"";
 
 /// Goes on in a network namespace; returns only there.
 ///

@@ -119,7 +119,7 @@ impl Node {
         let connections = accept(listener);
         let console = load::free_port()?;
         let mut up = command(&posthouse::program().display().to_string(), &["up", "--data-dir"]);
-        up.arg(data).args(["--smtp", "127.0.0.1:0", "--log-level", "warn"]);
+        up.arg(data).args(["--smtp", "127.0.0.1:0", "--log-level", "error", "--stop-grace", "0s"]);
         up.args(["--smarthost", &hop.to_string(), "--console", &format!("127.0.0.1:{console}")]);
         drop_caches()?;
         let start = Instant::now();
