@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{failed, send, setup, unwilling};
+use super::{deferred, failed, send, setup, unwilling};
 
 #[test]
 fn mail_to_a_suppressed_address_is_refused_or_fails_and_goes_again_later() {
     let (peer, mood) = unwilling();
     let node = setup().to(&peer).flag("--retry", "1h").start();
     let queued = send(&node, "ben@example.net", "wait");
-    node.counts("deferred", 1);
+    deferred(&node, 1);
     let said = node.command(&["mail", "suppress", "Ben@example.net", "--why", "asked for no more"]).done();
     assert_eq!(said, "1 address suppressed, 0 changed.\n");
     let letter = ["mail", "send", "--from", "a@example.com", "--to", "ben@example.NET", "--subject", "no"];

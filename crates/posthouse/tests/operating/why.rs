@@ -1,13 +1,13 @@
 //! Why a message waits: the reason that binds, and when it ends.
 
-use super::{failed, send, setup, unwilling};
+use super::{deferred, failed, send, setup, unwilling};
 
 #[test]
 fn a_deferred_message_says_which_reply_it_waits_for_and_how_long() {
     let (peer, mood) = unwilling();
     let node = setup().to(&peer).flag("--retry", "1h").start();
     let id = send(&node, "b@example.net", "wait");
-    node.counts("deferred", 1);
+    deferred(&node, 1);
     let text = node.command(&["mail", "why", &format!("{id}.0")]).done();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], format!("{id}.0 for example.net (1 recipient) waits: retry"));

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use testkit::{Node, until};
 
-use super::{send, setup, unwilling};
+use super::{deferred, send, setup, unwilling};
 
 /// A node with five works that wait, of which two are for one domain.
 fn waiting() -> (Node, testkit::Peer, super::Mood, Vec<String>) {
@@ -11,7 +11,7 @@ fn waiting() -> (Node, testkit::Peer, super::Mood, Vec<String>) {
     let node = setup().to(&peer).flag("--retry", "1h").start();
     let to = ["a@one.example", "b@one.example", "c@two.example", "d@three.example", "e@four.example"];
     let ids = to.iter().map(|to| send(&node, to, "wait")).collect();
-    node.counts("deferred", 5);
+    deferred(&node, 5);
     (node, peer, mood, ids)
 }
 
