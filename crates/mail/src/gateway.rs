@@ -41,6 +41,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const DISPATCHER: &str = "dispatcher";
 /// How long sessions that were asked to end may take.
 const SESSIONS_END: Duration = Duration::from_secs(5);
+/// How long the message log may take to catch up at a stop.
+const LOG_END: Duration = Duration::from_secs(30);
 /// How long our goodbyes on kept connections may take.
 const GOODBYES: Duration = Duration::from_millis(100);
 
@@ -239,13 +241,14 @@ impl Gateway {
         }
     }
 
-    /// Waits until everything that the closed queue told is in the message log.
+    /// Waits until everything that the closed queue told is in the message log, but not for one that hangs.
     pub async fn log_is_written(&self) {
-        let projector = self.projector.lock().take();
-        if let Some(projector) = projector
-            && let Ok(Err(_)) = tokio::task::spawn_blocking(move || projector.join()).await
-        {
-            tracing::error!("the projector of the message log panicked");
+        let Some(projector) = self.projector.lock().take() else { return };
+        let joined = tokio::task::spawn_blocking(move || projector.join());
+        match tokio::time::timeout(LOG_END, joined).await {
+            Ok(Ok(Err(_))) => tracing::error!("the projector of the message log panicked"),
+            Ok(_) => {}
+            Err(_) => tracing::warn!("the message log hangs; what it lacks is told at the next start"),
         }
     }
 

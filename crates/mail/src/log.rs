@@ -1,6 +1,7 @@
 //! The message log: what the queue tells, written as records.
 
 use std::{
+    fmt::Display,
     io::Write as _,
     net::SocketAddr,
     time::{Duration, Instant},
@@ -29,7 +30,10 @@ const DURABLE_EVERY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Projects the feed into the records until the queue is closed and all is told; between that, what is too old goes.
+///
+/// A log that cannot be written is tried again for as long as the queue is open; the queue does not wait for it.
 pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Retention) {
+    let mut trouble = Trouble::None;
     let mut durable = Instant::now();
     let mut confirmed = Position::default();
     loop {
@@ -37,7 +41,7 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
         let (tales, position) = match feed.next(ENOUGH, MOST, PATIENCE) {
             Ok(next) => next,
             Err(error) => {
-                tracing::error!(%error, "the spool cannot be read back for the message log; it is tried again");
+                trouble.begins("the spool cannot be read back for the message log", &error);
                 if closed {
                     return;
                 }
@@ -47,7 +51,7 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
         };
         if !tales.is_empty() {
             while let Err(error) = write(&mut records, &tales, position) {
-                tracing::error!(%error, "records cannot be written; it is tried again");
+                trouble.begins("the message log cannot be written", &error);
                 if feed.is_closed() {
                     return;
                 }
@@ -60,11 +64,12 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
             let written = if idle { write(&mut records, &[], position) } else { Ok(()) };
             match written.and_then(|()| records.make_durable()) {
                 Ok(()) => {
+                    trouble.ends();
                     feed.confirm(position);
                     confirmed = position;
                     durable = Instant::now();
                 }
-                Err(error) => tracing::warn!(%error, "records are written but not synced; it is tried again"),
+                Err(error) => trouble.begins("the message log cannot be synced", &error),
             }
         }
         if closed && idle {
@@ -72,6 +77,27 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
         }
         if !closed {
             retention.step(&mut records, tales.len());
+        }
+    }
+}
+
+/// Whether the log is in trouble: its beginning and its end are said, and not each try between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    Some,
+}
+
+impl Trouble {
+    fn begins(&mut self, what: &str, error: &dyn Display) {
+        if std::mem::replace(self, Self::Some) == Self::None {
+            tracing::error!(%error, "{what}; it is tried again every second, and mail goes on");
+        }
+    }
+
+    fn ends(&mut self) {
+        if std::mem::replace(self, Self::None) == Self::Some {
+            tracing::info!("the message log is written again");
         }
     }
 }

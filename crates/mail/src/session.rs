@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use queue::QueueError;
+use queue::{QueueError, Room};
 use smtp::{
     Address, Reply,
     server::{BodyFacts, Config as ServerConfig, Event, Hello, MailFrom, Server},
@@ -212,6 +212,9 @@ impl Session {
         self.pace = None;
         self.config = self.shared.intake.config.now();
         self.standing = Standing::of(self.peer.ip(), &self.config.relay);
+        if self.shared.intake.queue.room() == Room::Full {
+            return self.server.reject(&no_space());
+        }
         let now = self.shared.intake.clock.now();
         let handling = match policy::handling(self.standing, &mail, &self.config, now) {
             Ok(handling) => handling,
@@ -315,7 +318,7 @@ impl Session {
     fn failed(&self, error: &QueueError) -> Reply {
         tracing::warn!(peer = %self.peer, %error, "message not stored");
         match error {
-            QueueError::NoSpace => Reply::new(452, (4, 3, 1), "no space left for mail; try again later"),
+            QueueError::NoSpace => no_space(),
             QueueError::TooLarge(_) => Reply::new(552, (5, 3, 4), "too large for this system"),
             QueueError::Closed => Reply::closing("the service is stopping; try again soon"),
             QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
@@ -347,6 +350,10 @@ impl Pace {
         let time = self.began.elapsed();
         time > RATE_AFTER && self.received < bytes_per_second.saturating_mul(time.as_secs())
     }
+}
+
+fn no_space() -> Reply {
+    Reply::new(452, (4, 3, 1), "no space left for mail; try again later")
 }
 
 fn out_of_memory() -> Reply {

@@ -13,7 +13,7 @@ use base::{MessageId, NodeId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use posthouse::{
     api::{
-        ApiError, ChangedKey, DamagedPlace, Destination, Earnest, ErrorKind, LogQuery, LogRecord,
+        ApiError, ChangedKey, DamagedPlace, Destination, DiskRoom, Earnest, ErrorKind, LogQuery, LogRecord,
         MessageStory, Moment, PauseEntry, PauseRequest, QueueQuery, QueueReport, Rates, Readiness,
         RecordsStatus, ReloadReport, Reloaded, Role, Selector, SendAnswer, SendRequest, SpoolStatus,
         StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer,
@@ -183,8 +183,14 @@ fn status() -> StatusReport {
         sessions: 20,
         connections: 4,
         rates: Rates { accepted: 1.25, ..Rates::default() },
-        spool: SpoolStatus { segments: 1, free_segments: 1, bytes: 128 << 20 },
-        records: RecordsStatus { behind: 5, bytes: 3 << 20 },
+        spool: SpoolStatus {
+            segments: 1,
+            free_segments: 1,
+            bytes: 128 << 20,
+            disk_free: 3 << 30,
+            room: DiskRoom::Enough,
+        },
+        records: RecordsStatus { behind: 5, bytes: 3 << 20, lost: 0 },
     }
 }
 

@@ -56,7 +56,7 @@ async fn measure(dir: &Path, publishers: usize) -> String {
         move || read_feed(&queue)
     });
     // Until the segments at hand are filled with zeros.
-    while queue.stats().free_segments < 2 {
+    while queue.stats().free_segments < 3 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (cpu, synced, begun) = (cpu_time(), syncs.load(Ordering::SeqCst), Instant::now());
@@ -204,6 +204,10 @@ impl DiskProvider for Counting {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.disk.sync_dir(dir)
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        self.disk.free(dir)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {

@@ -1,6 +1,10 @@
 //! Bodies: written once as a stream, read many times, in memory or in a file of their own.
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use base::MessageId;
 use bytes::{Bytes, BytesMut};
@@ -8,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     QueueError,
     files::{Disk, File},
+    spool::{Room, Watch},
 };
 
 /// A body that was written and is ready to be published.
@@ -86,13 +91,14 @@ impl Drop for BodyFile {
 #[derive(Clone, Debug)]
 pub(crate) struct BodyFolder {
     disk: Disk,
-    dir: PathBuf,
+    dir: Arc<Path>,
+    watch: Arc<Watch>,
 }
 
 impl BodyFolder {
-    pub(crate) fn open(disk: Disk, dir: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(disk: Disk, dir: PathBuf, watch: Arc<Watch>) -> io::Result<Self> {
         disk.create_dir(&dir)?;
-        Ok(Self { disk, dir })
+        Ok(Self { disk, dir: dir.into(), watch })
     }
 
     pub(crate) fn file_name(message: MessageId, salt: u32) -> String {
@@ -229,6 +235,9 @@ impl BodyWriter {
         let bytes = self.memory.split().freeze();
         let message = self.message;
         let spill = blocking(move || {
+            if spill.folder.watch.room() == Room::Full {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             let spilled = match &mut spill.file {
                 Some(spilled) => spilled,
                 none => none.insert(Spilled::create(&spill.folder, message)?),

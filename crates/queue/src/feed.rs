@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     Epoch, Kind, QueueError, Recipients,
-    op::{Op, Origin, Untold},
+    op::{Op, Origin, Untold, UntoldWork},
 };
 
 /// How far a reader has come: all frames up to and including this one are told.
@@ -133,6 +133,38 @@ fn told_late(untold: &Untold, head: &mut Bytes) -> Told {
     }
 }
 
+impl Told {
+    /// What is written to tell it later, with its words added to `head`.
+    pub(crate) fn untold(&self, head: &mut Vec<u8>) -> Untold {
+        let mut put = |words: &Bytes| {
+            head.extend_from_slice(words);
+            u32::try_from(words.len()).expect("it was checked against MAX_HEADER")
+        };
+        match self {
+            Self::Published { message, kind, at, header, works } => Untold::Published {
+                message: *message,
+                kind: *kind,
+                at: *at,
+                header_len: put(header),
+                works: works
+                    .iter()
+                    .map(|(index, recipients, detail)| UntoldWork {
+                        index: *index,
+                        recipients: *recipients,
+                        detail_len: put(detail),
+                    })
+                    .collect(),
+            },
+            Self::Concluded { work, epoch, at, record } => {
+                Untold::Concluded { work: *work, epoch: *epoch, at: *at, record_len: put(record) }
+            }
+            Self::Cancelled { work, at, remaining } => {
+                Untold::Cancelled { work: *work, at: *at, remaining: *remaining }
+            }
+        }
+    }
+}
+
 /// Where tales are read from that are no longer in memory.
 pub(crate) trait Archive: Send + Sync {
     /// The tales of frames after `after` and up to `until`, about `max` of them, and the last frame read.
@@ -171,12 +203,22 @@ impl Feed {
         max: usize,
         patience: Duration,
     ) -> Result<(Vec<Tale>, Position), QueueError> {
-        let (tales, at) = match self.recent.take(self.at, enough, max, patience) {
-            Taken::Tales(tales, at) => (tales, at),
-            Taken::Archived { until } => self.archive.read(self.at, until, max)?,
-        };
-        self.at = at;
-        Ok((tales, Position { spool: self.spool, sequence: at }))
+        loop {
+            let (tales, at) = match self.recent.take(self.at, enough, max, patience) {
+                Taken::Tales(tales, at) => (tales, at),
+                Taken::Archived { until } => {
+                    let (tales, at) = self.archive.read(self.at, until, max)?;
+                    if tales.is_empty() {
+                        // What was told there is carried forward, or there was nothing: it goes on behind it.
+                        self.at = at;
+                        continue;
+                    }
+                    (tales, at)
+                }
+            };
+            self.at = at;
+            return Ok((tales, Position { spool: self.spool, sequence: at }));
+        }
     }
 
     /// Says that everything up to `position` is stored so that it survives a loss of power.
@@ -318,7 +360,6 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::UntoldWork;
 
     fn cancelled(sequence: u64) -> Tale {
         let work = WorkId { message: MessageId::generate(Timestamp::from_millis(1)), index: 0 };
@@ -389,6 +430,9 @@ mod tests {
         assert_eq!(op.words_len(), 9);
         let mut tales = Vec::new();
         tell(7, &op, &Bytes::from_static(b"hhdddrrrr"), &mut tales);
+        let mut head = Vec::new();
+        let again: Vec<Untold> = tales.iter().map(|tale| tale.told.untold(&mut head)).collect();
+        assert_eq!((Op::Untold(again), &head[..]), (op, &b"hhdddrrrr"[..]));
         let [published, concluded, cancelled] = &tales[..] else { panic!("{tales:?}") };
         assert!(matches!(&published.told, Told::Published { header, works, .. }
             if header == "hh" && works[..] == [(0, 1, Bytes::from_static(b"ddd"))]));

@@ -25,8 +25,9 @@
 //! - **Epochs**: a conclusion under an older lease never overwrites an end; the recipients that it
 //!   delivered to are marked so ([`Concluded::Late`]), and a running attempt learns of them when it commits.
 //! - **Ends are explicit**: done, failed, expired, cancelled. What is damaged is set aside, visibly.
-//! - **Records** ([`Feed`]) tell everything synced, once each and in order, from a position that the
-//!   reader kept, for as long as it does not confirm a later one.
+//! - **Records** ([`Feed`]) tell everything synced, in order, from a position that the reader kept, for
+//!   as long as it does not confirm a later one. What a reader leaves for too long is told again
+//!   later, out of order, and given up at last ([`Stats::lost`]): nobody else waits for it.
 
 pub mod body;
 mod error;
@@ -58,7 +59,7 @@ pub use lease::{Committing, Epoch, Holder, Lease, LeaseOver, Leased, Patience};
 pub use memory::Memory;
 pub use op::{MAX_REMEMBERED, REMEMBERED_FOR};
 pub use provider::{Pending, Provider, Queue, Stats};
-pub use spool::Spool;
+pub use spool::{Room, Spool};
 pub use work::{
     Arrival, Change, Concluded, Conclusion, Cursor, End, Kind, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS,
     NewWork, Publication, Published, Reason, Recipients, Repeat, Rest, Seen, Status, Ticket, Words, WorkInfo,

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
-    LeaseOver, Patience, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen, Stats,
+    LeaseOver, Patience, Provider, Publication, Published, QueueError, Recipients, Repeat, Room, Seen, Stats,
     Ticket, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
@@ -241,6 +241,10 @@ impl Provider for Memory {
     fn stats(&self) -> Stats {
         let (works, recipients, leased) = self.ledger.counts();
         Stats { works, recipients, leased, ..Stats::default() }
+    }
+
+    fn room(&self) -> Room {
+        Room::Enough
     }
 
     fn damage(&self) -> Vec<Damage> {

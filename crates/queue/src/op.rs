@@ -178,6 +178,9 @@ pub(crate) struct UntoldWork {
     pub(crate) detail_len: u32,
 }
 
+/// What a tale that is carried forward takes besides its words, about, in bytes.
+const UNTOLD_TAKES: u64 = 48;
+
 impl<S> Op<S> {
     /// The length of its words in the head section.
     pub(crate) fn words_len(&self) -> u64 {
@@ -207,6 +210,11 @@ impl<S> Op<S> {
 }
 
 impl Untold {
+    /// What it takes in a segment, about, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        UNTOLD_TAKES + self.words_len()
+    }
+
     /// The length of its words in the head section.
     pub(crate) fn words_len(&self) -> u64 {
         match self {

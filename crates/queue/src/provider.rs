@@ -13,7 +13,7 @@ use base::{MessageId, Timestamp, WorkId};
 use crate::{
     Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, End, Epoch, Feed, Holder, Kind,
     Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication,
-    Published, QueueError, Recipients, Seen, Ticket, Words, WorkInfo,
+    Published, QueueError, Recipients, Room, Seen, Ticket, Words, WorkInfo,
     index::PAGE,
     spool::{Damage, Snapshot},
 };
@@ -70,6 +70,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>>;
     /// See [`Queue::stats`].
     fn stats(&self) -> Stats;
+    /// See [`Queue::room`].
+    fn room(&self) -> Room;
     /// See [`Queue::damage`].
     fn damage(&self) -> Vec<Damage>;
     /// See [`Queue::snapshot`].
@@ -101,8 +103,14 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Frames that the reader of the feed has not stored for good yet.
     pub untold: u64,
+    /// What happened and was given up, because the reader of the feed did not take it for too long; since the start.
+    pub lost: u64,
     /// What was found damaged at the start and since.
     pub damaged: usize,
+    /// How much room the disk has.
+    pub room: Room,
+    /// Bytes that may still be written to it.
+    pub disk_free: u64,
 }
 
 /// The work queue. Cheap to clone.
@@ -262,6 +270,12 @@ impl Queue {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    /// How much room the disk has; without any, nothing new is taken ([`QueueError::NoSpace`]).
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.0.room()
     }
 
     /// What was found damaged at the start and since.

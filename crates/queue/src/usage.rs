@@ -20,6 +20,8 @@ struct Usage {
     states: u32,
     /// Records that supersede something in other segments.
     superseding: u32,
+    /// Bytes of what is carried forward for the message log.
+    carried: u64,
     /// The segments that hold what supersedes something in this one, and how often.
     superseded_by: BTreeMap<u32, u32>,
 }
@@ -58,6 +60,16 @@ impl Segments {
             self.0.entry(by).or_default().superseding += 1;
             *self.0.entry(old).or_default().superseded_by.entry(by).or_default() += 1;
         }
+    }
+
+    /// A segment carries so many bytes more for the message log.
+    pub(crate) fn carry(&mut self, segment: u32, bytes: u64) {
+        self.0.entry(segment).or_default().carried += bytes;
+    }
+
+    /// How many bytes it carries.
+    pub(crate) fn carried(&self, segment: u32) -> u64 {
+        self.0.get(&segment).map_or(0, |usage| usage.carried)
     }
 
     /// A segment is used no more, and what superseded something in it is needed no more for its sake.

@@ -1,6 +1,7 @@
 //! How the node is.
 
 use base::NodeId;
+use queue::Room;
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
@@ -88,6 +89,33 @@ pub struct SpoolStatus {
     pub free_segments: u64,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Bytes that are free on that disk.
+    pub disk_free: u64,
+    /// What follows from that.
+    pub room: DiskRoom,
+}
+
+/// How much room the disk has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskRoom {
+    /// Enough.
+    #[default]
+    Enough,
+    /// Little: `spool.warn-free` is not kept.
+    Low,
+    /// Too little: new mail is refused.
+    Full,
+}
+
+impl From<Room> for DiskRoom {
+    fn from(room: Room) -> Self {
+        match room {
+            Room::Enough => Self::Enough,
+            Room::Low => Self::Low,
+            Room::Full => Self::Full,
+        }
+    }
 }
 
 /// How the message log keeps up with the spool.
@@ -98,6 +126,9 @@ pub struct RecordsStatus {
     /// Bytes of the log on disk.
     #[serde(default)]
     pub bytes: u64,
+    /// Records that were given up, because the log did not take them for too long.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 // On the wire: `"ready": true`, or `"ready": false, "reason": "…"`.

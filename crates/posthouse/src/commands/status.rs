@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::ask::Ask;
 use crate::{
-    api::{Readiness, Role, StatusReport},
+    api::{DiskRoom, Readiness, Role, StatusReport},
     failure::Failure,
     output::{self, Align, Form, Table},
 };
@@ -55,8 +55,11 @@ fn text(status: &StatusReport) -> String {
     table.row(["sessions".into(), status.sessions.to_string(), "of clients".into()]);
     table.row(["connections".into(), status.connections.to_string(), "to next hops".into()]);
     table.row(["records".into(), status.records.behind.to_string(), "not yet in the log".into()]);
+    if status.records.lost > 0 {
+        table.row(["lost".into(), status.records.lost.to_string(), "records the log never took".into()]);
+    }
     format!(
-        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk; message log: {} on disk\n",
+        "{} ({role}) is {ready}; up {up}, version {}\n{}spool: {} in use, {} free, {} on disk; message log: {} on disk; {} left there{}\n",
         status.name,
         status.version,
         table.text(),
@@ -64,6 +67,12 @@ fn text(status: &StatusReport) -> String {
         status.spool.free_segments,
         size(status.spool.bytes),
         size(status.records.bytes),
+        size(status.spool.disk_free),
+        match status.spool.room {
+            DiskRoom::Enough => "",
+            DiskRoom::Low => ", which is little",
+            DiskRoom::Full => ": new mail is refused until there is more",
+        },
     )
 }
 

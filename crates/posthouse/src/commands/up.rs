@@ -120,7 +120,10 @@ impl Up {
 pub(super) fn on_runtime(node: impl Future<Output = Result<(), NodeError>>) -> Result<(), Failure> {
     let threads = thread::available_parallelism().map_or(MIN_THREADS, usize::from).max(MIN_THREADS);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    runtime.block_on(node).map_err(|error| {
+    let ended = runtime.block_on(node);
+    // A disk that hangs hangs threads with it: the end does not wait for them.
+    runtime.shutdown_background();
+    ended.map_err(|error| {
         let failure = Failure::world(&error);
         match error.hint() {
             Some(hint) => failure.hint(hint),

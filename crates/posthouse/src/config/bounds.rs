@@ -49,6 +49,11 @@ pub(super) fn receive_memory<'de, D: Deserializer<'de>>(value: D) -> Result<Byte
     size(value, ByteSize::mib(2)..=ByteSize::mib(1 << 20))
 }
 
+/// None at all is left to the disk, which says itself when it is full.
+pub(super) fn free<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    size(value, ByteSize(0)..=ByteSize::mib(1 << 30))
+}
+
 /// Below, what is forgotten would be what has just been written.
 pub(super) fn records<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
     let size = ByteSize::deserialize(value)?;

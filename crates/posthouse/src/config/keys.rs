@@ -55,6 +55,8 @@ pub const KEYS: &[&str] = &[
     "records.keep",
     "records.max-size",
     "spool.segment",
+    "spool.warn-free",
+    "spool.min-free",
 ];
 
 /// The path of the key `name` in the table at `path`.

@@ -163,12 +163,18 @@ pub struct Records {
     pub max_size: ByteSize,
 }
 
-/// `[spool]`: the spool's shape on disk.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// `[spool]`: the spool's shape on disk, and how much room it leaves there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Spool {
     /// The size of a segment.
     pub segment: SegmentSize,
+    /// The free bytes on its disk below which it warns.
+    #[serde(deserialize_with = "bounds::free")]
+    pub warn_free: ByteSize,
+    /// The free bytes on its disk below which new mail is refused.
+    #[serde(deserialize_with = "bounds::free")]
+    pub min_free: ByteSize,
 }
 
 impl Default for Smtp {
@@ -240,6 +246,12 @@ impl Default for Limits {
             header: ByteSize::kib(256),
             text_line: ByteSize(8192),
         }
+    }
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        Self { segment: SegmentSize::default(), warn_free: ByteSize::mib(1024), min_free: ByteSize::mib(256) }
     }
 }
 

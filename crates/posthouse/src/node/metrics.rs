@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use mail::Gateway;
-use queue::Queue;
+use queue::{Queue, Room};
 
 /// A metric: name, kind, text, value.
 type Metric = (&'static str, Kind, &'static str, u64);
@@ -95,13 +95,25 @@ fn mail(gateway: &Gateway) -> Vec<Metric> {
 }
 
 fn storage(queue: &Queue, log_bytes: u64) -> Vec<Metric> {
-    use Kind::Gauge;
+    use Kind::{Counter, Gauge};
     let stats = queue.stats();
     vec![
         ("posthouse_queue_recipients", Gauge, "Recipients that have not ended.", stats.recipients as u64),
         ("posthouse_queue_works", Gauge, "Works that have not ended.", stats.works as u64),
         ("posthouse_spool_segments", Gauge, "Segments of the spool in use.", stats.segments as u64),
         ("posthouse_spool_bytes", Gauge, "Bytes of the spool on disk.", stats.disk_bytes),
+        (
+            "posthouse_disk_free_bytes",
+            Gauge,
+            "Bytes free on the disk of the spool; below spool.min-free new mail is refused.",
+            stats.disk_free,
+        ),
+        (
+            "posthouse_disk_full",
+            Gauge,
+            "1 while new mail is refused because the disk of the spool is full.",
+            u64::from(stats.room == Room::Full),
+        ),
         (
             "posthouse_spool_damaged",
             Gauge,
@@ -113,6 +125,12 @@ fn storage(queue: &Queue, log_bytes: u64) -> Vec<Metric> {
             Gauge,
             "Frames of the spool that are not safe in the message log yet; rising: the log is in trouble.",
             stats.untold,
+        ),
+        (
+            "posthouse_log_lost_total",
+            Counter,
+            "Records given up because the message log did not take them for too long; above 0: mend the log.",
+            stats.lost,
         ),
         ("posthouse_log_bytes", Gauge, "Bytes of the message log on disk.", log_bytes),
     ]

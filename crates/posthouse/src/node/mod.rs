@@ -188,7 +188,12 @@ fn spawn_face(faces: &Shutdown, serve: impl Future<Output = io::Result<()>> + Se
 }
 
 fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeError> {
-    let options = Options { segment_size: config.spool.segment.bytes(), ..Options::default() };
+    let options = Options {
+        segment_size: config.spool.segment.bytes(),
+        warn_free: config.spool.warn_free.0,
+        min_free: config.spool.min_free.0,
+        ..Options::default()
+    };
     let spool = Spool::open(Disk::real(), &dir.join(data::SPOOL), clock.clone(), options)?;
     Ok(Queue::new(spool))
 }

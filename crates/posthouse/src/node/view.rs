@@ -211,8 +211,10 @@ impl NodeView for View {
                 segments: stats.segments as u64,
                 free_segments: stats.free_segments as u64,
                 bytes: stats.disk_bytes,
+                disk_free: stats.disk_free,
+                room: stats.room.into(),
             },
-            records: RecordsStatus { behind: stats.untold, bytes: self.log_bytes() },
+            records: RecordsStatus { behind: stats.untold, bytes: self.log_bytes(), lost: stats.lost },
         })
     }
 

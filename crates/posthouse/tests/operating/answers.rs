@@ -65,7 +65,7 @@ fn status_shows_what_came_of_it_all() {
         assert!(shown(line), "{line}: {text}");
     }
     assert!(text.contains("\nspool: 1 segment in use, "), "{text}");
-    assert!(text.contains("MiB on disk; message log: ") && text.ends_with("iB on disk\n"), "{text}");
+    assert!(text.contains("MiB on disk; message log: ") && text.ends_with("iB left there\n"), "{text}");
 }
 
 #[test]

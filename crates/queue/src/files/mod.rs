@@ -33,6 +33,8 @@ pub trait DiskProvider: Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a folder survive a loss of power.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes that may still be written to the file system of a folder.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
     /// Takes a lock that ends with the returned value or with the process.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
 }
@@ -96,6 +98,11 @@ impl Disk {
     /// Makes the names in a folder survive a loss of power.
     pub fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.0.sync_dir(dir)
+    }
+
+    /// Bytes that may still be written to the file system of a folder.
+    pub fn free(&self, dir: &Path) -> io::Result<u64> {
+        self.0.free(dir)
     }
 
     /// Takes a lock on a file of its own; `WouldBlock` says that another process has it.

@@ -248,6 +248,10 @@ impl DiskProvider for SimulatedDisk {
         Ok(())
     }
 
+    fn free(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(self.condition.capacity.load(Ordering::SeqCst).saturating_sub(self.used()))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let mut state = self.state.lock();
         if state.locks.get(path).is_some_and(|held| held.strong_count() > 0) {

@@ -14,7 +14,7 @@ pub(crate) use self::look::{More, PAGE};
 use self::works::{Removed, Told, Works};
 use crate::{
     Reason, Recipients, Status,
-    op::{After, BodyRef, Conclude, Op, Origin, Publish, REMEMBERED_FOR, Standing, State},
+    op::{After, BodyRef, Conclude, Op, Origin, Publish, REMEMBERED_FOR, Standing, State, Untold},
     remembered::Remembered,
     usage::Segments,
     work::{Repeat, Ticket},
@@ -135,7 +135,10 @@ impl Index {
                     self.remembered.add(*message, *until);
                 }
             }
-            Op::Grant { .. } | Op::Gone { .. } | Op::Untold(_) => {}
+            Op::Untold(untold) => {
+                self.segments.carry(place.segment, untold.iter().map(Untold::size).sum());
+            }
+            Op::Grant { .. } | Op::Gone { .. } => {}
         }
     }
 

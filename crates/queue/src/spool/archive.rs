@@ -1,6 +1,9 @@
 //! Tales read back from the segments, for a reader that was away or fell behind.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    vec,
+};
 
 use bytes::Bytes;
 
@@ -8,7 +11,7 @@ use super::{
     Shared,
     frame::{HEADER, Header, decode_front},
     scan,
-    segment::{DATA_START, Segment},
+    segment::{DATA_START, Pin, Segment},
 };
 use crate::{
     QueueError,
@@ -17,20 +20,27 @@ use crate::{
 
 impl Archive for Shared {
     fn read(&self, after: u64, until: u64, max: usize) -> Result<(Vec<Tale>, u64), QueueError> {
-        let segments: Vec<Arc<Segment>> = self.segments.lock().values().cloned().collect();
-        let mut reading = Reading { after, until, max, tales: Vec::new() };
-        for segment in segments {
+        // What is kept for a reader that does not come on may be told forward and freed: not while it is read.
+        let pinned = |segment: &Arc<Segment>| (segment.clone(), segment.pin.clone());
+        let segments: Vec<(Arc<Segment>, Pin)> = self.segments.lock().values().map(pinned).collect();
+        let mut tales: Vec<Tale> = Vec::new();
+        for (segment, _pin) in &segments {
             let last = segment.sealed.lock().map_or(u64::MAX, |sealed| sealed.last);
             if last <= after || segment.after >= until {
                 continue;
             }
-            reading.until = until.min(last);
-            reading.segment(&segment)?;
-            if let Some(at) = reading.full_at() {
-                return Ok((reading.tales, at));
+            let mut walk = Walk::through(segment, until.min(last))?;
+            while let Some(frame) = walk.next_after(after)? {
+                frame.tell(segment, &mut tales);
+                if tales.len() >= max
+                    && let Some(told) = tales.last()
+                {
+                    let at = told.sequence;
+                    return Ok((tales, at));
+                }
             }
         }
-        Ok((reading.tales, until))
+        Ok((tales, until))
     }
 
     fn confirmed(&self, sequence: u64) {
@@ -44,93 +54,107 @@ impl Archive for Shared {
 /// Enough for the front of most frames, in bytes.
 const READ_AT_ONCE: usize = 2048;
 
-struct Reading {
-    after: u64,
+/// Walks through a segment from header to header; behind a damaged place it searches for the next one.
+pub(super) struct Walk<'s> {
+    segment: &'s Segment,
+    at: u64,
+    end: u64,
+    /// The last frame of interest.
     until: u64,
-    max: usize,
-    tales: Vec<Tale>,
+    /// The last frame seen.
+    seen: u64,
+    /// What was found behind a damaged place.
+    behind: Option<vec::IntoIter<Front>>,
 }
 
-/// Whether to read on.
-enum Next {
-    /// At this place.
-    At(u64),
-    /// There is no frame here.
-    Gap,
-    Enough,
+/// The front of a frame, as it was read back.
+pub(super) struct Front {
+    pub(super) header: Header,
+    bytes: Bytes,
 }
 
-impl Reading {
-    /// The frame up to which all is told, once there are enough tales.
-    fn full_at(&self) -> Option<u64> {
-        let last = self.tales.last()?;
-        (self.tales.len() >= self.max).then_some(last.sequence)
-    }
-
-    /// Tells what a segment's frames say, from header to header; behind a damaged place it searches for the next.
-    fn segment(&mut self, segment: &Segment) -> Result<(), QueueError> {
-        let end = segment.file.size()?;
-        let mut at = DATA_START as u64;
-        loop {
-            match self.frame(segment, at, end)? {
-                Next::At(next) => at = next,
-                Next::Enough => return Ok(()),
-                Next::Gap => return self.rest(segment, at),
-            }
+impl Front {
+    /// Adds what it tells.
+    pub(super) fn tell(&self, segment: &Segment, into: &mut Vec<Tale>) {
+        // A frame whose words are damaged was reported when the spool was opened.
+        let Some((_, parts)) = decode_front(segment.nonce, &self.bytes) else { return };
+        for (op, words, _) in parts {
+            tell(self.header.sequence, &op, &words, into);
         }
     }
+}
 
-    fn frame(&mut self, segment: &Segment, at: u64, end: u64) -> Result<Next, QueueError> {
+impl<'s> Walk<'s> {
+    /// Through all frames up to the sequence `until`.
+    pub(super) fn through(segment: &'s Segment, until: u64) -> Result<Self, QueueError> {
+        let end = segment.file.size()?;
+        Ok(Self { segment, at: DATA_START as u64, end, until, seen: segment.after, behind: None })
+    }
+
+    /// The next frame whose sequence is beyond `after`.
+    pub(super) fn next_after(&mut self, after: u64) -> Result<Option<Front>, QueueError> {
+        while self.behind.is_none() && self.seen < self.until {
+            match self.step(after)? {
+                Step::Over => {}
+                Step::Found(front) if front.header.sequence > self.until => break,
+                Step::Found(front) => return Ok(Some(front)),
+                Step::End => break,
+                Step::Gap => self.behind = Some(self.search()?.into_iter()),
+            }
+        }
+        let until = self.until;
+        let mut behind = self.behind.iter_mut().flatten();
+        Ok(behind.find(|front| (after + 1..=until).contains(&front.header.sequence)))
+    }
+
+    fn step(&mut self, after: u64) -> Result<Step, QueueError> {
+        let Self { segment, at, end, .. } = *self;
         let mut front = vec![0; READ_AT_ONCE];
         let read = segment.file.read_at(&mut front, at)?;
         front.truncate(read);
-        let Some(start) = front.first_chunk::<HEADER>() else { return Ok(Next::Enough) };
-        let Some(ops_len) = Header::ops_len_of(segment.nonce, start) else { return Ok(Next::Gap) };
+        let Some(start) = front.first_chunk::<HEADER>() else { return Ok(Step::End) };
+        let Some(ops_len) = Header::ops_len_of(segment.nonce, start) else { return Ok(Step::Gap) };
         if at + (HEADER + ops_len) as u64 > end {
-            return Ok(Next::Gap);
+            return Ok(Step::Gap);
         }
         if HEADER + ops_len > front.len() {
             front = segment.file.read_exact_at(HEADER + ops_len, at)?;
         }
-        let Some((header, _)) = Header::decode(segment.nonce, &front) else { return Ok(Next::Gap) };
-        if header.sequence > self.until {
-            return Ok(Next::Enough);
+        let Some((header, _)) = Header::decode(segment.nonce, &front) else { return Ok(Step::Gap) };
+        self.at += header.frame_len() as u64;
+        self.seen = header.sequence;
+        if header.sequence <= after {
+            return Ok(Step::Over);
         }
-        if header.sequence > self.after {
-            let len = header.front_len();
-            if len > front.len() {
-                front = segment.file.read_exact_at(len, at)?;
-            }
-            self.tell(segment, &header, &Bytes::copy_from_slice(&front[..len]));
+        let len = header.front_len();
+        if len > front.len() {
+            front = segment.file.read_exact_at(len, at)?;
         }
-        if header.sequence == self.until || self.full_at().is_some() {
-            return Ok(Next::Enough);
-        }
-        Ok(Next::At(at + header.frame_len() as u64))
+        Ok(Step::Found(Front { header, bytes: Bytes::copy_from_slice(&front[..len]) }))
     }
 
-    fn tell(&mut self, segment: &Segment, header: &Header, front: &Bytes) {
-        // A frame whose words are damaged was reported when the spool was opened.
-        let Some((_, parts)) = decode_front(segment.nonce, front) else { return };
-        for (op, words, _) in parts {
-            tell(header.sequence, &op, &words, &mut self.tales);
-        }
+    /// What can be read behind a damaged place.
+    fn search(&self) -> Result<Vec<Front>, QueueError> {
+        let len = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let bytes = Bytes::from(self.segment.file.read_exact_at(len, self.at)?);
+        let found = scan::frames(self.segment.nonce, &bytes, 0);
+        // A footer lists again what was passed already.
+        let new = found.into_iter().filter(|found| found.header.sequence > self.seen);
+        let fronts = new.map(|found| {
+            let start = found.offset as usize;
+            let end = (start + found.header.front_len()).min(bytes.len());
+            Front { header: found.header, bytes: bytes.slice(start..end) }
+        });
+        Ok(fronts.collect())
     }
+}
 
-    /// Tells what can be read behind a damaged place.
-    fn rest(&mut self, segment: &Segment, from: u64) -> Result<(), QueueError> {
-        let len = usize::try_from(segment.file.size()?.saturating_sub(from)).unwrap_or(usize::MAX);
-        let bytes = Bytes::from(segment.file.read_exact_at(len, from)?);
-        for found in scan::frames(segment.nonce, &bytes, 0) {
-            if found.header.sequence > self.until || self.full_at().is_some() {
-                break;
-            }
-            if found.header.sequence > self.after {
-                let start = found.offset as usize;
-                let end = (start + found.header.front_len()).min(bytes.len());
-                self.tell(segment, &found.header, &bytes.slice(start..end));
-            }
-        }
-        Ok(())
-    }
+/// What stands at a place.
+enum Step {
+    /// A frame that is not wanted.
+    Over,
+    Found(Front),
+    /// There is no frame here.
+    Gap,
+    End,
 }

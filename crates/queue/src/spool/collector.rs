@@ -1,7 +1,7 @@
 //! The collector: makes segments free for their next use, in the safe order, and keeps some at hand.
 //!
 //! A segment is free when nothing in it is needed (see [`Segments`](crate::usage::Segments)), all that it tells is
-//! confirmed by the reader of the feed, and nobody reads from it. First its header says so, synced; only then is what kept
+//! confirmed by the reader of the feed or told forward, and nobody reads from it. First its header says so, synced; only then is what kept
 //! other segments for its sake released. All that it looks at was synced before it took effect, so nothing is overwritten
 //! that a recovery could still need; and as only what took effect is told, what is confirmed has taken effect.
 
@@ -18,8 +18,10 @@ use super::{
     Shared,
     inbox::{Haste, Queued},
     mover,
-    segment::{DATA_START, Pin, Segment, SegmentHeader, SegmentState},
+    room::{Next, Room},
+    segment::{DATA_START, Pin, Segment, SegmentHeader, SegmentState, Tales},
     survey::{FreeSegment, segment_name},
+    untold::{self, Freed, Telling},
 };
 use crate::{
     QueueError,
@@ -32,6 +34,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     state: Mutex<CollectorState>,
+    /// Held by whoever makes segments, so that no more are made than are wanted.
+    making: Mutex<Making>,
     changed: Condvar,
     /// Held by whoever needs body files to stay.
     bodies: Pin,
@@ -47,14 +51,25 @@ struct CollectorState {
     ended: bool,
 }
 
+/// Whether segments can be made.
+#[derive(Debug, Default)]
+struct Making {
+    /// The disk was full; it is not tried again before this time.
+    full_until: Option<Instant>,
+}
+
 /// It looks around at least this often.
 const EVERY: Duration = Duration::from_secs(1);
-/// It keeps this many segments ready.
-const KEPT_READY: usize = 2;
+/// So many segments stay ready for what lets mail end: nothing new is written while there are fewer.
+pub(super) const RESERVE: usize = 2;
+/// It keeps this many segments ready: the reserve, and the next one.
+const KEPT_READY: usize = RESERVE + 1;
 /// Beyond this many free segments, files are removed.
 const KEPT_FREE: usize = 8;
-/// After the disk was full, or nothing could be moved, it waits this long before it tries that again.
+/// After nothing could be moved, it waits this long before it tries that again.
 const PAUSE: Duration = Duration::from_secs(10);
+/// How long after a disk was found full it is asked again.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How many ids one record remembers at most.
 const REMEMBERED_AT_ONCE: usize = 20_000;
 /// Room for one of them in a segment, amply, in bytes: with few small segments one record must not fill one.
@@ -64,8 +79,7 @@ impl Collector {
     pub(super) fn new(free: Vec<FreeSegment>, slots: u32) -> Self {
         Self {
             state: Mutex::new(CollectorState { free, slots, ..CollectorState::default() }),
-            changed: Condvar::new(),
-            bodies: Pin::default(),
+            ..Self::default()
         }
     }
 
@@ -106,17 +120,47 @@ impl Collector {
         self.state.lock().free.len()
     }
 
-    /// A file for the next segment: one that is ready, or a new one.
-    pub(super) fn take_free(&self, shared: &Shared) -> Result<FreeSegment, QueueError> {
-        let ready = self.state.lock().free.pop();
-        let free = ready.map_or_else(|| self.make(shared), Ok)?;
+    /// A file for the next segment, such that `leaves` more stay ready.
+    pub(super) fn take_free(&self, shared: &Shared, leaves: usize) -> Result<FreeSegment, QueueError> {
+        self.keep_ready(shared, leaves + 1)?;
+        let free = self.state.lock().free.pop();
         self.wake();
-        Ok(free)
+        free.ok_or(QueueError::NoSpace)
+    }
+
+    /// Makes segments until so many are ready.
+    pub(super) fn keep_ready(&self, shared: &Shared, wanted: usize) -> Result<(), QueueError> {
+        if self.free_count() >= wanted {
+            return Ok(());
+        }
+        let mut making = self.making.lock();
+        while self.free_count() < wanted {
+            if making.full_until.is_some_and(|until| Instant::now() < until) {
+                return Err(QueueError::NoSpace);
+            }
+            let made = self.make(shared);
+            making.full_until = matches!(made, Err(QueueError::NoSpace)).then(|| Instant::now() + FULL_PAUSE);
+            self.state.lock().free.push(made?);
+        }
+        Ok(())
+    }
+
+    /// Removes the files of free segments beyond `kept`.
+    fn trim(&self, shared: &Shared, kept: usize) -> Result<(), QueueError> {
+        let surplus = {
+            let mut state = self.state.lock();
+            let kept = kept.min(state.free.len());
+            state.free.split_off(kept)
+        };
+        surplus.iter().try_for_each(|free| Ok(shared.disk.remove(&shared.dir.join(&free.name))?))
     }
 
     /// Makes a segment's file, filled with zeros, so that later syncs of it need not change the file system. It begins
     /// with a header that says it is free: one without any is damaged, or was not finished.
     fn make(&self, shared: &Shared) -> Result<FreeSegment, QueueError> {
+        if shared.disk.free(&shared.dir).is_ok_and(|free| free < shared.options.segment_size as u64) {
+            return Err(QueueError::NoSpace);
+        }
         let slot = {
             let mut state = self.state.lock();
             state.slots += 1;
@@ -147,7 +191,7 @@ impl Collector {
 
 /// Collects until the spool ends.
 pub(super) fn run(shared: &Arc<Shared>) {
-    let mut pauses = Pauses::default();
+    let mut state = State::default();
     loop {
         let (bodies, ended) = {
             let mut state = shared.collector.state.lock();
@@ -165,53 +209,65 @@ pub(super) fn run(shared: &Arc<Shared>) {
         if ended {
             return;
         }
-        if let Err(error) = collect(shared, &mut pauses) {
+        if let Err(error) = collect(shared, &mut state) {
             tracing::warn!(%error, "segments could not be collected; it is tried again");
         }
     }
 }
 
-/// What is not to be tried before some time.
+/// What it knows from one look to the next.
 #[derive(Default)]
-struct Pauses {
+struct State {
+    /// Before this time nothing is copied forward.
     moving: Option<Instant>,
-    making: Option<Instant>,
+    telling: Telling,
 }
 
 fn is_over(pause: Option<Instant>) -> bool {
     pause.is_none_or(|until| until <= Instant::now())
 }
 
-fn collect(shared: &Shared, pauses: &mut Pauses) -> Result<(), QueueError> {
+/// Makes segments ready and looks how much room the disk has; what is kept for later is given back to a full one.
+fn prepare(shared: &Shared) -> Result<(), QueueError> {
+    let next = match shared.collector.keep_ready(shared, KEPT_READY) {
+        Ok(()) => Next::Ready,
+        Err(QueueError::NoSpace) => Next::Missing,
+        Err(error) => return Err(error),
+    };
+    if shared.watch.look(shared.disk.free(&shared.dir)?, next) == Room::Full {
+        shared.collector.trim(shared, KEPT_READY)?;
+    }
+    Ok(())
+}
+
+fn collect(shared: &Shared, state: &mut State) -> Result<(), QueueError> {
+    let room = shared.watch.room();
     let segments: Vec<Arc<Segment>> = shared.segments.lock().values().cloned().collect();
     for segment in &segments {
         if is_free(shared, segment) {
-            retire(shared, segment)?;
+            retire(shared, segment, room)?;
         }
     }
-    if is_over(pauses.moving) && mover::move_forward(shared, &segments)? == mover::Moved::NotNow {
-        pauses.moving = Some(Instant::now() + PAUSE);
+    match untold::tell_forward(shared, &segments, &mut state.telling) {
+        Ok(Freed::One) => shared.collector.wake(),
+        Ok(Freed::None) | Err(QueueError::NoSpace) => {}
+        Err(error) => return Err(error),
     }
-    while is_over(pauses.making) && shared.collector.free_count() < KEPT_READY {
-        match shared.collector.make(shared) {
-            Ok(free) => shared.collector.state.lock().free.push(free),
-            // The writer says so to whoever is concerned, once it needs one.
-            Err(QueueError::NoSpace) => pauses.making = Some(Instant::now() + PAUSE),
-            Err(error) => return Err(error),
-        }
+    if is_over(state.moving) && mover::move_forward(shared, &segments)? == mover::Moved::NotNow {
+        state.moving = Some(Instant::now() + PAUSE);
     }
-    Ok(())
+    prepare(shared)
 }
 
 fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
     let Some(sealed) = *segment.sealed.lock() else { return false };
     sealed.last <= shared.synced.load(Ordering::SeqCst)
-        && sealed.last <= shared.confirmed.load(Ordering::SeqCst)
+        && (sealed.tales == Tales::Forward || sealed.last <= shared.confirmed.load(Ordering::SeqCst))
         && Arc::strong_count(&segment.pin) == 1
         && shared.ledger.with_index(|index| index.segments.is_free(segment.number))
 }
 
-fn retire(shared: &Shared, segment: &Arc<Segment>) -> Result<(), QueueError> {
+fn retire(shared: &Shared, segment: &Arc<Segment>, room: Room) -> Result<(), QueueError> {
     remember(shared)?;
     if !withdraw(shared, segment) {
         return Ok(());
@@ -226,7 +282,8 @@ fn retire(shared: &Shared, segment: &Arc<Segment>) -> Result<(), QueueError> {
     shared.ledger.with_index(|index| index.segments.retire(segment.number));
     let free = FreeSegment { file: segment.file.clone(), name: segment.name.clone() };
     let is_whole = free.file.size()? == shared.options.segment_size as u64;
-    if is_whole && shared.collector.free_count() < KEPT_FREE {
+    let kept = if room == Room::Enough { KEPT_FREE } else { KEPT_READY };
+    if is_whole && shared.collector.free_count() < kept {
         shared.collector.state.lock().free.push(free);
     } else {
         shared.disk.remove(&shared.dir.join(&free.name))?;

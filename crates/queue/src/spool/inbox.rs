@@ -10,10 +10,15 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
+    collector::RESERVE,
     frame::encode_ops,
     promise::{Promise, Waiter},
 };
-use crate::{QueueError, op::Op, transaction::Transaction};
+use crate::{
+    QueueError,
+    op::{Op, Origin},
+    transaction::Transaction,
+};
 
 /// A transaction on its way to the disk.
 #[derive(Debug)]
@@ -23,8 +28,39 @@ pub(super) struct Queued {
     pub(super) head: Bytes,
     pub(super) bodies: Vec<Bytes>,
     pub(super) haste: Haste,
+    pub(super) claim: Claim,
     pub(super) promise: Promise,
     pub(super) since: Instant,
+}
+
+/// What it may use of the segments that are kept ready, when the disk gives no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nothing of the reserve: it brings something new.
+    New,
+    /// All but the last: it copies forward, which frees more than it takes.
+    Copy,
+    /// All: it lets mail end.
+    End,
+}
+
+impl Claim {
+    fn of(ops: &[Op]) -> Self {
+        match ops.first() {
+            Some(Op::Publish(publish)) if publish.origin == Origin::New => Self::New,
+            Some(Op::Publish(_) | Op::Untold(_)) => Self::Copy,
+            _ => Self::End,
+        }
+    }
+
+    /// How many segments must stay ready when it is written.
+    pub(super) fn leaves(self) -> usize {
+        match self {
+            Self::New => RESERVE,
+            Self::Copy => RESERVE - 1,
+            Self::End => 0,
+        }
+    }
 }
 
 /// Whether anybody waits for it.
@@ -40,6 +76,7 @@ impl Queued {
     pub(super) fn new(transaction: Transaction, haste: Haste, waiter: Option<Waiter>) -> Self {
         Self {
             encoded: encode_ops(&transaction.ops),
+            claim: Claim::of(&transaction.ops),
             ops: transaction.ops,
             head: transaction.head.into(),
             bodies: transaction.bodies,

@@ -10,7 +10,8 @@
 //! - `inbox`: what waits to be written, and the rule of the group commit;
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
-//! - `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
+//! - `room`: how much the disk has left; `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse
+//!   one; `untold`: tells forward what the message log does not take;
 //! - `frame`, `footer`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
 //!   `archive`: telling it again; `backup`: copying it while it runs.
 
@@ -26,10 +27,12 @@ mod mover;
 mod promise;
 mod provide;
 mod recovery;
+mod room;
 mod scan;
 mod segment;
 mod survey;
 mod syncer;
+mod untold;
 mod writer;
 
 use std::{
@@ -47,8 +50,10 @@ use std::{
 use base::{Clock, MessageId};
 use parking_lot::Mutex;
 
+pub(crate) use self::room::Watch;
 pub use self::{
     backup::{Piece, Snapshot},
+    room::Room,
     scan::Damage,
     segment::FORMAT,
 };
@@ -57,6 +62,7 @@ use self::{
     inbox::{Haste, Inbox, Queued},
     promise::{Promise, Waiter},
     recovery::{Recovered, recover},
+    room::Marks,
     segment::{Pin, Segment},
     syncer::Syncer,
     writer::Writer,
@@ -82,6 +88,12 @@ pub struct Options {
     pub recent_bytes: usize,
     /// How long a committed work whose outcome is unknown waits before it is attempted again.
     pub after_loss: Duration,
+    /// Segments that only the message log still needs take this many bytes at most, and no fewer than two of them.
+    pub kept_for_log: u64,
+    /// With fewer free bytes on the disk than this the spool warns.
+    pub warn_free: u64,
+    /// With fewer than this it takes no new messages.
+    pub min_free: u64,
 }
 
 impl Default for Options {
@@ -91,6 +103,9 @@ impl Default for Options {
             inline_body: 1 << 20,
             recent_bytes: 64 << 20,
             after_loss: Duration::from_secs(15 * 60),
+            kept_for_log: 256 << 20,
+            warn_free: 1 << 30,
+            min_free: 256 << 20,
         }
     }
 }
@@ -115,6 +130,7 @@ struct Shared {
     inbox: Inbox,
     syncer: Syncer,
     collector: Collector,
+    watch: Arc<Watch>,
     bodies: BodyFolder,
     segments: Mutex<BTreeMap<u32, Arc<Segment>>>,
     last_number: AtomicU32,
@@ -122,6 +138,8 @@ struct Shared {
     synced: AtomicU64,
     /// The last sequence that the reader of the feed has stored for good.
     confirmed: AtomicU64,
+    /// Tales that were given up, because nobody took them.
+    lost: AtomicU64,
     tales: Arc<RecentTales>,
     damage: Mutex<Vec<Damage>>,
 }
@@ -141,8 +159,9 @@ impl Spool {
             )),
             _ => unusable(dir, &error),
         })?;
-        let bodies =
-            BodyFolder::open(disk.clone(), dir.join("bodies")).map_err(|error| unusable(dir, &error))?;
+        let watch = Arc::new(Watch::new(Marks { warn: options.warn_free, least: options.min_free }));
+        let bodies = BodyFolder::open(disk.clone(), dir.join("bodies"), watch.clone())
+            .map_err(|error| unusable(dir, &error))?;
         let Recovered { spool, index, segments, free, last, last_number, damage } =
             recover(&disk, &segments_dir, &bodies, options.segment_size)?;
         let slots = disk.list(&segments_dir)?.iter().filter_map(|name| slot_of(name)).max().unwrap_or(0);
@@ -159,11 +178,13 @@ impl Spool {
             inbox: Inbox::new(),
             syncer: Syncer::default(),
             collector: Collector::new(free, slots),
+            watch,
             bodies,
             segments: Mutex::new(segments.into_iter().map(|segment| (segment.number, segment)).collect()),
             last_number: AtomicU32::new(last_number),
             synced: AtomicU64::new(last),
             confirmed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             tales: Arc::new(RecentTales::starting_after(last)),
             damage: Mutex::new(damage),
         });

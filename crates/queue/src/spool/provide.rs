@@ -9,7 +9,7 @@ use base::{MessageId, Timestamp, WorkId};
 use tokio::sync::oneshot;
 
 use super::{
-    Damage, Snapshot, Spool,
+    Damage, Room, Snapshot, Spool,
     by_hand::{Synced, answer, to_the_end},
     inbox::Haste,
     load::{Loaded, load_given},
@@ -83,6 +83,9 @@ impl Spool {
 
 impl Provider for Spool {
     fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>> {
+        if self.shared.watch.room() == Room::Full {
+            return Box::pin(std::future::ready(Err(QueueError::NoSpace)));
+        }
         let mut joined = Vec::new();
         let mut new = Vec::with_capacity(batch.len());
         let answers = batch.iter().map(|publication| {
@@ -245,8 +248,15 @@ impl Provider for Spool {
             disk_bytes: (segments + free_segments) as u64 * self.shared.options.segment_size as u64,
             live_bytes: self.shared.ledger.with_index(|index| index.segments.total_bytes()),
             untold: self.shared.untold(),
+            lost: self.shared.lost.load(Ordering::SeqCst),
             damaged: self.shared.damage.lock().len(),
+            room: self.shared.watch.room(),
+            disk_free: self.shared.watch.free(),
         }
+    }
+
+    fn room(&self) -> Room {
+        self.shared.watch.room()
     }
 
     fn damage(&self) -> Vec<Damage> {

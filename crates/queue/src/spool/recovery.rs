@@ -221,7 +221,7 @@ impl Source {
             after: header.after,
             file,
             name,
-            sealed: Mutex::new(Some(Sealed { last })),
+            sealed: Mutex::new(Some(Sealed::at(last))),
             pin: Pin::default(),
         }))
     }

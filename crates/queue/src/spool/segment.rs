@@ -204,6 +204,23 @@ pub(super) type Pin = Arc<()>;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sealed {
     pub(super) last: u64,
+    pub(super) tales: Tales,
+}
+
+/// Where the tales of a segment are that the message log has not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tales {
+    /// Here, as far as they are not confirmed.
+    Here,
+    /// In later segments, or given up.
+    Forward,
+}
+
+impl Sealed {
+    /// It takes no more, and this is its last frame.
+    pub(super) fn at(last: u64) -> Self {
+        Self { last, tales: Tales::Here }
+    }
 }
 
 impl Segment {

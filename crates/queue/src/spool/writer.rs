@@ -12,7 +12,7 @@ use super::{
     Shared,
     footer::Footer,
     frame::{ALIGN, HEADER, Header},
-    inbox::{Haste, Queued},
+    inbox::{Claim, Haste, Queued},
     promise::Promise,
     recovery::fresh_nonce,
     segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentState, TRAILER, Trailer},
@@ -41,8 +41,6 @@ pub(super) struct Writer {
     sequence: u64,
     /// Frames that have their place but are not written yet: they follow each other up to `at`.
     frames: Vec<Frame>,
-    /// The disk was full; there is no use in asking for another segment before this time.
-    full_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -59,17 +57,9 @@ const NO_SPACE_PAUSE: Duration = Duration::from_secs(1);
 impl Writer {
     /// A writer that goes on after `sequence`, in a fresh segment.
     pub(super) fn start(shared: Arc<Shared>, sequence: u64) -> Result<Self, QueueError> {
-        let segment = fresh_segment(&shared, sequence)?;
+        let segment = fresh_segment(&shared, sequence, Claim::End)?;
         segment.file.sync()?;
-        Ok(Self {
-            shared,
-            segment,
-            at: DATA_START,
-            footer: Footer::default(),
-            sequence,
-            frames: Vec::new(),
-            full_until: None,
-        })
+        Ok(Self { shared, segment, at: DATA_START, footer: Footer::default(), sequence, frames: Vec::new() })
     }
 
     /// Writes until the spool ends.
@@ -132,18 +122,13 @@ impl Writer {
         failed.map_or_else(|| self.flush(written), Err)
     }
 
-    /// Makes sure that a transaction fits behind what is there.
+    /// Makes sure that a transaction fits behind what is there, and leaves as much of the reserve as it must.
     fn make_room(&mut self, queued: &Queued, written: &mut Written) -> Result<(), QueueError> {
+        self.shared.collector.keep_ready(&self.shared, queued.claim.leaves())?;
         if self.at + self.footer.len() + queued.size() + TRAILER <= self.shared.options.segment_size {
             return Ok(());
         }
-        let is_full = self.full_until.is_some_and(|until| Instant::now() < until);
-        if is_full && self.shared.collector.free_count() == 0 {
-            return Err(QueueError::NoSpace);
-        }
-        let rolled = self.roll(written);
-        self.full_until = matches!(rolled, Err(QueueError::NoSpace)).then(|| Instant::now() + NO_SPACE_PAUSE);
-        rolled
+        self.roll(queued.claim, written)
     }
 
     /// Gives a transaction its sequence and its place.
@@ -203,9 +188,9 @@ impl Writer {
     }
 
     /// Leaves this segment for a fresh one.
-    fn roll(&mut self, written: &mut Written) -> Result<(), QueueError> {
+    fn roll(&mut self, claim: Claim, written: &mut Written) -> Result<(), QueueError> {
         self.flush(written)?;
-        let next = fresh_segment(&self.shared, self.sequence)?;
+        let next = fresh_segment(&self.shared, self.sequence, claim)?;
         self.seal(written)?;
         self.segment = next;
         self.at = DATA_START;
@@ -225,7 +210,7 @@ impl Writer {
             .file
             .write_at(&trailer.encode(nonce), (self.shared.options.segment_size - TRAILER) as u64)?;
         self.footer.clear();
-        *self.segment.sealed.lock() = Some(Sealed { last: self.sequence });
+        *self.segment.sealed.lock() = Some(Sealed::at(self.sequence));
         written.touch(&self.segment);
         Ok(())
     }
@@ -270,8 +255,8 @@ impl Written {
 }
 
 /// A segment ready to be written to, with its header written but not synced: its first frames' sync does that.
-fn fresh_segment(shared: &Shared, after: u64) -> Result<Arc<Segment>, QueueError> {
-    let free = shared.collector.take_free(shared)?;
+fn fresh_segment(shared: &Shared, after: u64, claim: Claim) -> Result<Arc<Segment>, QueueError> {
+    let free = shared.collector.take_free(shared, claim.leaves())?;
     let number = shared.last_number.fetch_add(1, Ordering::SeqCst) + 1;
     let nonce = fresh_nonce()?;
     let segment = Segment {

@@ -26,11 +26,22 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn options() -> Options {
-    Options { segment_size: SEGMENT, inline_body: 8 << 10, recent_bytes: 0, ..Options::default() }
+    Options {
+        segment_size: SEGMENT,
+        inline_body: 8 << 10,
+        recent_bytes: 0,
+        warn_free: 0,
+        min_free: 0,
+        ..Options::default()
+    }
 }
 
 pub(crate) fn try_open(disk: SimulatedDisk) -> Result<Bench, QueueError> {
-    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options())?;
+    try_open_with(disk, options())
+}
+
+pub(crate) fn try_open_with(disk: SimulatedDisk, options: Options) -> Result<Bench, QueueError> {
+    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options)?;
     Ok(Bench { queue: Queue::new(spool.clone()), spool, disk })
 }
 

@@ -6,6 +6,7 @@ mod bench;
 mod bodies;
 mod foreign;
 mod full;
+mod log;
 mod power;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The spool against a simple model: random operations, with crashes and losses of power between and amid them.
 //!
 //! What is promised: whatever was answered as stored or settled is there after any crash, what was not is there wholly or not
-//! at all, in the order in which it was said; and the feed tells it all, in that order.
+//! at all, in the order in which it was said; and the feed tells it all, in that order unless its reader leaves it for long.
 
 mod story;
 mod world;
@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use self::{
     story::{Conclude, Message, Step, Work},
-    world::{AFTER_LOSS, Held, Right, Standing, World},
+    world::{AFTER_LOSS, Held, Keeping, Right, Standing, World},
 };
 
 const ME: Holder = Holder(1);
@@ -60,7 +60,10 @@ enum Action {
     },
     Reread(usize),
     /// Others come and go, so that segments are used up and collected.
-    Churn(u8),
+    Churn {
+        times: u8,
+        reader: Reader,
+    },
     Pass(u16),
     Kill(usize),
     LosePower {
@@ -68,6 +71,13 @@ enum Action {
         seed: u64,
     },
     Close(usize),
+}
+
+/// Whether the feed is read meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Follows,
+    StaysAway,
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +114,10 @@ fn action() -> impl Strategy<Value = Action> {
         2 => Just(Action::Settle),
         5 => any::<bool>().prop_map(|confirm| Action::Read { confirm }),
         1 => any_one.clone().prop_map(Action::Reread),
-        6 => (1..5u8).prop_map(Action::Churn),
+        6 => (1..5u8, prop::bool::weighted(0.6)).prop_map(|(times, follows)| Action::Churn {
+            times,
+            reader: if follows { Reader::Follows } else { Reader::StaysAway },
+        }),
         1 => (1..700u16).prop_map(Action::Pass),
         1 => any_one.clone().prop_map(Action::Kill),
         2 => (any_one.clone(), any::<u64>()).prop_map(|(stored, seed)| Action::LosePower { stored, seed }),
@@ -141,7 +154,7 @@ impl World {
                 self.read_feed();
                 self.reread_feed(which);
             }
-            Action::Churn(times) => self.churn(times).await,
+            Action::Churn { times, reader } => self.churn(times, reader).await,
             Action::Pass(seconds) => self.clock.advance(Duration::from_secs(seconds.into())),
             Action::Kill(stored) => self.reopen(self.disk.after_kill(), stored).await,
             Action::LosePower { stored, seed } => {
@@ -224,18 +237,20 @@ impl World {
         }
     }
 
-    async fn churn(&mut self, times: u8) {
-        let new = New { recipients: vec![1], header: 11_000, body: 100, repeatable: false };
+    async fn churn(&mut self, times: u8, reader: Reader) {
+        let new = New { recipients: vec![1], header: 100, body: world::INLINE, repeatable: false };
         for _ in 0..times {
             let before = self.ahead().works();
-            self.publish(vec![new.clone(), new.clone()], true).await;
+            self.publish(vec![new.clone(); 5], true).await;
             let at = self.now();
             let works: Vec<WorkId> = self.ahead().works().difference(&before).copied().collect();
             assert_eq!(self.queue.cancel(works.clone(), at).await.expect("it is heard"), works.len());
             self.pending.extend(works.into_iter().map(|work| Step::Cancel(work, at)));
             self.settled();
-            self.read_feed();
-            self.confirm();
+            if reader == Reader::Follows {
+                self.read_feed();
+                self.confirm();
+            }
             self.let_collect().await;
         }
     }
@@ -413,8 +428,8 @@ impl World {
     }
 }
 
-async fn run(actions: Vec<Action>) {
-    let mut world = World::new();
+async fn run(actions: Vec<Action>, keeping: Keeping) {
+    let mut world = World::new(keeping);
     for action in actions {
         world.act(action).await;
     }
@@ -430,6 +445,11 @@ proptest! {
 
     #[test]
     fn a_spool_keeps_what_it_promised_through_every_crash(actions in vec(action(), 1..90)) {
-        RUNTIME.block_on(run(actions));
+        RUNTIME.block_on(run(actions, Keeping::All));
+    }
+
+    #[test]
+    fn so_does_one_that_keeps_little_for_its_reader(actions in vec(action(), 1..90)) {
+        RUNTIME.block_on(run(actions, Keeping::Little));
     }
 }

@@ -56,26 +56,38 @@ pub(crate) struct World {
     /// Times that works wait for and that were perhaps never written down.
     pub(crate) waits: HashMap<WorkId, BTreeSet<Timestamp>>,
     feed: Option<Feed>,
-    /// How many events the reader was told, and how many at each position that it may have stored.
-    told: usize,
-    positions: Vec<(Position, usize)>,
+    /// What the reader was told, each once, and what of it at each position that it may have stored.
+    log: Vec<Event>,
+    positions: Vec<(Position, Vec<Event>)>,
+    keeping: Keeping,
 }
 
-fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Arc<Spool> {
+/// How much the spool keeps for a reader that does not confirm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// All: it is told in its order, and once.
+    All,
+    /// Three segments: what is older is told again later.
+    Little,
+}
+
+fn open(disk: &SimulatedDisk, clock: &ManualClock, keeping: Keeping) -> Arc<Spool> {
     let options = Options {
         segment_size: SEGMENT,
         inline_body: INLINE,
         recent_bytes: 16 << 10,
         after_loss: AFTER_LOSS,
+        kept_for_log: if keeping == Keeping::All { u64::MAX } else { 3 * SEGMENT as u64 },
+        ..Options::default()
     };
     Spool::open(disk.disk(), Path::new(DIR), clock.clock(), options).expect("the spool opens")
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(keeping: Keeping) -> Self {
         let disk = SimulatedDisk::default();
         let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
-        let spool = open(&disk, &clock);
+        let spool = open(&disk, &clock, keeping);
         let queue = Queue::new(spool.clone());
         let feed = queue.feed(Position::default()).expect("a new reader");
         Self {
@@ -89,8 +101,9 @@ impl World {
             arrivals: HashMap::new(),
             waits: HashMap::new(),
             feed: Some(feed),
-            told: 0,
-            positions: vec![(Position::default(), 0)],
+            log: Vec::new(),
+            positions: vec![(Position::default(), Vec::new())],
+            keeping,
         }
     }
 
@@ -212,15 +225,31 @@ impl World {
     pub(crate) fn read_feed(&mut self) {
         let told = self.tell();
         let story = self.ahead().story;
-        let end = self.told + told.len();
-        assert!(
-            story.get(self.told..end) == Some(&told[..]),
-            "told {told:?} after {} of {story:?}",
-            self.told
-        );
-        self.told = end;
-        let position = self.positions.last_mut().expect("there is always one");
-        position.1 = end;
+        self.take_note(&told);
+        if let Some(wrong) = self.contradicts(&story[..self.log.len().min(story.len())]) {
+            panic!("{wrong}, told {told:?}");
+        }
+    }
+
+    /// The reader writes down what it does not know yet.
+    fn take_note(&mut self, told: &[Event]) {
+        for event in told {
+            if self.keeping == Keeping::All || !self.log.contains(event) {
+                self.log.push(event.clone());
+            }
+        }
+        self.positions.last_mut().expect("there is always one").1.clone_from(&self.log);
+    }
+
+    /// Why what the reader knows is not this story.
+    fn contradicts(&self, story: &[Event]) -> Option<String> {
+        let is_it = match self.keeping {
+            Keeping::All => self.log == story,
+            Keeping::Little => {
+                self.log.len() == story.len() && self.log.iter().all(|event| story.contains(event))
+            }
+        };
+        (!is_it).then(|| format!("the log knows {:?} of {story:?}", self.log))
     }
 
     /// All that the feed tells now.
@@ -230,7 +259,7 @@ impl World {
         loop {
             let (tales, position) = feed.next(1, 7, Duration::ZERO).expect("it can be read");
             if tales.is_empty() {
-                self.positions.push((position, usize::MAX));
+                self.positions.push((position, Vec::new()));
                 return events;
             }
             events.extend(tales.into_iter().map(|tale| match tale.told {
@@ -243,32 +272,34 @@ impl World {
 
     /// Says that everything told is stored.
     pub(crate) fn confirm(&mut self) {
-        let last = *self.positions.last().expect("there is always one");
+        let last = self.positions.last().expect("there is always one").clone();
         self.feed.as_ref().expect("there is a reader").confirm(last.0);
         self.positions = vec![last];
     }
 
     /// The reader begins anew where it stored a position.
     pub(crate) fn reread_feed(&mut self, which: usize) {
-        let (position, told) = self.positions[which % self.positions.len()];
-        self.positions = vec![(position, told)];
-        self.told = told;
+        let (position, log) = self.positions[which % self.positions.len()].clone();
+        self.positions = vec![(position, log.clone())];
+        self.log = log;
         self.feed = Some(self.queue.feed(position).expect("it is this spool's"));
     }
 
     /// The spool ends, as `disk` was at that moment, and is opened again; what is there must be some beginning of
     /// what was said, and no less than what was promised or told.
     pub(crate) async fn reopen(&mut self, disk: SimulatedDisk, stored: usize) {
-        let told_before = self.told;
+        let told_before = self.log.len();
+        let lost = self.queue.stats().lost;
         self.feed = None;
         self.held.clear();
         self.arrivals.clear();
-        let spool = open(&disk, &self.clock);
+        let spool = open(&disk, &self.clock, self.keeping);
         self.queue = Queue::new(spool.clone());
         (self.disk, self.spool) = (disk, spool);
         let bodies = self.body_files();
         self.reread_feed(stored);
         let told = self.tell();
+        self.take_note(&told);
         let actual = self.actual().await;
         let mut model = self.durable.clone();
         let mut differences = Vec::new();
@@ -276,10 +307,7 @@ impl World {
             let difference = match model.differs(&actual) {
                 Some(difference) => Some(difference),
                 None if model.story.len() < told_before => Some("the feed has told more".into()),
-                None if model.story.get(self.told..) != Some(&told[..]) => {
-                    Some(format!("told {told:?} after {} of {:?}", self.told, model.story))
-                }
-                None => None,
+                None => self.contradicts(&model.story),
             };
             match (difference, step) {
                 (None, _) => break,
@@ -289,14 +317,12 @@ impl World {
                 }
                 (Some(difference), None) => {
                     differences.push(format!("after all steps: {difference}"));
-                    panic!("no beginning of what was said: {}", differences.join("\n"));
+                    panic!("lost {lost}: no beginning of what was said: {}", differences.join("\n"));
                 }
             }
         }
         self.pending.clear();
         self.durable = model;
-        self.told += told.len();
-        self.positions.last_mut().expect("there is always one").1 = self.told;
         self.take_over_times(&actual);
         self.compare_bodies(bodies);
         assert!(self.spool.damage().is_empty(), "{:?}", self.spool.damage());
