@@ -45,9 +45,10 @@ pub(crate) fn set_up_postfix() -> Result<Note> {
 /// Installs the packages of commands that are missing, where this user may.
 fn install_packages() -> Result<Option<Note>> {
     let swaks_is_unpacked = place::foreign().join(SWAKS_UNPACKED).exists();
-    let missing: Vec<&str> = PACKAGES_WITH_A_COMMAND
+    let missing: Vec<&str> = PACKAGES
         .into_iter()
-        .filter(|name| which(name).is_none() && !(*name == "swaks" && swaks_is_unpacked))
+        .filter(|(name, command)| which(command).is_none() && !(*name == "swaks" && swaks_is_unpacked))
+        .map(|(name, _)| name)
         .collect();
     if missing.is_empty() {
         return Ok(None);
@@ -191,8 +192,9 @@ fn not_found_is_fine(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Packages that hold a command of the same name.
-const PACKAGES_WITH_A_COMMAND: [&str; 3] = ["swaks", "curl", "python3"];
+/// Packages that are installed where their command is missing.
+const PACKAGES: [(&str, &str); 4] =
+    [("swaks", "swaks"), ("curl", "curl"), ("python3", "python3"), ("systemd", "systemd-analyze")];
 
 const POSTFIX_TOOLS: [&str; 2] = ["smtp-source", "smtp-sink"];
 

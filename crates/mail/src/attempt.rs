@@ -17,6 +17,7 @@ use crate::{
     burst::{Burst, Item, Tried, TriedRecipient, Trouble},
     connection::{Age, Cause, Connection, Failure, Kept, Peer},
     envelope::Dots,
+    lately::Lately,
     opening,
     site::Keeps,
     tls::Handshakes,
@@ -36,6 +37,8 @@ pub(crate) trait Home: Send {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tools<'a> {
     pub(crate) kept: &'a Kept,
+    /// Addresses that could not be reached.
+    pub(crate) dead: &'a Lately,
     pub(crate) handshakes: &'a Handshakes,
     /// The certificates of those who are trusted, if they are not those that the machine trusts.
     pub(crate) roots: Option<&'a Path>,

@@ -20,6 +20,7 @@ use crate::{
     envelope::{
         Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, decode, encode,
     },
+    lately::Lately,
     outcome::{self, Outcome, Patient},
     pause,
     reach::Contact,
@@ -41,6 +42,8 @@ pub(crate) struct Delivery {
     pub(crate) holder: Holder,
     pub(crate) resolver: Resolver,
     pub(crate) handshakes: Handshakes,
+    /// Addresses that could not be reached.
+    pub(crate) dead: Lately,
 }
 
 /// How long one burst may take at most, however busy the next hop seems.
@@ -88,6 +91,7 @@ impl Delivery {
         let mut home = Here { delivery: self, rule, jobs, contact: Contact::None };
         let tools = Tools {
             kept: &self.kept,
+            dead: &self.dead,
             handshakes: &self.handshakes,
             roots: config.delivery.tls.roots.as_deref(),
             timeouts: &config.delivery.timeouts,

@@ -26,7 +26,8 @@ use crate::{
     dispatcher,
     envelope::{Detail, WordsError, decode},
     intake::Intake,
-    listener, log,
+    lately::Lately,
+    listener, log, opening,
     registry::Registry,
     resolver::Resolver,
     retention::Retention,
@@ -146,6 +147,7 @@ impl Gateway {
             bounces: Bounces { intake, clock: clock.clone() },
             holder: Holder(fastrand::u128(1..)),
             handshakes,
+            dead: Lately::new(opening::DEAD_FOR),
             resolver: Resolver::new(config.clone(), clock.clone()),
             config,
             clock,
@@ -183,6 +185,12 @@ impl Gateway {
         *self.shared.server.lock() = Arc::new(config.server());
         self.shared.budget.set_limit(config.limits.receive_memory.len());
         self.intake.config.replace(config);
+    }
+
+    /// The configuration that counts now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.intake.config.now()
     }
 
     /// Ends what has been silent or unused for too long, from time to time.

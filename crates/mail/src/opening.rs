@@ -18,33 +18,40 @@ use crate::{
 
 /// Most addresses of one host that are tried; those that nothing leads to from here cost no time and do not count.
 const ADDRESSES: usize = 2;
+/// How long an address that could not be reached is tried last.
+pub(crate) const DEAD_FOR: Duration = Duration::from_secs(2 * 60);
 /// No other address is tried after this time.
 const OPENING_ENDS: Duration = Duration::from_secs(5 * 60);
 
 /// Opens a session with the first host that has one for us: where it cannot be reached, or wants none, the next one is asked
-/// (RFC 5321, section 5.1).
+/// (RFC 5321, section 5.1). Those that could not be reached of late are asked last.
 pub(crate) async fn open(hop: &Hop, tools: Tools<'_>) -> Result<Connection, Failure> {
     let until = Instant::now() + OPENING_ENDS;
-    let text = format!("{} has no address", hop.name);
-    let mut failure = Failure { cause: Cause::Broke(Trouble::Connect, text), peer: Peer::default() };
-    for host in &hop.hosts {
-        let mut tried = 0;
-        for address in &host.addresses {
-            if tried == ADDRESSES || Instant::now() >= until {
-                break;
-            }
-            let target = Target { hop, host, address: *address };
-            match target.open(tools).await {
-                Ok(connection) => return Ok(connection),
-                Err(Unopened::NoWay(why)) => failure = why,
-                Err(Unopened::Failed(why) | Unopened::Tls(why)) => {
-                    failure = why;
-                    tried += 1;
-                }
+    let targets = hop
+        .hosts
+        .iter()
+        .flat_map(|host| host.addresses.iter().map(move |address| Target { hop, host, address: *address }));
+    let mut targets: Vec<Target<'_>> = targets.collect();
+    targets.sort_by_key(|target| tools.dead.has_failed(target.address));
+    let mut failure = None;
+    let mut tried: Vec<&Host> = Vec::new();
+    for target in targets {
+        if tried.iter().filter(|host| **host == target.host).count() == ADDRESSES || Instant::now() >= until {
+            continue;
+        }
+        match target.open(tools).await {
+            Ok(connection) => return Ok(connection),
+            Err(Unopened::NoWay(why)) => failure = failure.or(Some(why)),
+            Err(Unopened::Failed(why) | Unopened::Tls(why)) => {
+                failure = Some(why);
+                tried.push(target.host);
             }
         }
     }
-    Err(failure)
+    Err(failure.unwrap_or_else(|| {
+        let text = format!("{} has no address", hop.name);
+        Failure { cause: Cause::Broke(Trouble::Connect, text), peer: Peer::default() }
+    }))
 }
 
 /// Why there is no session.
@@ -72,14 +79,14 @@ impl Target<'_> {
         if level != TlsLevel::Opportunistic {
             return self.session(level, tools).await;
         }
-        if tools.handshakes.has_failed(self.address) {
+        if tools.handshakes.fruitless.has_failed(self.address) {
             return self.session(TlsLevel::Off, tools).await;
         }
         match self.session(level, tools).await {
             Err(Unopened::Tls(failure)) => {
                 let (host, address) = (&self.host.name, self.address);
                 tracing::info!(%host, %address, error = %failure.cause, "TLS failed; mail goes in the clear");
-                tools.handshakes.failed(address);
+                tools.handshakes.fruitless.failed(address);
                 self.session(TlsLevel::Off, tools).await
             }
             other => other,
@@ -109,6 +116,10 @@ impl Target<'_> {
                 peer: peer.clone(),
             }
         };
+        let dead = |text: String| {
+            tools.dead.failed(address);
+            Unopened::Failed(failure(text))
+        };
         match timeout(patience, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 tools.counters.connects.add(1);
@@ -117,8 +128,8 @@ impl Target<'_> {
                 Ok(Connection::new(stream, peer, self.hop))
             }
             Ok(Err(error)) if leads_nowhere(&error) => Err(Unopened::NoWay(failure(plain(&error)))),
-            Ok(Err(error)) => Err(Unopened::Failed(failure(plain(&error)))),
-            Err(_) => Err(Unopened::Failed(failure(format!("no answer within {} s", patience.as_secs())))),
+            Ok(Err(error)) => Err(dead(plain(&error))),
+            Err(_) => Err(dead(format!("no answer within {} s", patience.as_secs()))),
         }
     }
 
@@ -133,7 +144,7 @@ impl Target<'_> {
             match connection.next(tools.timeouts.greeting).await.map_err(Unopened::Tls)? {
                 Event::Secure => break,
                 Event::NotSecured(_) if level == TlsLevel::Opportunistic => {
-                    tools.handshakes.failed(self.address);
+                    tools.handshakes.fruitless.failed(self.address);
                     return Ok(connection);
                 }
                 Event::NotSecured(reply) => {

@@ -1,11 +1,9 @@
 //! TLS to hosts: how much of it is asked for, who is believed, and which hosts have shown that they cannot (RFC 3207, RFC 7435).
 
 use std::{
-    collections::HashMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -21,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use crate::lately::Lately;
+
 /// How long a host that failed at TLS is spoken to in the clear.
 const PLAIN_FOR: Duration = Duration::from_secs(10 * 60);
-/// Most hosts of which that is remembered.
-const PLAIN_HOSTS: usize = 4096;
 
 /// How much of TLS is asked of a host before it gets mail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,8 +54,8 @@ pub(crate) struct Handshakes {
     anybody: Arc<ClientConfig>,
     /// Whom to trust, made of the setting that was seen last.
     trusting: Mutex<Option<(Option<PathBuf>, Arc<ClientConfig>)>>,
-    /// Hosts that failed at TLS, since when.
-    plain: Mutex<HashMap<SocketAddr, Instant>>,
+    /// Hosts that failed at TLS.
+    pub(crate) fruitless: Lately,
 }
 
 impl Handshakes {
@@ -72,7 +70,7 @@ impl Handshakes {
             anybody: client(&provider, Arc::new(anybody)).map_err(|error| error.to_string())?,
             provider,
             trusting: Mutex::default(),
-            plain: Mutex::default(),
+            fruitless: Lately::new(PLAIN_FOR),
         };
         if tls.roots.is_some() || tls.level == TlsLevel::Verify {
             handshakes.trusting(tls.roots.as_deref())?;
@@ -129,22 +127,6 @@ impl Handshakes {
             None => Arc::new(Verifier::new(self.provider.clone()).map_err(|error| error.to_string())?),
         };
         client(&self.provider, verifier).map_err(|error| error.to_string())
-    }
-
-    /// Notes that a host failed at TLS.
-    pub(crate) fn failed(&self, host: SocketAddr) {
-        let mut plain = self.plain.lock();
-        if plain.len() >= PLAIN_HOSTS {
-            plain.retain(|_, since| since.elapsed() < PLAIN_FOR);
-        }
-        if plain.len() < PLAIN_HOSTS {
-            plain.insert(host, Instant::now());
-        }
-    }
-
-    /// Whether a host has failed at TLS of late.
-    pub(crate) fn has_failed(&self, host: SocketAddr) -> bool {
-        self.plain.lock().get(&host).is_some_and(|since| since.elapsed() < PLAIN_FOR)
     }
 }
 

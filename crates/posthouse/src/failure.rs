@@ -57,6 +57,18 @@ impl Failure {
         self
     }
 
+    /// What is wrong, without what to do about it.
+    #[must_use]
+    pub fn error(&self) -> &str {
+        &self.error
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn what_to_do(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// The code that the process ends with.
     #[must_use]
     pub const fn exit(&self) -> Exit {

@@ -4,11 +4,13 @@
 //! running node answers ([`api`] over [`control`] and [`console`]), and the node itself ([`node`]).
 
 pub mod api;
+pub mod backup;
 pub mod commands;
 pub mod config;
 pub mod console;
 pub mod control;
 pub mod demo;
+pub mod doctor;
 pub mod failure;
 pub mod listen;
 pub mod logging;
@@ -16,3 +18,4 @@ pub mod node;
 mod output;
 pub mod sender;
 pub mod sink;
+pub mod systemd;

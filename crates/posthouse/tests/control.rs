@@ -13,9 +13,11 @@ use base::{MessageId, NodeId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use posthouse::{
     api::{
-        ApiError, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, Moment, QueueQuery, QueueReport,
-        Rates, Readiness, RecordsStatus, Role, SendAnswer, SendRequest, SpoolStatus, StatusReport,
+        ApiError, ChangedKey, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord, MessageStory,
+        Moment, QueueQuery, QueueReport, Rates, Readiness, RecordsStatus, ReloadReport, Reloaded, Role,
+        SendAnswer, SendRequest, SpoolStatus, StatusReport,
     },
+    backup,
     config::ListenAddress,
     console,
     control::{Client, ClientError, ControlSocket, NodeView, SocketError, socket_path},
@@ -83,6 +85,29 @@ impl NodeView for Puppet {
         self.note(format!("{request:?}"));
         *self.sent.lock().expect("no test panics with it") = message;
         Ok(SendAnswer { id: ID.parse().expect("it is an id"), recipients: 2 })
+    }
+
+    async fn backup(&self) -> Result<backup::Stream, ApiError> {
+        Err(ApiError::new(ErrorKind::Unavailable, "a backup is being taken already"))
+    }
+
+    fn damage(&self) -> Vec<DamagedPlace> {
+        vec![DamagedPlace { segment: 7, offset: 8192, what: "a frame is torn".into() }]
+    }
+
+    async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {
+        let key = |key: &str, needs_restart| ChangedKey {
+            key: key.into(),
+            old: None,
+            new: Some("\"4MiB\"".into()),
+            needs_restart,
+        };
+        let changes = vec![key("limits.message", false), key("spool.segment", true)];
+        Ok(ReloadReport { outcome: Reloaded::Refused, changes })
+    }
+
+    fn max_message(&self) -> usize {
+        MAX_MESSAGE
     }
 
     fn readiness(&self) -> Readiness {
@@ -173,7 +198,7 @@ impl Node {
         let folder = TempDir::new().expect("a temporary folder");
         let (puppet, stop) = (Arc::new(Puppet::default()), Shutdown::new());
         let socket = ControlSocket::open(folder.path()).expect("the socket opens");
-        let served = tokio::spawn(socket.serve(puppet.clone(), MAX_MESSAGE, stop.clone()));
+        let served = tokio::spawn(socket.serve(puppet.clone(), stop.clone()));
         Self { folder, puppet, stop, served }
     }
 
@@ -275,7 +300,7 @@ async fn the_socket_of_a_living_node_is_refused_and_that_of_a_dead_one_replaced(
     assert!(path.exists());
     let socket = ControlSocket::open(folder.path()).unwrap();
     let stop = Shutdown::new();
-    let served = tokio::spawn(socket.serve(Arc::new(Puppet::default()), MAX_MESSAGE, stop.clone()));
+    let served = tokio::spawn(socket.serve(Arc::new(Puppet::default()), stop.clone()));
     Client::new(folder.path()).status().await.unwrap();
     assert!(matches!(ControlSocket::open(folder.path()), Err(SocketError::Running { .. })));
     stop.stop();
@@ -331,6 +356,25 @@ async fn commands_show_tables_or_json() {
     let shown = text(&node.posthouse(&line).await.stdout);
     assert!(shown.starts_with(&format!("{ID} is queued for 2 recipients")), "{shown}");
     assert_eq!(text(&node.puppet.sent.lock().unwrap()), "Subject: Two\n\nlines\n");
+}
+
+#[tokio::test]
+async fn a_reload_shows_each_change_and_fails_where_a_restart_is_needed() {
+    let node = Node::start();
+    let ran = node.posthouse("reload").await;
+    assert_eq!(
+        text(&ran.stdout),
+        "limits.message  (none)  → \"4MiB\"\nspool.segment   (none)  → \"4MiB\"  needs a restart\n"
+    );
+    assert_eq!(ran.status.code(), Some(1));
+    assert_eq!(
+        text(&ran.stderr),
+        "error: nothing was changed: spool.segment can change only with a restart\n\
+         hint: restart the node, or put the former value back and reload again\n"
+    );
+    let ran = node.posthouse("reload --json").await;
+    let report: ReloadReport = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((report.changes.len(), ran.status.code()), (2, Some(1)));
 }
 
 #[test]

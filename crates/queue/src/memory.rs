@@ -22,7 +22,7 @@ use crate::{
     op::Op,
     provider::{Pending, check_conclusion},
     recent::RecentContent,
-    spool::Damage,
+    spool::{Damage, Snapshot},
     transaction::Transaction,
 };
 
@@ -232,6 +232,10 @@ impl Provider for Memory {
             result = self.write(Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() });
         }
         Box::pin(async move { result.map(|()| count) })
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, QueueError> {
+        Err(QueueError::Refused("a queue in memory has no files".into()))
     }
 
     fn stats(&self) -> Stats {

@@ -13,7 +13,9 @@ use base::{MessageId, Timestamp, WorkId};
 use crate::{
     Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, End, Epoch, Feed, Holder, Kind,
     Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication,
-    Published, QueueError, Recipients, Seen, Ticket, Words, WorkInfo, index::PAGE, spool::Damage,
+    Published, QueueError, Recipients, Seen, Ticket, Words, WorkInfo,
+    index::PAGE,
+    spool::{Damage, Snapshot},
 };
 
 /// A future of a provider.
@@ -70,6 +72,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn stats(&self) -> Stats;
     /// See [`Queue::damage`].
     fn damage(&self) -> Vec<Damage>;
+    /// See [`Queue::snapshot`].
+    fn snapshot(&self) -> Result<Snapshot, QueueError>;
     /// See [`Queue::feed`].
     fn feed(&self, after: crate::Position) -> Result<Feed, QueueError>;
     /// See [`Queue::health`].
@@ -264,6 +268,14 @@ impl Queue {
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         self.0.damage()
+    }
+
+    /// What a backup copies, while the queue runs. Its methods wait for the disk.
+    ///
+    /// # Errors
+    /// If this queue has no files, or has failed.
+    pub fn snapshot(&self) -> Result<Snapshot, QueueError> {
+        self.0.snapshot()
     }
 
     /// Everything that happened after a position; one reader at a time.

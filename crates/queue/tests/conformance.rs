@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use base::Clock;
+use base::{Clock, WorkId};
 use queue::{
-    Holder, Kind, Memory, Queue, Spool,
+    Change, Holder, Kind, Memory, Queue, Spool,
     conformance::{arrival, done, lease, message},
     files::{Disk, SimulatedDisk},
     spool::Options,
@@ -64,4 +64,40 @@ async fn what_waited_before_a_restart_is_told_at_once_also_behind_much_that_has_
     let mut arrivals = Vec::new();
     queue.take_arrivals(Kind::Mail, 1, &mut arrivals);
     assert_eq!(arrivals.iter().map(|arrival| &*arrival.lane).collect::<Vec<_>>(), ["example.net"]);
+}
+
+#[tokio::test]
+async fn what_was_found_at_the_start_is_told_once_whatever_happened_to_it_meanwhile() {
+    let disk = SimulatedDisk::default();
+    let open = |disk: &SimulatedDisk| {
+        let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), small());
+        Queue::new(spool.expect("the spool opens"))
+    };
+    let queue = open(&disk);
+    let messages: Vec<_> = (0..4).map(|_| message("example.com")).collect();
+    let works: Vec<WorkId> = messages.iter().map(|m| WorkId { message: m.message, index: 0 }).collect();
+    queue.publish(messages).await.expect("they are published");
+    queue.change(vec![works[0]], Change::Hold).await.expect("it is held");
+    let queue = open(&disk.after_kill());
+    for change in [Change::Hold, Change::Release] {
+        queue.change(vec![works[1]], change).await.expect("it is changed");
+    }
+    queue.cancel(vec![works[2]], Clock::system().now()).await.expect("it is cancelled");
+    let new = message("example.net");
+    let new_work = WorkId { message: new.message, index: 0 };
+    queue.publish(vec![new]).await.expect("it is published");
+    let mut arrivals = Vec::new();
+    while {
+        let before = arrivals.len();
+        queue.take_arrivals(Kind::Mail, 1, &mut arrivals);
+        arrivals.len() > before
+    } {}
+    let mut told: Vec<WorkId> = arrivals.iter().map(|arrival| arrival.work).collect();
+    told.sort_unstable();
+    let mut expected = vec![works[1], works[3], new_work];
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    assert!(arrivals.iter().all(|arrival| queue.is_current(arrival.ticket)));
+    queue.change(vec![works[0]], Change::Release).await.expect("it is released");
+    assert_eq!(arrival(&queue).await.work, works[0]);
 }

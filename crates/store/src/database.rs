@@ -2,7 +2,10 @@
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{
+    Connection, OpenFlags,
+    backup::{Backup, StepResult},
+};
 
 use crate::{Error, Result, error::Which};
 
@@ -23,6 +26,9 @@ pub(crate) struct Database {
 
 /// How long to wait for a lock that only a backup or an SQL shell can hold.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// So many pages are copied between two words on progress.
+const COPIED_AT_ONCE: i32 = 256;
 
 enum Found {
     Empty,
@@ -59,6 +65,28 @@ impl Database {
             Found::Ours => Ok(connection),
             Found::Empty => Err(Error::Foreign { which: self.which, path: path.to_owned() }),
         }
+    }
+
+    /// Copies a file as it stands at one moment, while others write it; `to` must not be there yet. In between, `progress`
+    /// is told how many bytes are copied.
+    pub(crate) fn copy(&self, from: &Path, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let source = self.open_for_reading(from)?;
+        self.make_private(to)?;
+        let copy = |progress: &mut dyn FnMut(u64)| -> rusqlite::Result<()> {
+            // Within one transaction all pages are of one moment, and a writer does not make the copy begin again.
+            let source = source.unchecked_transaction()?;
+            let page: i64 = source.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+            source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+            let mut target = Connection::open(to)?;
+            let backup = Backup::new(&source, &mut target)?;
+            while backup.step(COPIED_AT_ONCE)? == StepResult::More {
+                let state = backup.progress();
+                let done = i64::from(state.pagecount - state.remaining);
+                progress((done * page).cast_unsigned());
+            }
+            Ok(())
+        };
+        copy(progress).map_err(|e| self.error(to, e))
     }
 
     /// What SQLite said of the file at `path`.

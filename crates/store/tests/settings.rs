@@ -144,6 +144,18 @@ fn the_list_comes_in_pages() {
 }
 
 #[test]
+fn a_copy_that_is_taken_while_it_is_open_holds_it_all_and_is_private() {
+    let place = Place::new();
+    let settings = place.open();
+    settings.pause(&pause(About::All, None), at(0)).unwrap();
+    let copy = place.0.path().join("copy.sqlite");
+    store::settings::copy(&place.file(), &copy).unwrap();
+    settings.pause(&pause(About::Account("late".into()), None), at(1)).unwrap();
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(Settings::open(&copy).unwrap().pauses(at(2)).unwrap().len(), 1);
+}
+
+#[test]
 fn the_file_is_private_and_the_log_is_not_taken_for_it() {
     let place = Place::new();
     let settings = place.open();

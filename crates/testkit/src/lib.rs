@@ -22,4 +22,4 @@ pub use dns::{Data, Dns};
 pub use node::{Node, Setup};
 pub use peer::{Character, Identity, Manner, Moment, Move, Peer, Security, Taken};
 pub use program::Program;
-pub use wait::{Gate, until};
+pub use wait::{Gate, free_address, until};

@@ -60,7 +60,7 @@ impl Sent {
 #[derive(Debug)]
 pub struct Load {
     shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Vec<String>>>,
+    clients: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -68,6 +68,8 @@ struct Shared {
     to: Mutex<SocketAddr>,
     stopped: AtomicBool,
     resting: AtomicBool,
+    /// Names of messages that were answered 250.
+    answered: Mutex<Vec<String>>,
 }
 
 impl Load {
@@ -78,6 +80,7 @@ impl Load {
             to: Mutex::new(to),
             stopped: AtomicBool::new(false),
             resting: AtomicBool::new(false),
+            answered: Mutex::default(),
         });
         let client = |number| {
             let shared = shared.clone();
@@ -97,6 +100,12 @@ impl Load {
         self.shared.resting.store(false, Ordering::SeqCst);
     }
 
+    /// The names of all messages that were answered 250 so far.
+    #[must_use]
+    pub fn answered(&self) -> Vec<String> {
+        locked(&self.shared.answered).clone()
+    }
+
     /// Stops; returns the names of all messages that were answered 250.
     ///
     /// # Panics
@@ -104,13 +113,15 @@ impl Load {
     #[must_use]
     pub fn stop(self) -> Vec<String> {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        self.clients.into_iter().flat_map(|client| client.join().expect("clients do not panic")).collect()
+        for client in self.clients {
+            client.join().expect("clients do not panic");
+        }
+        std::mem::take(&mut locked(&self.shared.answered))
     }
 }
 
 impl Shared {
-    fn send(&self, name: &str) -> Vec<String> {
-        let mut answered = Vec::new();
+    fn send(&self, name: &str) {
         let mut session = None;
         let mut names = (0..).map(|number| format!("{name}-{number}"));
         while !self.stopped.load(Ordering::SeqCst) {
@@ -126,11 +137,10 @@ impl Shared {
             // A message that got no answer is not sent again: it may be there or not.
             let name = names.next().expect("numbers do not end");
             if let Ok(true) = deliver(&mut open, &Sent::named(&name)) {
-                answered.push(name);
+                locked(&self.answered).push(name);
                 session = Some(open);
             }
         }
-        answered
     }
 }
 

@@ -31,6 +31,17 @@ pub struct Setup {
     program: PathBuf,
     folder: TempDir,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
+    ports: Ports,
+}
+
+/// Where the addresses stand that a node listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ports {
+    /// In flags, for free ports, unless the test gives its own.
+    Flags,
+    /// In the file.
+    File,
 }
 
 impl Setup {
@@ -41,7 +52,13 @@ impl Setup {
     #[must_use]
     pub fn new(program: &str) -> Self {
         let folder = TempDir::new().expect("there is a temporary folder");
-        let setup = Self { program: program.into(), folder, flags: Vec::new() };
+        let setup = Self {
+            program: program.into(),
+            folder,
+            flags: Vec::new(),
+            variables: Vec::new(),
+            ports: Ports::Flags,
+        };
         setup.flag("--name", "mx1").flag("--hostname", "mx1.example.org").file("")
     }
 
@@ -49,6 +66,20 @@ impl Setup {
     #[must_use]
     pub fn flag(mut self, flag: &str, value: impl Into<String>) -> Self {
         self.flags.extend([flag.to_owned(), value.into()]);
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With the addresses that its file says, not on ports that the system chooses.
+    #[must_use]
+    pub fn ports_of_the_file(mut self) -> Self {
+        self.ports = Ports::File;
         self
     }
 
@@ -103,8 +134,9 @@ impl Setup {
         let mut command = Command::new(&self.program);
         command.arg("up").args(&self.flags).arg("--config").arg(self.folder.path().join("posthouse.toml"));
         command.arg("--data-dir").arg(self.data_dir());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         for ports in ["--smtp", "--console"] {
-            if !self.flags.iter().any(|flag| flag == ports) {
+            if self.ports == Ports::Flags && !self.flags.iter().any(|flag| flag == ports) {
                 command.args([ports, "127.0.0.1:0"]);
             }
         }
@@ -288,8 +320,20 @@ impl Node {
     /// # Panics
     /// If it is not there any more.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Has it read its configuration again.
+    ///
+    /// # Panics
+    /// If it is not there any more.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.running.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("a child has an id"), Signal::TERM).expect("it is our child");
+        kill_process(id.expect("a child has an id"), signal).expect("it is our child");
     }
 
     /// Whether it is still there.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -11,6 +12,16 @@ use std::{
 pub const PATIENCE: Duration = Duration::from_secs(25);
 /// How often a fact is looked at that tells nobody when it comes true.
 const GLANCE: Duration = Duration::from_millis(10);
+
+/// An address of this machine that nobody listens on.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    socket.local_addr().expect("it has an address")
+}
 
 /// Waits until `fact` yields something.
 ///

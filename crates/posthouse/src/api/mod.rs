@@ -3,16 +3,20 @@
 //! All are JSON objects. Times are texts in RFC 3339, ids are 32 hexadecimal digits, sizes are
 //! bytes. A field that has nothing to say is left out.
 
+mod damage;
 mod error;
 mod moment;
 mod queue;
 mod record;
+mod reload;
 mod send;
 mod status;
 
+pub use damage::DamagedPlace;
 pub use error::{ApiError, ErrorKind};
 pub use moment::Moment;
 pub use queue::{Destination, QueueQuery, QueueReport, QueuedWork};
 pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionFields, RecipientStory};
+pub use reload::{ChangedKey, ReloadReport, Reloaded};
 pub use send::{SendAnswer, SendRequest};
 pub use status::{Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};

@@ -29,15 +29,20 @@ impl Ask {
         if self.json { Form::Json } else { Form::Text }
     }
 
+    /// The node to ask.
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
+        Ok(Client::new(&data_dir))
+    }
+
     /// Asks the node what `question` asks, and prints what it makes of the answer.
     pub(super) fn run<Q, F>(&self, question: Q) -> Result<(), Failure>
     where
         Q: FnOnce(Client) -> F,
         F: Future<Output = Result<String, Failure>>,
     {
-        let data_dir = self.data_dir.clone().map_or_else(default_data_dir, Ok)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(question(Client::new(&data_dir)))?;
+        let answer = runtime.block_on(question(self.client()?))?;
         Ok(output::print(&self.printed(answer))?)
     }
 

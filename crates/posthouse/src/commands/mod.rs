@@ -1,14 +1,19 @@
 //! The command line: a file per command; its help is its doc comment.
 
 mod ask;
+mod backup;
 mod demo;
+mod doctor;
 mod mail;
+mod reload;
+mod restore;
 mod status;
 mod up;
 
 use std::{ffi::OsString, io::Write};
 
 use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 
 pub use up::Up;
 
@@ -27,6 +32,10 @@ enum Command {
     Up(Box<Up>),
     Demo(demo::Demo),
     Status(status::Status),
+    Reload(reload::Reload),
+    Doctor(doctor::Doctor),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     #[command(subcommand)]
     Mail(mail::Mail),
 }
@@ -51,6 +60,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
+/// A bar on standard error for work that takes its time; nobody sees it where that is no terminal.
+fn progress(bytes: u64, what: &'static str) -> ProgressBar {
+    let style = "{wide_bar} {bytes} of {total_bytes} {msg}, {eta} left";
+    let style = ProgressStyle::with_template(style).expect("it names what a bar has");
+    ProgressBar::new(bytes).with_style(style).with_message(what)
+}
+
 /// A text for people as it goes to the terminal: what others said may be in it, so control characters
 /// become `?`, but for the ends of lines.
 fn plain(text: &str) -> String {
@@ -63,6 +79,10 @@ impl Command {
             Self::Up(up) => up.run(),
             Self::Demo(demo) => demo.run(),
             Self::Status(status) => status.run(),
+            Self::Reload(reload) => reload.run(),
+            Self::Doctor(doctor) => doctor.run(),
+            Self::Backup(backup) => backup.run(),
+            Self::Restore(restore) => restore.run(),
             Self::Mail(mail) => mail.run(),
         }
     }
@@ -113,7 +133,10 @@ mod tests {
     fn every_command_that_asks_a_node_finds_it_and_speaks_json() {
         let command = CommandLine::command();
         let mail = command.find_subcommand("mail").unwrap();
-        for asking in mail.get_subcommands().chain(command.find_subcommand("status")) {
+        for asking in mail
+            .get_subcommands()
+            .chain(["status", "reload", "backup"].iter().filter_map(|name| command.find_subcommand(name)))
+        {
             for flag in ["data_dir", "json"] {
                 assert!(
                     asking.get_arguments().any(|arg| arg.get_id() == flag),

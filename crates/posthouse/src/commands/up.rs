@@ -25,7 +25,7 @@ const MIN_THREADS: usize = 2;
 ///
 /// A node needs no file. Flags go over the file, and the file over the defaults; a flag that may be
 /// repeated replaces the whole list of the file.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Up {
     /// Read the configuration from this file; by default /etc/posthouse/posthouse.toml, if it is there
     #[arg(long, value_name = "FILE")]
@@ -109,9 +109,10 @@ impl Up {
     }
 
     pub(super) fn run(self) -> Result<(), Failure> {
+        let flags = self.clone();
         let config = self.config()?;
         logging::start(config.log);
-        on_runtime(node::run(config))
+        on_runtime(node::run(config, Box::new(move || flags.clone().config())))
     }
 }
 

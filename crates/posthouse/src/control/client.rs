@@ -9,15 +9,15 @@ use std::{
 use base::MessageId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, client::conn::http1, header::HOST};
+use hyper::{Method, Request, Response, body::Incoming, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use super::socket_path;
+use super::{EXPECTED, socket_path};
 use crate::api::{
-    ApiError, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, SendAnswer, SendRequest,
-    StatusReport,
+    ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, ReloadReport,
+    SendAnswer, SendRequest, StatusReport,
 };
 
 /// How long a node may take to answer. A large message takes its time to be synced.
@@ -132,6 +132,40 @@ impl Client {
         self.ask(Method::POST, with_query("/v1/messages", &request.to_pairs()), message).await
     }
 
+    /// Has the node copy all that it keeps: about how many bytes will come, and the archive.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn backup(&self) -> Result<(u64, Incoming), ClientError> {
+        let asked = self.request(Method::GET, "/v1/backup".into(), Bytes::new());
+        let answer = tokio::time::timeout(PATIENCE, asked)
+            .await
+            .map_err(|_| ClientError::Silent { data_dir: self.data_dir.clone() })??;
+        let expected = answer.headers().get(EXPECTED).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
+        Ok((expected.unwrap_or(0), answer.into_body()))
+    }
+
+    /// What of the spool was found damaged, at the node's start and since.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn damage(&self) -> Result<Vec<DamagedPlace>, ClientError> {
+        self.ask(Method::GET, "/v1/damage".into(), Bytes::new()).await
+    }
+
+    /// The number of the node's process; nothing if nobody answers, or the system does not say.
+    pub async fn process(&self) -> Option<i32> {
+        UnixStream::connect(socket_path(&self.data_dir)).await.ok()?.peer_cred().ok()?.pid()
+    }
+
+    /// Has the node read its configuration again.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn reload(&self) -> Result<ReloadReport, ClientError> {
+        self.ask(Method::POST, "/v1/reload".into(), Bytes::new()).await
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -150,11 +184,25 @@ impl Client {
         path: String,
         body: Bytes,
     ) -> Result<T, ClientError> {
+        let answer = self.request(method, path, body).await?;
+        let body =
+            Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|e| self.broken(e))?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|e| self.broken(e))
+    }
+
+    /// The node's answer, if it is yes.
+    async fn request(
+        &self,
+        method: Method,
+        path: String,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream =
             UnixStream::connect(socket_path(&self.data_dir)).await.map_err(|e| self.unreachable(e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
-        let driver = tokio::spawn(connection);
+        // It ends with the answer, or with the command.
+        tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -163,14 +211,12 @@ impl Client {
             .map_err(|e| self.broken(e))?;
         let answer = sender.send_request(request).await.map_err(|e| self.broken(e))?;
         let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
         let body =
             Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|e| self.broken(e))?;
-        driver.abort();
-        let body = body.to_bytes();
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|e| self.broken(e));
-        }
-        match serde_json::from_slice(&body) {
+        match serde_json::from_slice(&body.to_bytes()) {
             Ok(error) => Err(ClientError::Refused(error)),
             Err(_) => Err(self.broken(format!("it answered {status}"))),
         }

@@ -14,6 +14,9 @@ pub use server::router;
 pub use socket::{ControlSocket, SocketError};
 pub use view::NodeView;
 
+/// The header that says about how many bytes an answer has.
+const EXPECTED: &str = "posthouse-expected-bytes";
+
 /// The socket of the node whose data directory is `data_dir`.
 #[must_use]
 pub fn socket_path(data_dir: &Path) -> PathBuf {

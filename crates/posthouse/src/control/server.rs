@@ -1,34 +1,34 @@
 //! The node's side of the control socket.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{
-        DefaultBodyLimit, Path, Query, State,
-        rejection::{BytesRejection, QueryRejection},
-    },
-    http::StatusCode,
+    body::Body,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    response::IntoResponse,
     routing::{get, post},
 };
-use bytes::Bytes;
+use http_body_util::LengthLimitError;
 
-use super::NodeView;
+use super::{EXPECTED, NodeView};
 use crate::api::{
-    ApiError, ErrorKind, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, SendAnswer, SendRequest,
-    StatusReport,
+    ApiError, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport,
+    ReloadReport, SendAnswer, SendRequest, StatusReport,
 };
 
-/// What the control socket answers. `max_message` is the size up to which a message is taken.
-pub fn router<V: NodeView>(view: Arc<V>, max_message: usize) -> Router {
+/// What the control socket answers.
+pub fn router<V: NodeView>(view: Arc<V>) -> Router {
     Router::new()
         .route("/v1/status", get(status::<V>))
         .route("/v1/queue", get(queue::<V>))
         .route("/v1/messages", post(send::<V>))
         .route("/v1/messages/{id}", get(message::<V>))
         .route("/v1/log", get(log::<V>))
+        .route("/v1/damage", get(damage::<V>))
+        .route("/v1/backup", get(backup::<V>))
+        .route("/v1/reload", post(reload::<V>))
         .fallback(async || ApiError::new(ErrorKind::NotFound, "there is no such path"))
-        .layer(DefaultBodyLimit::max(max_message))
         .with_state(view)
 }
 
@@ -59,18 +59,35 @@ async fn log<V: NodeView>(
     view.log(query).await.map(Json)
 }
 
+/// The archive; its head says about how many bytes will come.
+async fn backup<V: NodeView>(State(view): State<Arc<V>>) -> Result<impl IntoResponse, ApiError> {
+    let stream = view.backup().await?;
+    Ok(([(EXPECTED, stream.expected.to_string())], Body::new(stream)))
+}
+
+async fn damage<V: NodeView>(State(view): State<Arc<V>>) -> Json<Vec<DamagedPlace>> {
+    Json(view.damage())
+}
+
+async fn reload<V: NodeView>(State(view): State<Arc<V>>) -> Answer<ReloadReport> {
+    view.reload().await.map(Json)
+}
+
 async fn send<V: NodeView>(
     State(view): State<Arc<V>>,
     Query(pairs): Query<Vec<(String, String)>>,
-    message: Result<Bytes, BytesRejection>,
+    message: Body,
 ) -> Answer<SendAnswer> {
     let request = SendRequest::from_pairs(pairs).map_err(invalid)?;
-    let message = message.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
+    // The limit is that of the moment, which a layer of the router would not know.
+    let message = axum::body::to_bytes(message, view.max_message()).await.map_err(|error| {
+        let is_too_long = error.source().is_some_and(<dyn Error>::is::<LengthLimitError>);
+        if is_too_long {
             ApiError::new(ErrorKind::Refused, "the message is larger than this node takes")
                 .hint("limits.message is the size up to which messages are taken")
+        } else {
+            ApiError::new(ErrorKind::Invalid, format!("the message did not come whole: {error}"))
         }
-        _ => ApiError::new(ErrorKind::Invalid, format!("the message did not come whole: {}", e.body_text())),
     })?;
     view.send(request, message).await.map(Json)
 }

@@ -95,18 +95,11 @@ impl ControlSocket {
 
     /// Answers what comes over the socket until the node stops.
     ///
-    /// `max_message` is the size up to which a message is taken.
-    ///
     /// # Errors
     /// The socket fails.
-    pub async fn serve<V: NodeView>(
-        self,
-        view: Arc<V>,
-        max_message: usize,
-        stop: Shutdown,
-    ) -> io::Result<()> {
+    pub async fn serve<V: NodeView>(self, view: Arc<V>, stop: Shutdown) -> io::Result<()> {
         let Self { listener, file } = self;
-        let served = axum::serve(listener, router(view, max_message))
+        let served = axum::serve(listener, router(view))
             .with_graceful_shutdown(async move { stop.stopping().await })
             .await;
         drop(file);

@@ -1,13 +1,16 @@
 //! What a node lets others see and ask.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use base::MessageId;
 use bytes::Bytes;
 
-use crate::api::{
-    ApiError, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, Readiness, SendAnswer, SendRequest,
-    StatusReport,
+use crate::{
+    api::{
+        ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, Readiness,
+        ReloadReport, SendAnswer, SendRequest, StatusReport,
+    },
+    backup,
 };
 
 /// A running node, as the control socket and the console see it. Nothing here waits for mail to move.
@@ -30,6 +33,18 @@ pub trait NodeView: Send + Sync + 'static {
         request: SendRequest,
         message: Bytes,
     ) -> impl Future<Output = Result<SendAnswer, ApiError>> + Send;
+
+    /// Copies all that the node keeps, as an archive.
+    fn backup(&self) -> impl Future<Output = Result<backup::Stream, ApiError>> + Send;
+
+    /// What of the spool was found damaged, at the start and since.
+    fn damage(&self) -> Vec<DamagedPlace>;
+
+    /// Reads the configuration again: all of it counts, or nothing changes.
+    fn reload(self: Arc<Self>) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;
+
+    /// The size up to which a message is taken, in bytes.
+    fn max_message(&self) -> usize;
 
     /// Whether the node takes mail in.
     fn readiness(&self) -> Readiness;

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     config::{Config, ListenAddress},
     control::NodeView,
-    node::{Node, NodeError},
+    node::{Node, NodeError, Source},
     sink::{Behaviour, Sink},
 };
 pub use summary::Form;
@@ -56,12 +56,12 @@ pub async fn run(options: Options) -> Result<(), NodeError> {
     let folder = tempfile::Builder::new().prefix("posthouse-demo-").tempdir()?;
     let sink = Sink::start(loopback(0), Behaviour { judge: Arc::new(judge), ..Behaviour::default() }).await?;
     let mut config = config(folder.path(), &options, sink.address());
-    let node = match Node::start(config.clone()).await {
+    let node = match Node::start(config.clone(), fixed(&config)).await {
         // Somebody has the port already; any other will do for a demo.
         Err(NodeError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {
             config.smtp.listen = vec![ListenAddress(loopback(0))];
             config.console.listen = ListenAddress(loopback(0));
-            Node::start(config).await?
+            Node::start(config.clone(), fixed(&config)).await?
         }
         started => started?,
     };
@@ -126,6 +126,12 @@ fn config(dir: &std::path::Path, options: &Options, sink: SocketAddr) -> Config 
     config.delivery.retry =
         RetryPlan::try_from(vec![HumanDuration(RETRY)]).expect("two seconds are long enough");
     config
+}
+
+/// Read again, the demo's configuration is what it was: it has no file.
+fn fixed(config: &Config) -> Source {
+    let config = config.clone();
+    Box::new(move || Ok(config.clone()))
 }
 
 /// The sink's moods: it takes nearly everybody.

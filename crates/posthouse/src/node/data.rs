@@ -11,7 +11,7 @@ use base::NodeId;
 use rustix::fs::FlockOperation;
 
 /// The file that makes a directory ours: it holds the node's id.
-const IDENTITY: &str = "node-id";
+pub(crate) const IDENTITY: &str = "node-id";
 /// What that file is called until it is whole.
 const NEW_IDENTITY: &str = "node-id.new";
 /// The file that a running node holds the lock of.
@@ -19,9 +19,11 @@ const LOCK: &str = "posthouse.lock";
 /// The spool's folder.
 pub(super) const SPOOL: &str = "spool";
 /// The message log's file.
-pub(super) const MESSAGE_LOG: &str = "message-log.sqlite";
-/// The file of what operators wish.
-pub(super) const SETTINGS: &str = "settings.sqlite";
+pub(crate) const MESSAGE_LOG: &str = "message-log.sqlite";
+/// The settings' file.
+pub(crate) const SETTINGS: &str = "settings.sqlite";
+/// The folder for copies that a backup takes.
+pub(crate) const COPIES: &str = "backup.tmp";
 
 /// A data directory cannot be used. Each is one plain line.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,10 @@ impl DataDir {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(DataError::Running { path: dir.to_owned() }),
             Err(error) => return Err(unusable(error.into())),
+        }
+        // What a backup has left that a crash has cut short.
+        if dir.join(COPIES).exists() {
+            fs::remove_dir_all(dir.join(COPIES)).map_err(unusable)?;
         }
         Ok(Self { id: read_or_make_id(dir, &identity)?, _lock: lock })
     }

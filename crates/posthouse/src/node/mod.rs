@@ -2,18 +2,20 @@
 //!
 //! identity and lock → spool → mail: log, dispatch, doors → control socket and console
 
-mod data;
+pub(crate) mod data;
 mod limits;
 mod metrics;
+mod pulse;
 mod rates;
-mod settings;
+mod reload;
+pub(crate) mod settings;
 mod view;
 mod waiting;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use base::{Clock, Shutdown};
-use mail::{Door, Gateway, GatewayError};
+use mail::{Gateway, GatewayError};
 use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
 use store::settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,11 +23,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use data::DataDir;
 pub use data::DataError;
 use rates::Sampler;
+use reload::Reload;
+pub use reload::Source;
 pub use view::View;
 
 use crate::{
     config::{Config, DataDirError},
-    console,
     control::{ControlSocket, SocketError},
     listen::{ListenError, listen},
 };
@@ -82,10 +85,8 @@ pub struct Node {
     /// Ends what looks at the node from time to time.
     upkeep: Shutdown,
     faces: Shutdown,
-    grace: Duration,
     smtp: Vec<SocketAddr>,
     console: SocketAddr,
-    _doors: Vec<Door>,
     _data: DataDir,
 }
 
@@ -95,11 +96,11 @@ const WATCH: Duration = Duration::from_millis(500);
 const FACES_END: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Starts a node.
+    /// Starts a node with a configuration that can be read again from `source`.
     ///
     /// # Errors
     /// A part of it cannot start; those that had started are ended.
-    pub async fn start(config: Config) -> Result<Self, NodeError> {
+    pub async fn start(config: Config, source: Source) -> Result<Self, NodeError> {
         let dir = config.data_dir()?;
         let data = DataDir::open(&dir)?;
         let descriptors = limits::raise_descriptors();
@@ -118,27 +119,14 @@ impl Node {
         let settings = settings::mail(&config, descriptors);
         let wishes = Arc::new(Settings::open(dir.join(data::SETTINGS)).map_err(GatewayError::from)?);
         let gateway = Gateway::start(settings, &queue, &log, &wishes, clock.clone(), &upkeep)?;
-        let doors = doors.into_iter().map(|socket| gateway.open(socket)).collect();
         let sampler = Sampler::start(gateway.clone(), upkeep.clone());
-        let view =
-            Arc::new(View::new(&config, data.id(), queue.clone(), gateway.clone(), sampler, log, clock));
         let faces = Shutdown::new();
-        let max_message = config.limits.message.len();
-        spawn_face(&faces, control.serve(view.clone(), max_message, faces.clone()));
-        spawn_face(&faces, console::serve(console, view.clone(), faces.clone()));
-        let grace = config.stop.grace.0;
-        Ok(Self {
-            view,
-            queue,
-            gateway,
-            upkeep,
-            faces,
-            grace,
-            smtp,
-            console: console_address,
-            _doors: doors,
-            _data: data,
-        })
+        let reload = Reload::new(source, gateway.clone(), faces.clone(), descriptors, config);
+        let view =
+            Arc::new(View::new(data.id(), queue.clone(), gateway.clone(), sampler, reload, log, clock));
+        view.reload_state().open(&view, doors, console).await;
+        spawn_face(&faces, control.serve(view.clone(), faces.clone()));
+        Ok(Self { view, queue, gateway, upkeep, faces, smtp, console: console_address, _data: data })
     }
 
     /// Where it takes mail by SMTP.
@@ -175,7 +163,7 @@ impl Node {
     /// The spool could not be closed as it should.
     pub async fn stop(self) -> Result<(), NodeError> {
         self.view.stopping();
-        self.gateway.stop(self.grace).await;
+        self.gateway.stop(self.view.reload_state().grace().await).await;
         let closed = self.queue.close().await;
         self.gateway.log_is_written().await;
         self.upkeep.stop();
@@ -204,21 +192,27 @@ fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeE
     Ok(Queue::new(spool))
 }
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop; SIGHUP has it read its configuration again, from `source`.
 ///
 /// # Errors
 /// It could not start, or had to stop.
-pub async fn run(config: Config) -> Result<(), NodeError> {
+pub async fn run(config: Config, source: Source) -> Result<(), NodeError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = Node::start(config).await?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let node = Node::start(config, source).await?;
     tracing::info!(smtp = ?node.smtp(), console = %node.console(), id = %node.view().id(), "the node is running");
-    let failure = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        error = node.failed() => Some(error),
+    let pulse = pulse::start(node.view.clone(), node.upkeep.clone());
+    let failure = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            _ = hang_up.recv() => reload::on_signal(&node.view).await,
+            error = node.failed() => break Some(error),
+        }
     };
     tracing::info!("the node is stopping");
+    pulse.stopping();
     let stopped = node.stop().await;
     match failure {
         Some(error) => Err(error.into()),

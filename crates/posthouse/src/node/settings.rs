@@ -3,7 +3,7 @@
 use crate::config::{Config, Destination};
 
 /// The mail trade's part of the configuration.
-pub(super) fn mail(config: &Config, descriptors: usize) -> mail::Config {
+pub(crate) fn mail(config: &Config, descriptors: usize) -> mail::Config {
     let limits = &config.limits;
     let delivery = &config.delivery;
     let timeout = &delivery.timeout;

@@ -18,30 +18,34 @@ use store::records::{self, Reader};
 use super::{
     metrics,
     rates::Sampler,
+    reload::Reload,
     waiting::{self, Sum},
 };
 use crate::{
     api::{
-        ApiError, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport,
-        QueuedWork, Readiness, RecordsStatus, Role, SendAnswer, SendRequest, SpoolStatus, StatusReport,
+        ApiError, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, QueueQuery,
+        QueueReport, QueuedWork, Readiness, RecordsStatus, ReloadReport, Role, SendAnswer, SendRequest,
+        SpoolStatus, StatusReport,
     },
-    config::Config,
+    backup::{self, Whole},
     control::NodeView,
 };
 
 /// A look at a node.
 #[derive(Debug)]
 pub struct View {
-    name: String,
     id: NodeId,
     queue: Queue,
     gateway: Arc<Gateway>,
     sampler: Arc<Sampler>,
+    reload: Reload,
     log: PathBuf,
     clock: Clock,
     started: Timestamp,
     since: Instant,
     stopping: AtomicBool,
+    /// There is one backup at a time.
+    backup: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Destinations whose last reply is read back for a list.
@@ -49,25 +53,26 @@ const REPLIES: usize = 1000;
 
 impl View {
     pub(super) fn new(
-        config: &Config,
         id: NodeId,
         queue: Queue,
         gateway: Arc<Gateway>,
         sampler: Arc<Sampler>,
+        reload: Reload,
         log: PathBuf,
         clock: Clock,
     ) -> Self {
         Self {
-            name: config.name.as_str().to_owned(),
             id,
             queue,
             gateway,
             sampler,
+            reload,
             log,
             started: clock.now(),
             clock,
             since: Instant::now(),
             stopping: AtomicBool::new(false),
+            backup: Arc::default(),
         }
     }
 
@@ -75,6 +80,11 @@ impl View {
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// What of the node can change while it runs.
+    pub(super) fn reload_state(&self) -> &Reload {
+        &self.reload
     }
 
     /// From now on the node is not ready.
@@ -178,7 +188,7 @@ impl NodeView for View {
         let totals = self.gateway.counters().totals();
         let stats = self.queue.stats();
         Ok(StatusReport {
-            name: self.name.clone(),
+            name: self.gateway.config().node.clone(),
             node_id: self.id,
             version: env!("CARGO_PKG_VERSION").into(),
             role: Role::Standalone,
@@ -253,6 +263,33 @@ impl NodeView for View {
             Err(SubmissionError::Queue(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
             Err(error) => Err(ApiError::new(ErrorKind::Refused, error.to_string())),
         }
+    }
+
+    async fn backup(&self) -> Result<backup::Stream, ApiError> {
+        let turn = self.backup.clone().try_lock_owned().map_err(|_| {
+            ApiError::new(ErrorKind::Unavailable, "a backup is being taken already").hint("wait for its end")
+        })?;
+        let whole = Whole {
+            data_dir: self.log.parent().unwrap_or(Path::new(".")).to_owned(),
+            config: self.reload.config().await,
+            id: self.id,
+            queue: self.queue.clone(),
+            clock: self.clock.clone(),
+            _turn: turn,
+        };
+        backup::take(whole).map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))
+    }
+
+    fn damage(&self) -> Vec<DamagedPlace> {
+        self.queue.damage().into_iter().map(DamagedPlace::from).collect()
+    }
+
+    async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {
+        self.reload.reload(&self).await
+    }
+
+    fn max_message(&self) -> usize {
+        self.gateway.config().limits.session.message.len()
     }
 
     fn readiness(&self) -> Readiness {

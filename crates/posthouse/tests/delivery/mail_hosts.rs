@@ -39,6 +39,31 @@ fn mail_goes_to_the_next_host_where_the_preferred_one_is_dead() {
 }
 
 #[test]
+fn a_dead_host_costs_once_and_is_asked_again_where_no_other_answers() {
+    let (dns, peer) = (Dns::start(), peer_at("127.0.0.3", 0, |_| Move::Go));
+    dns.mail("example.net", &[(10, "mx1.example.net"), (20, "mx2.example.net")]);
+    dns.host("mx1.example.net", &["127.0.0.2"]);
+    dns.host("mx2.example.net", &["127.0.0.3"]);
+    let node = setup(&dns, &peer).start();
+    let failures = || {
+        let metrics = node.get("/metrics");
+        let line = metrics.lines().find(|line| line.starts_with("posthouse_connect_failures_total "));
+        line.expect("it is counted").to_owned()
+    };
+    for round in 1..=3 {
+        send(&node, &["u@example.net"], SHORT);
+        assert_eq!(peer.wait_for(round).len(), round);
+        assert!(failures().ends_with(" 1"), "{}", failures());
+        peer.hang_up();
+    }
+    let port = peer.address().port();
+    drop(peer);
+    let back = peer_at("127.0.0.2", port, |_| Move::Go);
+    send(&node, &["u@example.net"], SHORT);
+    assert_eq!(back.wait_for(1)[0].recipients, ["u@example.net"]);
+}
+
+#[test]
 fn mail_goes_to_the_next_host_where_the_preferred_one_wants_no_session() {
     for (at, reply) in
         [("greeting", "554 5.3.2 not here"), ("greeting", "421 4.3.2 busy"), ("hello", "550 5.7.1 go away")]

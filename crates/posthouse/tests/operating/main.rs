@@ -1,11 +1,16 @@
 //! The program as its operator meets it: what it says, shows and survives.
 
 mod answers;
+mod backup;
 mod damage;
 mod demo;
+mod doctor;
 mod health;
+mod notify;
+mod reload;
 mod retention;
 mod starts;
+mod unit;
 
 use std::{
     fs,

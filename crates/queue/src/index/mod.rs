@@ -390,6 +390,26 @@ mod tests {
     }
 
     #[test]
+    fn recipients_are_told_apart_however_many_there_are() {
+        let mut index = Index::default();
+        let mut effects = Effects::default();
+        let work = WorkId { message: MessageId::generate(Timestamp::default()), index: 0 };
+        let Op::Publish(mut publish) = published(work.message) else { panic!("it is a publication") };
+        publish.works[0].recipients = 100;
+        publish.works[0].standing.remaining = Recipients::first(100);
+        index.apply(&Op::Publish(publish), place(1), 0, &mut effects);
+        let mut left = Recipients::first(100);
+        for number in (0..100).rev() {
+            assert_eq!(index.standing(work).map(|standing| standing.remaining), Some(left));
+            assert_eq!(index.counts(), (1, usize::from(number) + 1));
+            left = left.without(Recipients::only(number));
+            let word = concluded(work, Recipients::only(number), After::Unchanged);
+            index.apply(&word, place(2), 0, &mut effects);
+        }
+        assert_eq!((index.counts(), effects.ended.len()), ((0, 0), 1));
+    }
+
+    #[test]
     fn a_state_that_says_all_lets_go_of_those_before_it() {
         let mut index = Index::default();
         let mut effects = Effects::default();

@@ -18,7 +18,7 @@ use super::{
     Shared,
     inbox::{Haste, Queued},
     mover,
-    segment::{DATA_START, Segment, SegmentHeader, SegmentState},
+    segment::{DATA_START, Pin, Segment, SegmentHeader, SegmentState},
     survey::{FreeSegment, segment_name},
 };
 use crate::{
@@ -33,6 +33,8 @@ use crate::{
 pub(super) struct Collector {
     state: Mutex<CollectorState>,
     changed: Condvar,
+    /// Held by whoever needs body files to stay.
+    bodies: Pin,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +65,7 @@ impl Collector {
         Self {
             state: Mutex::new(CollectorState { free, slots, ..CollectorState::default() }),
             changed: Condvar::new(),
+            bodies: Pin::default(),
         }
     }
 
@@ -77,6 +80,15 @@ impl Collector {
             self.state.lock().bodies.extend(in_files);
             self.changed.notify_one();
         }
+    }
+
+    /// Keeps body files that nobody needs any more, as long as the value lives.
+    pub(super) fn kept_bodies(&self) -> Pin {
+        self.bodies.clone()
+    }
+
+    fn may_remove_bodies(&self) -> bool {
+        Arc::strong_count(&self.bodies) == 1
     }
 
     /// Something may be free.
@@ -139,11 +151,13 @@ pub(super) fn run(shared: &Arc<Shared>) {
     loop {
         let (bodies, ended) = {
             let mut state = shared.collector.state.lock();
-            if !state.due && !state.ended && state.bodies.is_empty() {
+            let idle = state.bodies.is_empty() || !shared.collector.may_remove_bodies();
+            if !state.due && !state.ended && idle {
                 shared.collector.changed.wait_for(&mut state, EVERY);
             }
             state.due = false;
-            (std::mem::take(&mut state.bodies), state.ended)
+            let may = shared.collector.may_remove_bodies();
+            (if may { std::mem::take(&mut state.bodies) } else { Vec::new() }, state.ended)
         };
         for name in bodies {
             shared.bodies.remove(&name);
@@ -193,6 +207,7 @@ fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
     let Some(sealed) = *segment.sealed.lock() else { return false };
     sealed.last <= shared.synced.load(Ordering::SeqCst)
         && sealed.last <= shared.confirmed.load(Ordering::SeqCst)
+        && Arc::strong_count(&segment.pin) == 1
         && shared.ledger.with_index(|index| index.segments.is_free(segment.number))
 }
 

@@ -12,9 +12,10 @@
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
 //! - `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
 //! - `frame`, `footer`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
-//!   `archive`: telling it again.
+//!   `archive`: telling it again; `backup`: copying it while it runs.
 
 mod archive;
+mod backup;
 mod by_hand;
 mod collector;
 mod footer;
@@ -46,6 +47,11 @@ use std::{
 use base::{Clock, MessageId};
 use parking_lot::Mutex;
 
+pub use self::{
+    backup::{Piece, Snapshot},
+    scan::Damage,
+    segment::FORMAT,
+};
 use self::{
     collector::Collector,
     inbox::{Haste, Inbox, Queued},
@@ -55,7 +61,6 @@ use self::{
     syncer::Syncer,
     writer::Writer,
 };
-pub use self::{scan::Damage, segment::FORMAT};
 use crate::{
     QueueError, Repeat,
     body::BodyFolder,

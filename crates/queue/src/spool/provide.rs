@@ -9,7 +9,7 @@ use base::{MessageId, Timestamp, WorkId};
 use tokio::sync::oneshot;
 
 use super::{
-    Damage, Spool,
+    Damage, Snapshot, Spool,
     by_hand::{Synced, answer, to_the_end},
     inbox::Haste,
     load::{Loaded, load_given},
@@ -251,6 +251,11 @@ impl Provider for Spool {
 
     fn damage(&self) -> Vec<Damage> {
         self.shared.damage.lock().clone()
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, QueueError> {
+        self.health()?;
+        Ok(Snapshot::of(self.shared.clone()))
     }
 
     fn feed(&self, after: Position) -> Result<Feed, QueueError> {

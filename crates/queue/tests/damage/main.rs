@@ -1,6 +1,7 @@
 //! Damaged, foreign and failing disks: the spool opens or refuses with one line, never panics, loses nothing that is whole,
 //! and says what is damaged.
 
+mod backup;
 mod bench;
 mod bodies;
 mod foreign;

@@ -18,6 +18,17 @@ mod schema;
 mod writer;
 
 pub use crate::{Error, Result};
+
+/// Copies the log as it stands at one moment, while it is written; `to` must not be there yet. `progress` is told from time
+/// to time how many bytes are copied.
+///
+/// # Errors
+/// The log cannot be read, or the copy not be written.
+pub fn copy(from: &Path, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<()> {
+    schema::LOG.copy(from, to, progress)
+}
+use std::path::Path;
+
 pub use reader::{Counts, Entry, Filter, Reader};
 pub use record::{
     Conclusion, Duplicate, Happened, Kind, Outcome, OwnedRecord, Reception, Record, Source, What,

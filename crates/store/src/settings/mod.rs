@@ -81,6 +81,14 @@ impl Settings {
     }
 }
 
+/// Copies the settings as they stand at one moment, while they change; `to` must not be there yet.
+///
+/// # Errors
+/// They cannot be read, or the copy not be written.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    SETTINGS.copy(from, to, &mut |_| {})
+}
+
 /// The most that is kept of a reason that an operator gives, in bytes.
 const MAX_WHY: usize = 1000;
 

@@ -1,0 +1,80 @@
+//! What the system allows the node: descriptors and memory.
+
+use std::fs;
+
+use base::ByteSize;
+
+use super::{Finding, Running};
+use crate::config::Config;
+
+const CHECK: &str = "limits";
+/// Descriptors that a node needs for all but sessions.
+const RESERVED: u64 = 800;
+/// What a node takes for all but the texts that come in: caches, and an index of a million works.
+const RESTING: ByteSize = ByteSize::mib(512);
+
+pub(super) fn check(config: &Config, running: Option<&Running>) -> Vec<Finding> {
+    vec![descriptors(config, running), memory(config)]
+}
+
+fn descriptors(config: &Config, running: Option<&Running>) -> Finding {
+    let process = running.and_then(|running| running.process);
+    let path = process.map_or("/proc/self/limits".into(), |process| format!("/proc/{process}/limits"));
+    let Some(most) = fs::read_to_string(&path).ok().and_then(|limits| open_files(&limits)) else {
+        return Finding::skipped(CHECK, format!("{path} cannot be read"));
+    };
+    let wanted = u64::from(config.limits.sessions.number()) + RESERVED;
+    let finding = format!("{most} open files are allowed, and {wanted} are needed for limits.sessions");
+    if most < wanted {
+        return Finding::warning(CHECK, finding)
+            .advice("fewer sessions are taken in: raise LimitNOFILE= of the unit, or `ulimit -Hn`");
+    }
+    Finding::ok(CHECK, finding)
+}
+
+/// The hard limit of open files: proc_pid_limits(5).
+fn open_files(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().nth(1)? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
+fn memory(config: &Config) -> Finding {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let Some(total) = total(&read("/proc/meminfo")) else {
+        return Finding::skipped(CHECK, "the system does not say how much memory it has");
+    };
+    let wanted = ByteSize(config.limits.receive_memory.0.saturating_add(RESTING.0));
+    let finding = format!(
+        "the machine has {} of memory, of which the node may take about {}",
+        ByteSize::mib(total >> 20),
+        ByteSize::mib(wanted.0 >> 20)
+    );
+    if wanted.0 > total / 10 * 8 {
+        return Finding::warning(CHECK, finding).advice("lower limits.receive-memory");
+    }
+    Finding::ok(CHECK, finding)
+}
+
+/// All memory, in bytes: proc_meminfo(5).
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hard_limit_and_all_memory_are_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max cpu time              unlimited            unlimited            seconds   \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files(limits), Some(524_288));
+        assert_eq!(open_files(&limits.replace("524288", "unlimited")), Some(u64::MAX));
+        assert_eq!(total("MemTotal:        2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+    }
+}

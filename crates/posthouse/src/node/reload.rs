@@ -1,0 +1,185 @@
+//! Reading the configuration again while the node runs: all of it counts, or nothing changes.
+
+use std::{sync::Arc, time::Duration};
+
+use base::Shutdown;
+use mail::{Door, Gateway};
+use tokio::{net::TcpListener, sync::Mutex};
+
+use super::{View, pulse::tell, settings, spawn_face};
+use crate::{
+    api::{ApiError, ChangedKey, ErrorKind, ReloadReport, Reloaded},
+    config::{Config, Counts, Difference, ListenAddress},
+    console,
+    failure::Failure,
+    listen::{ListenError, listen},
+    logging,
+    systemd::State,
+};
+
+/// Reads the configuration: the file again, and the flags of this process over it.
+pub type Source = Box<dyn Fn() -> Result<Config, Failure> + Send + Sync>;
+
+/// What of a node can change while it runs.
+pub(super) struct Reload {
+    source: Source,
+    gateway: Arc<Gateway>,
+    faces: Shutdown,
+    descriptors: usize,
+    current: Mutex<Current>,
+}
+
+/// What counts now.
+struct Current {
+    config: Config,
+    doors: Vec<(ListenAddress, Door)>,
+    /// Stops the console that answers now.
+    console: Shutdown,
+}
+
+/// Sockets that listen already, and that nothing comes of if something else is refused.
+struct Bound {
+    doors: Vec<(ListenAddress, TcpListener)>,
+    console: Option<TcpListener>,
+}
+
+impl Reload {
+    pub(super) fn new(
+        source: Source,
+        gateway: Arc<Gateway>,
+        faces: Shutdown,
+        descriptors: usize,
+        config: Config,
+    ) -> Self {
+        let console = faces.child();
+        let current = Current { config, doors: Vec::new(), console };
+        Self { source, gateway, faces, descriptors, current: Mutex::new(current) }
+    }
+
+    /// Opens the doors and the console that the node starts with.
+    pub(super) async fn open(&self, view: &Arc<View>, doors: Vec<TcpListener>, console: TcpListener) {
+        let mut current = self.current.lock().await;
+        let addresses = current.config.smtp.listen.clone();
+        current
+            .doors
+            .extend(addresses.into_iter().zip(doors).map(|(at, socket)| (at, self.gateway.open(socket))));
+        self.serve_console(&current, view, console);
+    }
+
+    /// The configuration that counts, flags and all.
+    pub(super) async fn config(&self) -> Config {
+        self.current.lock().await.config.clone()
+    }
+
+    /// How long what goes out may take when the node stops.
+    pub(super) async fn grace(&self) -> Duration {
+        self.current.lock().await.config.stop.grace.0
+    }
+
+    /// Reads the configuration again. What listens anew does so before what is given up closes.
+    ///
+    /// # Errors
+    /// It cannot be read, or a port cannot be opened; then nothing has changed. Nor has it where the answer says that
+    /// something takes a restart.
+    pub(super) async fn reload(&self, view: &Arc<View>) -> Result<ReloadReport, ApiError> {
+        let mut current = self.current.lock().await;
+        tell(&State::Reloading);
+        let outcome = self.take_over(&mut current, view).await;
+        tell(&State::Ready);
+        outcome
+    }
+
+    async fn take_over(&self, current: &mut Current, view: &Arc<View>) -> Result<ReloadReport, ApiError> {
+        let new = (self.source)().map_err(|failure| refusal(&failure))?;
+        let differences = current.config.differences(&new);
+        if differences.is_empty() {
+            return Ok(report(Reloaded::Unchanged, differences));
+        }
+        if differences.iter().any(|difference| difference.counts == Counts::AfterRestart) {
+            return Ok(report(Reloaded::Refused, differences));
+        }
+        let bound = bind(current, &new).await.map_err(|error| {
+            ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")).hint(error.hint())
+        })?;
+        self.apply(current, view, new, bound);
+        for Difference { key, old, new, .. } in &differences {
+            let value = |value: &Option<String>| value.clone().unwrap_or_default();
+            tracing::info!(key, old = value(old), new = value(new), "the configuration has changed");
+        }
+        Ok(report(Reloaded::Applied, differences))
+    }
+
+    fn apply(&self, current: &mut Current, view: &Arc<View>, new: Config, bound: Bound) {
+        logging::set_level(new.log.level);
+        self.gateway.configure(settings::mail(&new, self.descriptors));
+        current.doors.extend(bound.doors.into_iter().map(|(at, socket)| (at, self.gateway.open(socket))));
+        current.doors.retain(|(at, _)| new.smtp.listen.contains(at));
+        if let Some(socket) = bound.console {
+            current.console.stop();
+            current.console = self.faces.child();
+            self.serve_console(current, view, socket);
+        }
+        current.config = new;
+    }
+
+    fn serve_console(&self, current: &Current, view: &Arc<View>, socket: TcpListener) {
+        spawn_face(&self.faces, console::serve(socket, view.clone(), current.console.clone()));
+    }
+}
+
+impl std::fmt::Debug for Reload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reload")
+    }
+}
+
+/// Listens on what `new` has and the node has not.
+async fn bind(current: &Current, new: &Config) -> Result<Bound, ListenError> {
+    let mut bound = Bound { doors: Vec::new(), console: None };
+    for address in &new.smtp.listen {
+        let is_open = current.doors.iter().any(|(open, _)| open == address);
+        if !is_open && !bound.doors.iter().any(|(open, _)| open == address) {
+            bound.doors.push((*address, listen("smtp.listen", *address).await?));
+        }
+    }
+    if new.console.listen != current.config.console.listen {
+        bound.console = Some(listen("console.listen", new.console.listen).await?);
+    }
+    Ok(bound)
+}
+
+fn report(outcome: Reloaded, differences: Vec<Difference>) -> ReloadReport {
+    let changes = differences.into_iter().map(|difference| ChangedKey {
+        key: difference.key,
+        old: difference.old,
+        new: difference.new,
+        needs_restart: difference.counts == Counts::AfterRestart,
+    });
+    ReloadReport { outcome, changes: changes.collect() }
+}
+
+fn refusal(failure: &Failure) -> ApiError {
+    let error = ApiError::new(ErrorKind::Refused, format!("nothing was changed: {}", failure.error()));
+    match failure.what_to_do() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Reloads when a SIGHUP asks for it; what came of it stands in the node's lines.
+pub(super) async fn on_signal(view: &Arc<View>) {
+    match view.reload_state().reload(view).await {
+        Ok(ReloadReport { outcome: Reloaded::Applied, changes }) => {
+            tracing::info!(changes = changes.len(), "the configuration was read again and counts");
+        }
+        Ok(ReloadReport { outcome: Reloaded::Unchanged, .. }) => {
+            tracing::info!("the configuration was read again and is as before");
+        }
+        Ok(ReloadReport { outcome: Reloaded::Refused, changes }) => {
+            let keys: Vec<&str> =
+                changes.iter().filter(|c| c.needs_restart).map(|c| c.key.as_str()).collect();
+            tracing::error!(keys = keys.join(", "), "nothing was changed: these keys need a restart");
+        }
+        Err(error) => tracing::error!(hint = error.hint.as_deref().unwrap_or_default(), "{error}"),
+    }
+}

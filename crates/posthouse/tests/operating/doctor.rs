@@ -1,0 +1,125 @@
+//! The doctor: what is right is ok, what is wrong is named with what to do, and the exit code says which.
+
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, process::Command};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::{Peer, Setup, free_address, tools::run};
+
+use super::{PROGRAM, setup};
+
+/// Runs the doctor alone; its exit code and what it found.
+fn doctor(arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let ran = run(Command::new(PROGRAM).arg("doctor").args(arguments).arg("--json"), b"");
+    let found = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    (ran.code, found)
+}
+
+/// The verdict and the line of what was found at a check, first where a line has this part.
+fn at<'f>(found: &'f [Value], check: &str, part: &str) -> (&'f str, &'f str) {
+    let text = |finding: &'f Value, field: &str| finding[field].as_str().unwrap_or_default();
+    let mut here = found.iter().filter(|finding| finding["check"] == check);
+    let finding = here.find(|finding| text(finding, "finding").contains(part));
+    let finding = finding.unwrap_or_else(|| panic!("no {part:?} at {check} in {found:#?}"));
+    (text(finding, "verdict"), text(finding, "finding"))
+}
+
+#[test]
+fn a_running_node_is_well_and_its_ports_are_its_own() {
+    let peer = Peer::willing();
+    let (smtp, console) = (free_address(), free_address());
+    let file = format!(
+        "[smtp]\nlisten = [\"{smtp}\"]\n[console]\nlisten = \"{console}\"\n[spool]\nsegment = \"4MiB\"\n\
+         [delivery]\nsmarthost = \"localhost:{}\"\n",
+        peer.address().port()
+    );
+    let node = Setup::new(PROGRAM).ports_of_the_file().file(&file).start();
+    let config = node.setup().folder().join("posthouse.toml");
+    let data = node.setup().data_dir();
+    let outbound = peer.address().to_string();
+    let (_, found) = doctor(&[
+        "--config",
+        config.to_str().unwrap(),
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--outbound",
+        &outbound,
+    ]);
+    assert_eq!(at(&found, "node", "mx1 is running and ready").0, "ok");
+    assert_eq!(at(&found, "ports", &format!("the node listens on {smtp} (smtp.listen)")).0, "ok");
+    assert_eq!(at(&found, "ports", &format!("the node listens on {console} (console.listen)")).0, "ok");
+    assert_eq!(at(&found, "permissions", "belong to its user alone").0, "ok");
+    assert_eq!(at(&found, "spool", "all of 1 segments can be read").0, "ok");
+    assert_eq!(at(&found, "dns", "localhost:").0, "ok");
+    assert_eq!(at(&found, "outbound", &format!("{outbound} greets: 220")).0, "ok");
+    let (verdict, sync) = at(&found, "disk", "a sync of 4 KiB takes ");
+    assert!(verdict != "problem" && sync.contains("(p50)") && sync.contains("(p99)"), "{sync}");
+    // What this machine lacks is not the node's doing.
+    let of_the_machine = ["disk", "limits", "clock"];
+    let problems: Vec<&Value> = found
+        .iter()
+        .filter(|finding| finding["verdict"] == "problem")
+        .filter(|finding| !of_the_machine.contains(&finding["check"].as_str().unwrap()))
+        .collect();
+    assert!(problems.is_empty(), "{problems:?}");
+}
+
+#[test]
+fn without_a_node_a_port_of_another_is_a_problem_and_nothing_goes_out_unasked() {
+    let folder = TempDir::new().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (taken, free) = (other.local_addr().unwrap(), free_address());
+    let config = folder.path().join("posthouse.toml");
+    fs::write(
+        &config,
+        format!("smtp.listen = [\"{taken}\"]\nconsole.listen = \"{free}\"\nrelay.from = [\"0.0.0.0/0\"]\n"),
+    )
+    .unwrap();
+    let data = folder.path().join("data");
+    let arguments = ["--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+    let (code, found) = doctor(&arguments);
+    assert_eq!(code, Some(1));
+    let (verdict, line) = at(&found, "ports", &taken.to_string());
+    assert_eq!(verdict, "problem");
+    assert!(line.contains(&format!("(process {})", std::process::id())), "{line}");
+    assert_eq!(at(&found, "ports", &format!("{free} (console.listen) is free")).0, "ok");
+    assert_eq!(at(&found, "configuration", "an open relay").0, "problem");
+    assert_eq!(at(&found, "node", "no node runs on").0, "skipped");
+    assert_eq!(at(&found, "permissions", "does not exist yet").0, "skipped");
+    assert_eq!(
+        (at(&found, "dns", "--domain NAME").0, at(&found, "outbound", "--domain NAME").0),
+        ("skipped", "skipped")
+    );
+    assert!(!data.exists(), "the doctor has made a data directory");
+
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    drop(silent);
+    let (_, found) = doctor(&[&arguments[..], &["--outbound", &address.to_string()]].concat());
+    assert_eq!(at(&found, "outbound", "cannot be reached").0, "problem");
+    let ran = run(Command::new(PROGRAM).arg("doctor").args(arguments), b"");
+    assert!(
+        ran.stdout.contains("problem  ports ") && ran.stdout.contains("  → stop it, or set smtp.listen"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains(" problem"), "{}", ran.stderr);
+}
+
+#[test]
+fn files_that_others_may_open_and_a_broken_configuration_are_found() {
+    let mut node = setup().start();
+    node.stop();
+    let data = node.setup().data_dir();
+    fs::set_permissions(data.join("message-log.sqlite"), fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, found) = doctor(&["--data-dir", data.to_str().unwrap()]);
+    let (verdict, line) = at(&found, "permissions", "can be opened by other users");
+    assert!(verdict == "warning" && line.contains("message-log.sqlite"), "{line}");
+    assert_eq!(at(&found, "spool", "ask again while one runs").0, "skipped");
+
+    let config = data.join("broken.toml");
+    fs::write(&config, "smtp.lisen = []\n").unwrap();
+    let ran = run(Command::new(PROGRAM).args(["doctor", "--config", config.to_str().unwrap()]), b"");
+    assert_eq!(ran.code, Some(3));
+    assert!(ran.stderr.contains("did you mean \"smtp.listen\"?"), "{}", ran.stderr);
+}
