@@ -1,9 +1,10 @@
-//! The chores of this repository: `cargo xtask test`, `bench`, `fuzz`.
+//! The chores of this repository: `cargo xtask test`, `bench`, `fuzz`, `soak`.
 
 mod bench;
 mod foreign;
 mod fuzz;
 mod place;
+mod soak;
 mod step;
 mod test;
 
@@ -23,24 +24,21 @@ struct Cli {
 enum Chore {
     /// Set up what the tests need, then check format, lints, house habits, and run all tests.
     Test(test::Options),
-    /// Measure this machine, Postfix and Posthouse in one run.
+    /// Measure Posthouse against targets.
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(bench::Bench),
     /// Feed the parsers and the spool with whatever breaks them, for as long as you like.
     Fuzz(fuzz::Options),
-}
-
-#[derive(Subcommand)]
-enum Bench {
-    /// Relay: smtp-source → server → smtp-sink over loopback, `250` after sync, against targets.
-    Relay(bench::Options),
+    /// Kill, freeze and starve a node under load for as long as you like, and settle the accounts.
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test(options) => test::run(&options),
-        Chore::Bench(Bench::Relay(options)) => bench::run(&options),
+        Chore::Bench(bench) => bench::run(&bench),
         Chore::Fuzz(options) => fuzz::run(&options),
+        Chore::Soak(options) => soak::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -20,3 +20,8 @@ pub(crate) fn foreign() -> PathBuf {
 pub(crate) fn bench() -> PathBuf {
     root().join("target/bench")
 }
+
+/// Where former releases are built.
+pub(crate) fn former() -> PathBuf {
+    root().join("target/former")
+}

@@ -13,9 +13,11 @@ use base::{MessageId, NodeId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use posthouse::{
     api::{
-        ApiError, ChangedKey, DamagedPlace, Destination, DiskRoom, ErrorKind, LogQuery, LogRecord,
-        MessageStory, Moment, QueueQuery, QueueReport, Rates, Readiness, RecordsStatus, ReloadReport,
-        Reloaded, Role, SendAnswer, SendRequest, SpoolStatus, StatusReport,
+        ApiError, ChangedKey, DamagedPlace, Destination, DiskRoom, Earnest, ErrorKind, LogQuery, LogRecord,
+        MessageStory, Moment, PauseEntry, PauseRequest, QueueQuery, QueueReport, Rates, Readiness,
+        RecordsStatus, ReloadReport, Reloaded, Role, Selector, SendAnswer, SendRequest, SpoolStatus,
+        StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer,
+        UnsuppressRequest, WorkAction, WorkWhy, WorksReport, WorksRequest,
     },
     backup,
     config::ListenAddress,
@@ -25,7 +27,10 @@ use posthouse::{
 };
 use store::records::{Conclusion, Duplicate, Entry, Outcome, Reception, Record, Source, What};
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::mpsc::{Receiver, channel},
+    task::JoinHandle,
+};
 
 const ID: &str = "0195b3c4d5e67f808182838485868788";
 const MAX_MESSAGE: usize = 4 << 20;
@@ -85,6 +90,46 @@ impl NodeView for Puppet {
         self.note(format!("{request:?}"));
         *self.sent.lock().expect("no test panics with it") = message;
         Ok(SendAnswer { id: ID.parse().expect("it is an id"), recipients: 2 })
+    }
+
+    fn works(&self, request: WorksRequest) -> Result<Receiver<WorksReport>, ApiError> {
+        self.note(format!("{request:?}"));
+        let (lines, receiver) = channel(4);
+        let report =
+            |works, finished| WorksReport { works, recipients: 7, done: works, finished, error: None };
+        lines.try_send(report(4096, false)).expect("there is room");
+        lines.try_send(report(5000, true)).expect("there is room");
+        Ok(receiver)
+    }
+
+    async fn why(&self, id: String) -> Result<Vec<WorkWhy>, ApiError> {
+        Err(ApiError::new(ErrorKind::NotFound, format!("nothing of {id} waits")))
+    }
+
+    fn pauses(&self) -> Vec<PauseEntry> {
+        Vec::new()
+    }
+
+    async fn pause(&self, request: PauseRequest) -> Result<PauseEntry, ApiError> {
+        let PauseRequest { about, until, why, by } = request;
+        Ok(PauseEntry { id: 7, about, since: Moment(Timestamp::default()), until, why, by })
+    }
+
+    async fn resume(&self, id: i64) -> Result<PauseEntry, ApiError> {
+        Err(ApiError::new(ErrorKind::NotFound, format!("there is no pause {id}")))
+    }
+
+    async fn suppressed(&self, query: SuppressedQuery) -> Result<SuppressedPage, ApiError> {
+        self.note(format!("{query:?}"));
+        Ok(SuppressedPage::default())
+    }
+
+    async fn suppress(&self, request: SuppressRequest) -> Result<SuppressAnswer, ApiError> {
+        Ok(SuppressAnswer { new: request.addresses.len() as u64, changed: 0 })
+    }
+
+    async fn unsuppress(&self, request: UnsuppressRequest) -> Result<UnsuppressAnswer, ApiError> {
+        Ok(UnsuppressAnswer { ended: request.addresses.len() as u64 })
     }
 
     async fn backup(&self) -> Result<backup::Stream, ApiError> {
@@ -259,11 +304,34 @@ async fn every_question_comes_back_with_the_nodes_answer() {
     let request = SendRequest {
         from: "a+b&c@example.com".into(),
         to: vec!["x@example.net".into(), "\"y, z\"@ex.net".into()],
+        priority: -3,
+        ..SendRequest::default()
     };
     let message = Bytes::from(vec![b'x'; 3 << 20]);
     assert_eq!(client.send(&request, message.clone()).await.unwrap().id, id);
     assert_eq!(node.puppet.last(), format!("{request:?}"));
     assert_eq!(*node.puppet.sent.lock().unwrap(), message);
+
+    let selector = Selector {
+        domain: Some("*.example.net".parse().unwrap()),
+        older_than: Some("2h".parse().unwrap()),
+        ..Selector::default()
+    };
+    let at = Moment(Timestamp::from_micros(1_795_000_000_123_456));
+    let action = WorkAction::Reschedule { at };
+    let request = WorksRequest { selector, action, earnest: Earnest::Act };
+    let mut heard = Vec::new();
+    let last = client.works(&request, |report| heard.push(report.works)).await.unwrap();
+    assert_eq!((heard, last.done), (vec![4096], 5000));
+    assert_eq!(node.puppet.last(), format!("{request:?}"));
+    let about = store::settings::About::Sender("*@example.com".parse().unwrap());
+    let pause = PauseRequest { about, until: Some(at), why: "x".into(), by: "anna".into() };
+    let paused = client.pause(&pause).await.unwrap();
+    assert_eq!((paused.id, paused.about, paused.until), (7, pause.about, Some(at)));
+    let addresses = vec!["x@example.net".to_owned(); 10_000];
+    let suppress = SuppressRequest { addresses: addresses.clone(), until: None, why: String::new() };
+    assert_eq!(client.suppress(&suppress).await.unwrap().new, 10_000);
+    assert_eq!(client.unsuppress(&UnsuppressRequest { addresses }).await.unwrap().ended, 10_000);
 
     node.stop.stop();
     node.served.await.unwrap().unwrap();
@@ -278,7 +346,7 @@ async fn a_no_comes_back_with_its_hint() {
     assert!(matches!(refused, ClientError::Refused(ApiError { kind: ErrorKind::NotFound, .. })), "{refused}");
 
     let large = Bytes::from(vec![0; MAX_MESSAGE + 1]);
-    let request = SendRequest { from: String::new(), to: vec!["x@example.net".into()] };
+    let request = SendRequest { to: vec!["x@example.net".into()], ..SendRequest::default() };
     let refused = node.client().send(&request, large).await.unwrap_err();
     assert!(matches!(&refused, ClientError::Refused(ApiError { kind: ErrorKind::Refused, .. })), "{refused}");
     let nobody = SendRequest::default();

@@ -203,12 +203,22 @@ impl Feed {
         max: usize,
         patience: Duration,
     ) -> Result<(Vec<Tale>, Position), QueueError> {
-        let (tales, at) = match self.recent.take(self.at, enough, max, patience) {
-            Taken::Tales(tales, at) => (tales, at),
-            Taken::Archived { until } => self.archive.read(self.at, until, max)?,
-        };
-        self.at = at;
-        Ok((tales, Position { spool: self.spool, sequence: at }))
+        loop {
+            let (tales, at) = match self.recent.take(self.at, enough, max, patience) {
+                Taken::Tales(tales, at) => (tales, at),
+                Taken::Archived { until } => {
+                    let (tales, at) = self.archive.read(self.at, until, max)?;
+                    if tales.is_empty() {
+                        // What was told there is carried forward, or there was nothing: it goes on behind it.
+                        self.at = at;
+                        continue;
+                    }
+                    (tales, at)
+                }
+            };
+            self.at = at;
+            return Ok((tales, Position { spool: self.spool, sequence: at }));
+        }
     }
 
     /// Says that everything up to `position` is stored so that it survives a loss of power.

@@ -156,13 +156,18 @@ fn deliver(session: &mut Session, sent: &Sent) -> io::Result<bool> {
     Ok(session.reply()?.code == 250)
 }
 
-/// A next hop with moods: it takes `yes`, takes `later` the second time, refuses `no`, and now and then has
-/// no time for a text.
+/// A next hop with moods.
 #[must_use]
 pub fn moody_peer() -> Peer {
+    Peer::start(moods())
+}
+
+/// The plan of a next hop with moods: it takes `yes`, takes `later` the second time, refuses `no`, and now and then has
+/// no time for a text.
+pub fn moods() -> impl Fn(&Moment<'_>) -> Move {
     let seen = Mutex::new(HashSet::new());
     let first_time = move |what: &str| locked(&seen).insert(what.to_owned());
-    Peer::start(move |moment| match moment {
+    move |moment| match moment {
         Moment::Recipient(to) if to.starts_with("no.") => Move::Say("550 5.1.1 no such user".into()),
         Moment::Recipient(to) if to.starts_with("later.") && first_time(to) => {
             Move::Say("451 4.2.1 come back later".into())
@@ -171,5 +176,5 @@ pub fn moody_peer() -> Peer {
             Move::Say("452 4.3.1 no time now".into())
         }
         _ => Move::Go,
-    })
+    }
 }

@@ -233,6 +233,15 @@ impl Peer {
         locked(&self.shared.log).taken.clone()
     }
 
+    /// Forgets the texts of all messages so far, and keeps the rest: long stories have many.
+    pub fn forget_texts(&self) {
+        for taken in &mut locked(&self.shared.log).taken {
+            for bytes in [&mut taken.text, &mut taken.wire, &mut taken.behind] {
+                *bytes = Vec::new();
+            }
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

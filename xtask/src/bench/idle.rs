@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use super::{
     load::Sink,
     meter,
-    posthouse::Posthouse,
+    posthouse::{self, Posthouse},
     process::Interrupt,
     server::{self, Server},
 };
@@ -32,7 +32,7 @@ pub(crate) struct Idle {
 /// The node does not run, or does not take that many sessions.
 pub(crate) fn measure(up: &[String], interrupt: &Interrupt) -> Result<Idle> {
     let sink = Sink::start(interrupt)?;
-    let node = Posthouse::start(sink.port(), up, interrupt)?;
+    let node = Posthouse::start(&posthouse::program(), sink.port(), up, interrupt)?;
     // What the first sessions touch for good is not theirs.
     drop(open(WARM_UP, node.port(), interrupt)?);
     server::settle(&node, interrupt)?;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::{
-    Contender, LOOK_EVERY,
+    LOOK_EVERY,
     load::{Load, Sink},
     meter,
     process::Interrupt,
+    relay::Contender,
     server::{self, Server},
 };
 use crate::place;
@@ -83,38 +84,55 @@ impl Median {
     }
 }
 
-/// Runs `load` through a server, or straight into the sink, `runs` times after a warm-up.
+/// A contender, ready to run.
+pub(crate) struct Entrant {
+    /// Who.
+    pub(crate) contender: Contender,
+    /// Its server; nothing in the null run.
+    pub(crate) server: Option<Box<dyn Server>>,
+    /// What its messages end in.
+    pub(crate) sink: Sink,
+    /// What it is given in each run.
+    pub(crate) load: Load,
+}
+
+/// Runs each entrant `runs` times after a warm-up, and where there are several, in turns.
 ///
 /// # Errors
 /// Something ended, stalled, or was interrupted.
 pub(crate) fn measure(
-    contender: Contender,
+    entrants: &[Entrant],
     row: Row,
-    load: &Load,
     runs: u32,
-    server: Option<&dyn Server>,
-    sink: &Sink,
     interrupt: &Interrupt,
-) -> Result<Figures> {
-    let warm_up = Load { messages: load.messages / WARM_UP_PART, ..load.clone() };
-    one_run(&warm_up, server, sink, interrupt)?;
-    let mut samples = Vec::new();
-    for run in 1..=runs {
-        let sample = one_run(load, server, sink, interrupt)?;
-        eprintln!(
-            "xtask {:<9} {:>3} KiB, {:>3} sessions, run {run}: {:>6.0}/s{}",
-            contender.name(),
-            row.kib,
-            row.sessions,
-            sample.rate,
-            sample.cpu.map_or_else(String::new, |cpu| format!(", {cpu:.0} µs a message")),
-        );
-        samples.push(sample);
+) -> Result<Vec<Figures>> {
+    for entrant in entrants {
+        let warm_up = Load { messages: entrant.load.messages / WARM_UP_PART, ..entrant.load.clone() };
+        one_run(&warm_up, entrant.server.as_deref(), &entrant.sink, interrupt)?;
     }
+    let mut samples: Vec<Vec<Sample>> = entrants.iter().map(|_| Vec::new()).collect();
+    for run in 1..=runs {
+        for (entrant, samples) in entrants.iter().zip(&mut samples) {
+            let sample = one_run(&entrant.load, entrant.server.as_deref(), &entrant.sink, interrupt)?;
+            eprintln!(
+                "xtask {:<9} {:>3} KiB, {:>3} sessions, run {run}: {:>6.0}/s{}",
+                entrant.contender.name(),
+                row.kib,
+                row.sessions,
+                sample.rate,
+                sample.cpu.map_or_else(String::new, |cpu| format!(", {cpu:.0} µs a message")),
+            );
+            samples.push(sample);
+        }
+    }
+    entrants.iter().zip(samples).map(|(entrant, samples)| figures(entrant, row, &samples)).collect()
+}
+
+fn figures(entrant: &Entrant, row: Row, samples: &[Sample]) -> Result<Figures> {
     let median = |pick: fn(&Sample) -> Option<f64>| {
         samples.iter().map(pick).collect::<Option<Vec<f64>>>().map(Median::of)
     };
-    let cost = match (server, median(|sample| sample.cpu)) {
+    let cost = match (&entrant.server, median(|sample| sample.cpu)) {
         (Some(server), Some(cpu)) => Some(Cost {
             cpu,
             written: median(|sample| sample.written),
@@ -124,7 +142,7 @@ pub(crate) fn measure(
         _ => None,
     };
     let rate = median(|sample| Some(sample.rate)).expect("there is at least one run");
-    Ok(Figures { contender, row, messages: load.messages, rate, cost })
+    Ok(Figures { contender: entrant.contender, row, messages: entrant.load.messages, rate, cost })
 }
 
 struct Sample {

@@ -139,6 +139,25 @@ pub(crate) fn resident(pid: Pid) -> Result<u64> {
     Ok(kib_of(&text, "VmRSS:").context("the process has no memory left")? * 1024)
 }
 
+/// The most that the resident memory of one process has been, in bytes.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn peak(pid: Pid) -> Result<u64> {
+    let text = read(&PathBuf::from(format!("/proc/{}/status", pid.as_raw_nonzero())))?;
+    Ok(kib_of(&text, "VmHWM:").context("the process has no memory left")? * 1024)
+}
+
+/// The CPU that one process has used, to the clock tick.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn cpu(pid: Pid) -> Result<Duration> {
+    let text = read(&PathBuf::from(format!("/proc/{}/stat", pid.as_raw_nonzero())))?;
+    let ticks = parse_stat(&text).context("the process has no CPU time")?.ticks;
+    Ok(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+}
+
 /// Bytes written so far to the device that holds `folder`, by anyone; nothing where that cannot be told.
 pub(crate) fn written(folder: &Path) -> Option<u64> {
     let device = fs::metadata(folder).ok()?.dev();

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct Posthouse {
     process: Process,
     meter: Meter,
     port: u16,
+    program: PathBuf,
     data: TempDir,
 }
 
@@ -43,11 +44,11 @@ impl Posthouse {
     ///
     /// # Errors
     /// It does not start.
-    pub(crate) fn start(sink: u16, more: &[String], interrupt: &Interrupt) -> Result<Self> {
+    pub(crate) fn start(program: &Path, sink: u16, more: &[String], interrupt: &Interrupt) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("posthouse-").tempdir_in(place::bench())?;
         let (port, console) = (load::free_port()?, load::free_port()?);
         let meter = Meter::new("posthouse");
-        let mut up = meter.command(&binary());
+        let mut up = meter.command(program);
         up.arg("up").arg("--data-dir").arg(data.path());
         up.args(["--smtp", &format!("127.0.0.1:{port}"), "--console", &format!("127.0.0.1:{console}")]);
         up.args([
@@ -64,7 +65,7 @@ impl Posthouse {
             process.expect_running()?;
             Ok(is_ready(console).then_some(()))
         })?;
-        Ok(Self { process, meter, port, data })
+        Ok(Self { process, meter, port, program: program.to_owned(), data })
     }
 }
 
@@ -82,7 +83,7 @@ impl Server for Posthouse {
     }
 
     fn queue_is_empty(&self) -> Result<bool> {
-        let mut status = command(&binary().display().to_string(), &["status", "--json", "--data-dir"]);
+        let mut status = command(&self.program.display().to_string(), &["status", "--json", "--data-dir"]);
         let text = output(status.arg(self.data.path()))?;
         let status: serde_json::Value =
             serde_json::from_str(&text).context("`posthouse status` is not JSON")?;
@@ -91,7 +92,7 @@ impl Server for Posthouse {
 }
 
 /// Whether the console says 200 to `/readyz`.
-fn is_ready(console: u16) -> bool {
+pub(crate) fn is_ready(console: u16) -> bool {
     let ask = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, console))?;
         stream.set_read_timeout(Some(PATIENCE_WITH_AN_ANSWER))?;
@@ -103,7 +104,8 @@ fn is_ready(console: u16) -> bool {
     ask().is_ok_and(|start| start.ends_with(b" 200"))
 }
 
-fn binary() -> PathBuf {
+/// The program of this checkout.
+pub(crate) fn program() -> PathBuf {
     place::root().join("target/release/posthouse")
 }
 

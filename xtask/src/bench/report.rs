@@ -1,6 +1,6 @@
 //! The tables, as Markdown for docs/PERFORMANCE.md.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{
     machine,
@@ -29,11 +29,39 @@ pub(crate) fn markdown(figures: &[Figures], verdicts: &[Verdict], runs: u32) -> 
     }
     if !verdicts.is_empty() {
         lines.push(String::new());
-        lines.push("| Posthouse | target | measured | |".into());
-        lines.push("|---|---|--:|---|".into());
-        lines.extend(verdicts.iter().map(verdict_line));
+        lines.extend(table_of(verdicts));
     }
     Ok(lines.join("\n"))
+}
+
+/// Verdicts alone, under a line that says when, where and how they came about; fails if a target was missed.
+///
+/// # Errors
+/// A target was missed, or the date cannot be told.
+pub(crate) fn print(method: &str, tables: &[String], verdicts: &[Verdict]) -> Result<()> {
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    println!("`cargo xtask {command}`; {}. {method}\n", machine::describe()?);
+    for table in tables {
+        println!("{table}\n");
+    }
+    println!("{}", table_of(verdicts).join("\n"));
+    expect_all(verdicts)
+}
+
+/// Fails if a target was missed.
+///
+/// # Errors
+/// Says how many were.
+pub(crate) fn expect_all(verdicts: &[Verdict]) -> Result<()> {
+    match verdicts.iter().filter(|verdict| verdict.outcome == Outcome::Miss).count() {
+        0 => Ok(()),
+        missed => bail!("{missed} of {} targets missed", verdicts.len()),
+    }
+}
+
+fn table_of(verdicts: &[Verdict]) -> Vec<String> {
+    let head = ["| Posthouse | target | measured | |".to_owned(), "|---|---|--:|---|".to_owned()];
+    head.into_iter().chain(verdicts.iter().map(verdict_line)).collect()
 }
 
 fn figure_line(figures: &Figures) -> String {

@@ -1,9 +1,9 @@
 //! What Posthouse must reach, and whether it has.
 
 use super::{
-    Contender,
     idle::Idle,
     measure::{Figures, Row},
+    relay::Contender,
 };
 
 /// A target beside what was measured.
@@ -17,6 +17,27 @@ pub(crate) struct Verdict {
     pub(crate) measured: String,
     /// Whether it is reached.
     pub(crate) outcome: Outcome,
+}
+
+impl Verdict {
+    /// Something is to be at most so much, in this unit.
+    pub(crate) fn at_most(place: &str, unit: &str, measured: f64, most: f64) -> Self {
+        Self::new(place, unit, measured, &format!("at most {most}"), measured <= most)
+    }
+
+    /// Something is to be at least so much, in this unit.
+    pub(crate) fn at_least(place: &str, unit: &str, measured: f64, least: f64) -> Self {
+        Self::new(place, unit, measured, &format!("at least {least}"), measured >= least)
+    }
+
+    fn new(place: &str, unit: &str, measured: f64, bound: &str, reached: bool) -> Self {
+        Self {
+            place: place.to_owned(),
+            target: format!("{bound} {unit}"),
+            measured: format!("{measured:.2}"),
+            outcome: if reached { Outcome::Ok } else { Outcome::Miss },
+        }
+    }
 }
 
 /// How a target fared.
@@ -41,6 +62,8 @@ enum Target {
     PostfixCpu(f64),
     /// Delivered at least this part of what it is with 20 sessions.
     FewerSessionsRate(f64),
+    /// Delivered at least this part of what the former release did in the same run.
+    FormerRate(f64),
 }
 
 /// Judges what was measured; a target lacks a verdict where a figure that it needs was not taken.
@@ -70,6 +93,10 @@ fn judge_one(figures: &[Figures], row: Row, target: Target) -> Option<Verdict> {
         Target::FewerSessionsRate(part) => {
             let ratio = ours / rate(Contender::Posthouse, Row { sessions: 20, ..row })?;
             (ratio, ratio >= part, format!("at least {part} of 20 sessions"), format!("{ratio:.2}"))
+        }
+        Target::FormerRate(part) => {
+            let ratio = ours / rate(Contender::Former, row)?;
+            (ratio, ratio >= part, format!("at least {part} of the former release"), format!("{ratio:.2}"))
         }
     };
     let compares_with_postfix = matches!(target, Target::PostfixRate(_) | Target::PostfixCpu(_));
@@ -103,7 +130,7 @@ const MIDDLE: Row = Row { kib: 10, sessions: 20 };
 const LARGE: Row = Row { kib: 100, sessions: 20 };
 const MANY: Row = Row { kib: 10, sessions: 100 };
 
-const TARGETS: [(Row, Target); 7] = [
+const TARGETS: [(Row, Target); 11] = [
     (SMALL, Target::PostfixRate(6.0)),
     (MIDDLE, Target::PostfixRate(8.0)),
     (MIDDLE, Target::NullRate(0.31)),
@@ -111,6 +138,10 @@ const TARGETS: [(Row, Target); 7] = [
     (MANY, Target::FewerSessionsRate(0.9)),
     (LARGE, Target::PostfixRate(3.0)),
     (LARGE, Target::NullRate(0.45)),
+    (SMALL, Target::FormerRate(0.93)),
+    (MIDDLE, Target::FormerRate(0.93)),
+    (MANY, Target::FormerRate(0.93)),
+    (LARGE, Target::FormerRate(0.93)),
 ];
 
 const IDLE_BYTES: u64 = 10 * 1024;
@@ -153,6 +184,14 @@ mod tests {
         assert!(judge(&[figures(Contender::Posthouse, SMALL, 9000.0, 90.0)], None).is_empty());
         let idle = Idle { sessions: 2000, bytes_each: IDLE_BYTES + 1 };
         assert_eq!(judge(&[], Some(&idle))[0].outcome, Outcome::Miss);
+    }
+
+    #[test]
+    fn this_release_is_held_against_the_former_one() {
+        let former = figures(Contender::Former, SMALL, 10_000.0, 90.0);
+        let ours = |rate| figures(Contender::Posthouse, SMALL, rate, 90.0);
+        assert_eq!(judge(&[former.clone(), ours(9400.0)], None)[0].outcome, Outcome::Ok);
+        assert_eq!(judge(&[former, ours(9200.0)], None)[0].outcome, Outcome::Miss);
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod record;
 mod reload;
 mod send;
 mod status;
+mod wishes;
+mod works;
 
 pub use damage::DamagedPlace;
 pub use error::{ApiError, ErrorKind};
@@ -19,4 +21,10 @@ pub use queue::{Destination, QueueQuery, QueueReport, QueuedWork};
 pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionFields, RecipientStory};
 pub use reload::{ChangedKey, ReloadReport, Reloaded};
 pub use send::{SendAnswer, SendRequest};
+pub(crate) use send::{plan, priority};
 pub use status::{DiskRoom, Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};
+pub use wishes::{
+    PauseEntry, PauseRequest, SuppressAnswer, SuppressRequest, SuppressedAddress, SuppressedPage,
+    SuppressedQuery, UnsuppressAnswer, UnsuppressRequest,
+};
+pub use works::{Earnest, Selector, WorkAction, WorkWhy, WorksReport, WorksRequest};

@@ -9,6 +9,7 @@ mod reload;
 mod restore;
 mod status;
 mod up;
+mod when;
 
 use std::{ffi::OsString, io::Write};
 
@@ -37,7 +38,7 @@ enum Command {
     Backup(backup::Backup),
     Restore(restore::Restore),
     #[command(subcommand)]
-    Mail(mail::Mail),
+    Mail(Box<mail::Mail>),
 }
 
 /// Runs the command that `args` name, the first of which is the program's name.

@@ -9,15 +9,21 @@ use std::{
 use base::MessageId;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, Response, body::Incoming, client::conn::http1, header::HOST};
+use hyper::{
+    Method, Request, Response,
+    body::Incoming,
+    client::conn::http1,
+    header::{CONTENT_TYPE, HOST},
+};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
 use super::{EXPECTED, socket_path};
 use crate::api::{
-    ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, ReloadReport,
-    SendAnswer, SendRequest, StatusReport,
+    ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest, QueueQuery,
+    QueueReport, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest,
+    SuppressedPage, SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
 };
 
 /// How long a node may take to answer. A large message takes its time to be synced.
@@ -132,6 +138,91 @@ impl Client {
         self.ask(Method::POST, with_query("/v1/messages", &request.to_pairs()), message).await
     }
 
+    /// Counts works or does something to them; `progress` hears how far it has come, and the last word is returned.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status); or it broke off, and what was done before stays done.
+    pub async fn works(
+        &self,
+        request: &WorksRequest,
+        mut progress: impl FnMut(&WorksReport),
+    ) -> Result<WorksReport, ClientError> {
+        let silent = |_| ClientError::Silent { data_dir: self.data_dir.clone() };
+        let asked = self.request(Method::POST, "/v1/works".into(), json(request));
+        let mut body = tokio::time::timeout(PATIENCE, asked).await.map_err(silent)??.into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = tokio::time::timeout(PATIENCE, body.frame()).await.map_err(silent)? {
+            let frame = frame.map_err(|e| self.broken(e))?;
+            rest.extend_from_slice(&frame.into_data().unwrap_or_default());
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                let report: WorksReport = serde_json::from_slice(&line).map_err(|e| self.broken(e))?;
+                match report {
+                    WorksReport { error: Some(error), .. } => return Err(ClientError::Refused(error)),
+                    report if report.finished => return Ok(report),
+                    report => progress(&report),
+                }
+            }
+        }
+        Err(self.broken("it broke off in the middle; what was done stays done"))
+    }
+
+    /// Why a work, or each work of a message, waits.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn why(&self, id: &str) -> Result<Vec<WorkWhy>, ClientError> {
+        self.ask(Method::GET, format!("/v1/why/{id}"), Bytes::new()).await
+    }
+
+    /// What is paused.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn pauses(&self) -> Result<Vec<PauseEntry>, ClientError> {
+        self.ask(Method::GET, "/v1/pauses".into(), Bytes::new()).await
+    }
+
+    /// Lets mail wait.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn pause(&self, request: &PauseRequest) -> Result<PauseEntry, ClientError> {
+        self.ask(Method::POST, "/v1/pauses".into(), json(request)).await
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn resume(&self, id: i64) -> Result<PauseEntry, ClientError> {
+        self.ask(Method::DELETE, format!("/v1/pauses/{id}"), Bytes::new()).await
+    }
+
+    /// Addresses that no mail is sent to.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn suppressed(&self, query: &SuppressedQuery) -> Result<SuppressedPage, ClientError> {
+        self.ask(Method::GET, with_query("/v1/suppressed", query), Bytes::new()).await
+    }
+
+    /// Has no mail sent to some addresses any more.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn suppress(&self, request: &SuppressRequest) -> Result<SuppressAnswer, ClientError> {
+        self.ask(Method::POST, "/v1/suppressed".into(), json(request)).await
+    }
+
+    /// Has mail sent to some addresses again.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn unsuppress(&self, request: &UnsuppressRequest) -> Result<UnsuppressAnswer, ClientError> {
+        self.ask(Method::DELETE, "/v1/suppressed".into(), json(request)).await
+    }
+
     /// Has the node copy all that it keeps: about how many bytes will come, and the archive.
     ///
     /// # Errors
@@ -207,6 +298,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(HOST, "posthouse")
+            .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|e| self.broken(e))?;
         let answer = sender.send_request(request).await.map_err(|e| self.broken(e))?;
@@ -236,6 +328,10 @@ impl Client {
     fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Connection { data_dir: self.data_dir.clone(), source: source.into() }
     }
+}
+
+fn json(request: &impl Serialize) -> Bytes {
+    serde_json::to_vec(request).expect("our shapes have text keys and no failing parts").into()
 }
 
 fn with_query(path: &str, query: &impl Serialize) -> String {

@@ -3,6 +3,7 @@
 //! HTTP/1.1 over a Unix socket in the data directory, which only the node's user may open.
 
 mod client;
+mod lines;
 mod server;
 mod socket;
 mod view;

@@ -5,16 +5,21 @@ use std::{error::Error, sync::Arc};
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{
+        DefaultBodyLimit, Path, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     response::IntoResponse,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use http_body_util::LengthLimitError;
 
-use super::{EXPECTED, NodeView};
+use super::{EXPECTED, NodeView, lines::Lines};
 use crate::api::{
-    ApiError, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport,
-    ReloadReport, SendAnswer, SendRequest, StatusReport,
+    ApiError, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest,
+    QueueQuery, QueueReport, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer,
+    SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy,
+    WorksRequest,
 };
 
 /// What the control socket answers.
@@ -26,11 +31,20 @@ pub fn router<V: NodeView>(view: Arc<V>) -> Router {
         .route("/v1/messages/{id}", get(message::<V>))
         .route("/v1/log", get(log::<V>))
         .route("/v1/damage", get(damage::<V>))
+        .route("/v1/works", post(works::<V>))
+        .route("/v1/why/{id}", get(why::<V>))
+        .route("/v1/pauses", get(pauses::<V>).post(pause::<V>))
+        .route("/v1/pauses/{id}", delete(resume::<V>))
+        .route("/v1/suppressed", get(suppressed::<V>).post(suppress::<V>).delete(unsuppress::<V>))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .route("/v1/backup", get(backup::<V>))
         .route("/v1/reload", post(reload::<V>))
         .fallback(async || ApiError::new(ErrorKind::NotFound, "there is no such path"))
         .with_state(view)
 }
+
+/// The longest request that is no message: 10,000 addresses of the longest kind.
+const MAX_REQUEST: usize = 8 << 20;
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
@@ -57,6 +71,60 @@ async fn log<V: NodeView>(
 ) -> Answer<Vec<LogRecord>> {
     let Query(query) = query.map_err(|e| invalid(e.body_text()))?;
     view.log(query).await.map(Json)
+}
+
+/// Lines of JSON, the last of which is the end.
+async fn works<V: NodeView>(
+    State(view): State<Arc<V>>,
+    request: Result<Json<WorksRequest>, JsonRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let Json(request) = request.map_err(|e| invalid(e.body_text()))?;
+    Ok(Body::new(Lines(view.works(request)?)))
+}
+
+async fn why<V: NodeView>(State(view): State<Arc<V>>, Path(id): Path<String>) -> Answer<Vec<WorkWhy>> {
+    view.why(id).await.map(Json)
+}
+
+async fn pauses<V: NodeView>(State(view): State<Arc<V>>) -> Json<Vec<PauseEntry>> {
+    Json(view.pauses())
+}
+
+async fn pause<V: NodeView>(
+    State(view): State<Arc<V>>,
+    request: Result<Json<PauseRequest>, JsonRejection>,
+) -> Answer<PauseEntry> {
+    let Json(request) = request.map_err(|e| invalid(e.body_text()))?;
+    view.pause(request).await.map(Json)
+}
+
+async fn resume<V: NodeView>(State(view): State<Arc<V>>, Path(id): Path<String>) -> Answer<PauseEntry> {
+    let id = id.parse().map_err(|_| invalid(format!("\"{id}\" is not the number of a pause")))?;
+    view.resume(id).await.map(Json)
+}
+
+async fn suppressed<V: NodeView>(
+    State(view): State<Arc<V>>,
+    query: Result<Query<SuppressedQuery>, QueryRejection>,
+) -> Answer<SuppressedPage> {
+    let Query(query) = query.map_err(|e| invalid(e.body_text()))?;
+    view.suppressed(query).await.map(Json)
+}
+
+async fn suppress<V: NodeView>(
+    State(view): State<Arc<V>>,
+    request: Result<Json<SuppressRequest>, JsonRejection>,
+) -> Answer<SuppressAnswer> {
+    let Json(request) = request.map_err(|e| invalid(e.body_text()))?;
+    view.suppress(request).await.map(Json)
+}
+
+async fn unsuppress<V: NodeView>(
+    State(view): State<Arc<V>>,
+    request: Result<Json<UnsuppressRequest>, JsonRejection>,
+) -> Answer<UnsuppressAnswer> {
+    let Json(request) = request.map_err(|e| invalid(e.body_text()))?;
+    view.unsuppress(request).await.map(Json)
 }
 
 /// The archive; its head says about how many bytes will come.

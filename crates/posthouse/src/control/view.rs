@@ -4,11 +4,14 @@ use std::{future::Future, sync::Arc};
 
 use base::MessageId;
 use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
 
 use crate::{
     api::{
-        ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, QueueQuery, QueueReport, Readiness,
-        ReloadReport, SendAnswer, SendRequest, StatusReport,
+        ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest, QueueQuery,
+        QueueReport, Readiness, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer,
+        SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy,
+        WorksReport, WorksRequest,
     },
     backup,
 };
@@ -39,6 +42,39 @@ pub trait NodeView: Send + Sync + 'static {
 
     /// What of the spool was found damaged, at the start and since.
     fn damage(&self) -> Vec<DamagedPlace>;
+
+    /// Counts works, or does something to them, and tells how far it has come.
+    fn works(&self, request: WorksRequest) -> Result<Receiver<WorksReport>, ApiError>;
+
+    /// Why a work, or each work of a message, waits.
+    fn why(&self, id: String) -> impl Future<Output = Result<Vec<WorkWhy>, ApiError>> + Send;
+
+    /// What is paused.
+    fn pauses(&self) -> Vec<PauseEntry>;
+
+    /// Lets mail wait from now on.
+    fn pause(&self, request: PauseRequest) -> impl Future<Output = Result<PauseEntry, ApiError>> + Send;
+
+    /// Ends a pause.
+    fn resume(&self, id: i64) -> impl Future<Output = Result<PauseEntry, ApiError>> + Send;
+
+    /// Addresses that no mail is sent to.
+    fn suppressed(
+        &self,
+        query: SuppressedQuery,
+    ) -> impl Future<Output = Result<SuppressedPage, ApiError>> + Send;
+
+    /// Sends no mail to some addresses any more.
+    fn suppress(
+        &self,
+        request: SuppressRequest,
+    ) -> impl Future<Output = Result<SuppressAnswer, ApiError>> + Send;
+
+    /// Sends mail to some addresses again.
+    fn unsuppress(
+        &self,
+        request: UnsuppressRequest,
+    ) -> impl Future<Output = Result<UnsuppressAnswer, ApiError>> + Send;
 
     /// Reads the configuration again: all of it counts, or nothing changes.
     fn reload(self: Arc<Self>) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;

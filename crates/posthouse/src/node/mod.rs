@@ -2,6 +2,7 @@
 //!
 //! identity and lock → spool → mail: log, dispatch, doors → control socket and console
 
+mod by_hand;
 pub(crate) mod data;
 mod limits;
 mod metrics;

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use mail::{Gateway, Submission, SubmissionError, Waiting};
 use queue::{Queue, QueueError, WorkInfo};
 use store::records::{self, Reader};
+use tokio::sync::mpsc::Receiver;
 
 use super::{
     metrics,
@@ -23,9 +24,10 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, QueueQuery,
-        QueueReport, QueuedWork, Readiness, RecordsStatus, ReloadReport, Role, SendAnswer, SendRequest,
-        SpoolStatus, StatusReport,
+        ApiError, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, PauseEntry,
+        PauseRequest, QueueQuery, QueueReport, QueuedWork, Readiness, RecordsStatus, ReloadReport, Role,
+        SendAnswer, SendRequest, SpoolStatus, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
+        SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
     },
     backup::{self, Whole},
     control::NodeView,
@@ -35,12 +37,12 @@ use crate::{
 #[derive(Debug)]
 pub struct View {
     id: NodeId,
-    queue: Queue,
-    gateway: Arc<Gateway>,
+    pub(super) queue: Queue,
+    pub(super) gateway: Arc<Gateway>,
     sampler: Arc<Sampler>,
     reload: Reload,
     log: PathBuf,
-    clock: Clock,
+    pub(super) clock: Clock,
     started: Timestamp,
     since: Instant,
     stopping: AtomicBool,
@@ -258,7 +260,12 @@ impl NodeView for View {
             sender: request.from,
             recipients: request.to,
             text: message.to_vec(),
-            handling: mail::Handling::default(),
+            handling: mail::Handling {
+                not_before: request.at.map(|at| at.0),
+                priority: request.priority,
+                expire: request.expire.map(|expire| expire.0),
+                retry: request.retry,
+            },
         };
         match self.gateway.submit(submission).await {
             Ok(id) => Ok(SendAnswer { id, recipients }),
@@ -284,6 +291,38 @@ impl NodeView for View {
 
     fn damage(&self) -> Vec<DamagedPlace> {
         self.queue.damage().into_iter().map(DamagedPlace::from).collect()
+    }
+
+    fn works(&self, request: WorksRequest) -> Result<Receiver<WorksReport>, ApiError> {
+        self.act_on_works(request)
+    }
+
+    async fn why(&self, id: String) -> Result<Vec<WorkWhy>, ApiError> {
+        self.why_it_waits(&id).await
+    }
+
+    fn pauses(&self) -> Vec<PauseEntry> {
+        self.all_pauses()
+    }
+
+    async fn pause(&self, request: PauseRequest) -> Result<PauseEntry, ApiError> {
+        self.begin_pause(request).await
+    }
+
+    async fn resume(&self, id: i64) -> Result<PauseEntry, ApiError> {
+        self.end_pause(id).await
+    }
+
+    async fn suppressed(&self, query: SuppressedQuery) -> Result<SuppressedPage, ApiError> {
+        self.suppressed_page(query).await
+    }
+
+    async fn suppress(&self, request: SuppressRequest) -> Result<SuppressAnswer, ApiError> {
+        self.suppress_addresses(request).await
+    }
+
+    async fn unsuppress(&self, request: UnsuppressRequest) -> Result<UnsuppressAnswer, ApiError> {
+        self.unsuppress_addresses(request).await
     }
 
     async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {

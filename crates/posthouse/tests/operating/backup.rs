@@ -10,7 +10,7 @@ use testkit::{
     until,
 };
 
-use super::{PROGRAM, failed, send, setup, unwilling};
+use super::{PROGRAM, deferred, failed, send, setup, unwilling};
 
 fn restore(from: &Path, to: &Path) -> Ran {
     let mut command = Command::new(PROGRAM);
@@ -73,7 +73,7 @@ fn a_folder_holds_the_same_with_settings_identity_and_configuration() {
     let (peer, mood) = unwilling();
     let mut node = setup().to(&peer).flag("--retry", "1s").start();
     let id = send(&node, "b@example.net", "wait");
-    node.counts("deferred", 1);
+    deferred(&node, 1);
     let to = node.setup().folder().join("backup");
     let shown = node.command(&["backup", to.to_str().unwrap()]).done();
     assert!(shown.contains(" holds mx1 as of "), "{shown}");

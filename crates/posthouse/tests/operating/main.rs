@@ -8,10 +8,14 @@ mod disk;
 mod doctor;
 mod health;
 mod notify;
+mod pauses;
 mod reload;
 mod retention;
 mod starts;
+mod suppressed;
 mod unit;
+mod why;
+mod works;
 
 use std::{
     fs,
@@ -22,7 +26,7 @@ use std::{
     },
 };
 
-use testkit::{Moment, Move, Node, Peer, Setup, tools::Ran};
+use testkit::{Moment, Move, Node, Peer, Setup, tools::Ran, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_posthouse");
 
@@ -58,6 +62,15 @@ fn send(node: &Node, recipient: &str, body: &str) -> String {
     let sent =
         ["mail", "send", "--from", "a@example.com", "--to", recipient, "--subject", "Hi", "--body", body];
     node.json(&sent)["id"].as_str().expect("it has an id").to_owned()
+}
+
+/// Waits until so many works wait for their next try, and nobody holds them any more.
+fn deferred(node: &Node, works: usize) {
+    until(&format!("{works} works that are deferred"), || {
+        let report = node.json(&["mail", "queue", "--all"]);
+        let all = report["works"].as_array()?;
+        (all.len() == works && all.iter().all(|work| work["reason"] == "deferred")).then_some(())
+    });
 }
 
 /// The command failed with this code; it said one line that is wrong, and then what to do, unless that is nothing.

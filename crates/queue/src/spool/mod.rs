@@ -10,8 +10,8 @@
 //! - `inbox`: what waits to be written, and the rule of the group commit;
 //! - `writer`: gives frames their sequence and place, and writes them;
 //! - `syncer`: one `fdatasync` for all that waits, then everything takes effect at once;
-//! - `room`: how much the disk has left; `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse one;
-//!   `untold`: tells forward what the message log does not take;
+//! - `room`: how much the disk has left; `collector`: frees segments in the safe order; `mover`: copies forward what keeps a sparse
+//!   one; `untold`: tells forward what the message log does not take;
 //! - `frame`, `footer`, `segment`: the format; `survey`, `scan`, `recovery`: reading it again; `load`: reading one work again;
 //!   `archive`: telling it again; `backup`: copying it while it runs.
 

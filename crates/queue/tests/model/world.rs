@@ -289,6 +289,7 @@ impl World {
     /// what was said, and no less than what was promised or told.
     pub(crate) async fn reopen(&mut self, disk: SimulatedDisk, stored: usize) {
         let told_before = self.log.len();
+        let lost = self.queue.stats().lost;
         self.feed = None;
         self.held.clear();
         self.arrivals.clear();
@@ -316,7 +317,7 @@ impl World {
                 }
                 (Some(difference), None) => {
                     differences.push(format!("after all steps: {difference}"));
-                    panic!("no beginning of what was said: {}", differences.join("\n"));
+                    panic!("lost {lost}: no beginning of what was said: {}", differences.join("\n"));
                 }
             }
         }

@@ -51,7 +51,8 @@ const SETTINGS: Database = Database {
             until INTEGER,
             why TEXT NOT NULL,
             since INTEGER NOT NULL
-        ) WITHOUT ROWID;",
+        ) WITHOUT ROWID;
+        CREATE INDEX suppression_until ON suppression (until) WHERE until IS NOT NULL;",
 };
 
 /// The settings of a node. Everything here may wait for the disk.

@@ -56,7 +56,7 @@ pub struct Suppressions {
 }
 
 impl Settings {
-    /// Suppresses addresses, at most [`MAX_SUPPRESSED_AT_ONCE`]: all of them or none.
+    /// Suppresses addresses, at most [`MAX_SUPPRESSED_AT_ONCE`]: all of them or none. Those whose time is over are forgotten.
     ///
     /// # Errors
     /// There are too many, now or in all, or the settings cannot be written.
@@ -72,6 +72,7 @@ impl Settings {
         }
         let (done, count) = self.with(|connection| {
             let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM suppression WHERE until <= ?", [now.micros()])?;
             let before = count(&transaction)?;
             write(&transaction, new, now)?;
             let after = count(&transaction)?;
@@ -143,19 +144,6 @@ impl Settings {
         })?;
         let next = page.last().filter(|_| page.len() == max).map(|last| key(&last.address));
         Ok(Suppressions { page, next })
-    }
-
-    /// Forgets the suppressions that are over, as upkeep does from time to time; returns how many.
-    ///
-    /// # Errors
-    /// The settings cannot be written.
-    pub fn forget_suppressions(&self, now: Timestamp) -> Result<u64> {
-        let (forgotten, count) = self.with(|connection| {
-            let forgotten = connection.execute("DELETE FROM suppression WHERE until <= ?", [now.micros()])?;
-            Ok((forgotten as u64, count(connection)?))
-        })?;
-        self.suppressed.store(count, Ordering::SeqCst);
-        Ok(forgotten)
     }
 
     /// How many addresses are suppressed.

@@ -6,15 +6,15 @@ use std::{
     path::PathBuf,
 };
 
-use base::Clock;
+use base::{Clock, HumanDuration, RetryPlan};
 use bytes::Bytes;
 use clap::Args;
 
 use super::compose;
 use crate::{
-    api::{SendAnswer, SendRequest},
-    commands::ask::Ask,
-    config::HostName,
+    api::{SendAnswer, SendRequest, plan, priority},
+    commands::{ask::Ask, when::Until},
+    config::{HostName, bounds},
     failure::Failure,
     output::{self, Form},
 };
@@ -37,6 +37,18 @@ pub(in crate::commands) struct Send {
     /// The file that holds the message (RFC 5322), or `-` for standard input, which is also the default
     #[arg(value_name = "FILE", conflicts_with_all = ["subject", "body"])]
     file: Option<PathBuf>,
+    /// Send it later: after so long, such as 2h, or at this time (RFC 3339)
+    #[arg(long, value_name = "WAIT|TIME")]
+    at: Option<Until>,
+    /// Before or behind others, from -9 to 9
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0, value_parser = priority)]
+    priority: i8,
+    /// How long it is tried, instead of delivery.expire
+    #[arg(long, value_name = "AGE", value_parser = bounds::expire_flag)]
+    expire: Option<HumanDuration>,
+    /// How long to wait after each attempt, instead of delivery.retry; the last wait repeats
+    #[arg(long, value_name = "WAIT,WAIT,…", value_parser = plan)]
+    retry: Option<RetryPlan>,
     #[command(flatten)]
     ask: Ask,
 }
@@ -44,7 +56,14 @@ pub(in crate::commands) struct Send {
 impl Send {
     pub(in crate::commands) fn run(self) -> Result<(), Failure> {
         let message = Bytes::from(self.message()?);
-        let request = SendRequest { from: self.from, to: self.to };
+        let request = SendRequest {
+            from: self.from,
+            to: self.to,
+            at: self.at.map(|at| at.moment(Clock::system().now())),
+            priority: self.priority,
+            expire: self.expire,
+            retry: self.retry,
+        };
         let form = self.ask.form();
         self.ask.run(async |client| {
             let answer = client.send(&request, message).await?;

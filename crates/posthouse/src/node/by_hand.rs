@@ -1,0 +1,302 @@
+//! What operators do and ask over the control socket: works by selection, why one waits, pauses, suppressed addresses.
+
+use std::sync::Arc;
+
+use base::{MessageId, WorkId};
+use mail::{Action, Selection, Tally, Waits};
+use queue::{Reason, Status};
+use store::settings::{NewPause, NewSuppression, PauseId, Settings};
+use tokio::sync::mpsc;
+
+use super::View;
+use crate::api::{
+    ApiError, Earnest, ErrorKind, PauseEntry, PauseRequest, Selector, SuppressAnswer, SuppressRequest,
+    SuppressedPage, SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkAction, WorkWhy, WorksReport,
+    WorksRequest,
+};
+
+/// Lines that wait for their reader.
+const WAITING: usize = 16;
+/// Suppressed addresses that a list shows, unless more are asked for.
+const SHOWN: u32 = 1000;
+
+impl View {
+    /// Counts works or does something to them, and tells how far it has come. It breaks off where nobody listens any more.
+    pub(super) fn act_on_works(
+        &self,
+        request: WorksRequest,
+    ) -> Result<mpsc::Receiver<WorksReport>, ApiError> {
+        let selection = self.selection(request.selector)?;
+        let action = action(request.action);
+        let gateway = self.gateway.clone();
+        let (lines, receiver) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            let acted = async {
+                match request.earnest {
+                    Earnest::Count => gateway.count(&selection, action).await,
+                    Earnest::Act => {
+                        // A reader who is slow misses a line that the next one says better.
+                        let tell = |tally| drop(lines.try_send(report(tally)));
+                        gateway.act(&selection, action, tell).await
+                    }
+                }
+            };
+            let outcome = tokio::select! {
+                outcome = acted => outcome,
+                () = lines.closed() => return,
+            };
+            let last = match outcome {
+                Ok(tally) => WorksReport { finished: true, ..report(tally) },
+                Err(error) => WorksReport {
+                    finished: true,
+                    error: Some(ApiError::new(ErrorKind::Failed, error.to_string())),
+                    ..WorksReport::default()
+                },
+            };
+            // He may just have gone.
+            let _ = lines.send(last).await;
+        });
+        Ok(receiver)
+    }
+
+    fn selection(&self, selector: Selector) -> Result<Selection, ApiError> {
+        let invalid = |error: String| ApiError::new(ErrorKind::Invalid, error);
+        if !selector.all && selector == Selector::default() {
+            return Err(invalid("nothing says which works are meant".into()).hint("say it, or --all"));
+        }
+        let mut selection = Selection {
+            domain: selector.domain,
+            sender: selector.sender,
+            account: selector.account,
+            recipient: selector.recipient,
+            before: selector.older_than.map(|age| self.clock.now() - age.0),
+            attempts_over: selector.attempts_over,
+            reason: selector.reason.as_deref().map(reason).transpose().map_err(invalid)?,
+            status: selector.held.then_some(Status::Held),
+            ..Selection::default()
+        };
+        for id in selector.ids {
+            match id.parse::<WorkId>() {
+                Ok(work) => selection.works.push(work),
+                Err(_) => {
+                    let message = id.parse::<MessageId>().map_err(|error| invalid(error.to_string()))?;
+                    selection.messages.push(message);
+                }
+            }
+        }
+        Ok(selection)
+    }
+
+    /// Why a work, or each work of a message, waits.
+    pub(super) async fn why_it_waits(&self, id: &str) -> Result<Vec<WorkWhy>, ApiError> {
+        let works = match id.parse::<WorkId>() {
+            Ok(work) => vec![work],
+            Err(_) => {
+                let message = id
+                    .parse()
+                    .map_err(|error: base::IdError| ApiError::new(ErrorKind::Invalid, error.to_string()))?;
+                self.queue.works_of(message)
+            }
+        };
+        let mut found = Vec::with_capacity(works.len());
+        for work in works {
+            let waits = self.gateway.why(work).await;
+            let waits = waits.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))?;
+            found.extend(waits.map(|(waiting, waits)| describe(&waiting, waits)));
+        }
+        if found.is_empty() {
+            return Err(ApiError::new(ErrorKind::NotFound, format!("nothing of {id} waits"))
+                .hint("`posthouse mail show ID` tells what became of a message"));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn all_pauses(&self) -> Vec<PauseEntry> {
+        self.gateway.pauses().iter().cloned().map(PauseEntry::from).collect()
+    }
+
+    pub(super) async fn begin_pause(&self, request: PauseRequest) -> Result<PauseEntry, ApiError> {
+        let PauseRequest { about, until, why, by } = request;
+        let new = NewPause { about, until: until.map(|until| until.0), why, by };
+        let gateway = self.gateway.clone();
+        blocking(move || gateway.pause(&new)).await.map(PauseEntry::from)
+    }
+
+    pub(super) async fn end_pause(&self, id: i64) -> Result<PauseEntry, ApiError> {
+        match self.gateway.resume(PauseId(id)).await {
+            Ok(Some(pause)) => Ok(pause.into()),
+            Ok(None) => Err(ApiError::new(ErrorKind::NotFound, format!("there is no pause {id}"))
+                .hint("`posthouse mail pauses` lists them")),
+            Err(error) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
+        }
+    }
+
+    pub(super) async fn suppressed_page(&self, query: SuppressedQuery) -> Result<SuppressedPage, ApiError> {
+        let (settings, now) = (self.gateway.settings().clone(), self.clock.now());
+        blocking(move || {
+            let total = settings.suppression_count();
+            if let Some(address) = &query.address {
+                let found = settings.suppressed([address.as_str()], now)?;
+                let addresses = found.into_iter().map(|(_, suppression)| suppression.into()).collect();
+                return Ok(SuppressedPage { total, addresses, next: None });
+            }
+            let limit = usize::try_from(query.limit.unwrap_or(SHOWN)).unwrap_or(usize::MAX);
+            let page = settings.suppressions(query.after.as_deref().unwrap_or_default(), limit, now)?;
+            let addresses = page.page.into_iter().map(Into::into).collect();
+            Ok(SuppressedPage { total, addresses, next: page.next })
+        })
+        .await
+    }
+
+    pub(super) async fn suppress_addresses(
+        &self,
+        request: SuppressRequest,
+    ) -> Result<SuppressAnswer, ApiError> {
+        let until = request.until.map(|until| until.0);
+        let mut new = Vec::with_capacity(request.addresses.len());
+        for address in request.addresses {
+            let parsed: smtp::Address = address.parse().map_err(|error: smtp::AddressError| {
+                ApiError::new(ErrorKind::Invalid, format!("\"{address}\" is not an address: {error}"))
+            })?;
+            new.push(NewSuppression { address: parsed.as_str().to_owned(), until, why: request.why.clone() });
+        }
+        let now = self.clock.now();
+        self.with_settings(move |settings| settings.suppress(&new, now))
+            .await
+            .map(|done| SuppressAnswer { new: done.new, changed: done.changed })
+    }
+
+    pub(super) async fn unsuppress_addresses(
+        &self,
+        request: UnsuppressRequest,
+    ) -> Result<UnsuppressAnswer, ApiError> {
+        let ended = self.with_settings(move |settings| settings.unsuppress(&request.addresses)).await?;
+        Ok(UnsuppressAnswer { ended })
+    }
+
+    async fn with_settings<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Settings) -> store::Result<T> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let settings: Arc<Settings> = self.gateway.settings().clone();
+        blocking(move || ask(&settings)).await
+    }
+}
+
+/// Asks the settings, on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> store::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error @ store::Error::TooMuch(_))) => {
+            Err(ApiError::new(ErrorKind::Refused, error.to_string()))
+        }
+        Ok(Err(error)) => Err(ApiError::new(ErrorKind::Failed, error.to_string())),
+        Err(_) => Err(ApiError::new(ErrorKind::Failed, "the node is stopping")),
+    }
+}
+
+fn report(tally: Tally) -> WorksReport {
+    WorksReport {
+        works: tally.works as u64,
+        recipients: tally.recipients as u64,
+        done: tally.done as u64,
+        ..WorksReport::default()
+    }
+}
+
+fn action(action: WorkAction) -> Action {
+    match action {
+        WorkAction::Hold => Action::Hold,
+        WorkAction::Release => Action::Release,
+        WorkAction::Cancel => Action::Cancel,
+        WorkAction::Retry => Action::Retry,
+        WorkAction::Reschedule { at } => Action::Reschedule(at.0),
+        WorkAction::Prioritise { priority } => Action::Prioritise(priority),
+    }
+}
+
+/// The reason that a word of lists stands for.
+fn reason(word: &str) -> Result<Reason, String> {
+    let mut all = REASONS.into_iter();
+    all.find(|reason| reason.word() == word).ok_or_else(|| {
+        let words = REASONS.map(Reason::word);
+        let meant =
+            base::nearest(word, words).map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
+        format!("\"{word}\" is not one of {}{meant}", words.join(", "))
+    })
+}
+
+const REASONS: [Reason; 9] = [
+    Reason::New,
+    Reason::Scheduled,
+    Reason::Deferred,
+    Reason::GivenBack,
+    Reason::HolderGone,
+    Reason::PossiblyDone,
+    Reason::ByHand,
+    Reason::Damaged,
+    Reason::Paused,
+];
+
+/// A work and what it waits for, for people and programs.
+fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
+    let last = waiting.state.waiting.first().map(|(_, trouble)| trouble.reply.to_string());
+    let mut why = WorkWhy {
+        id: waiting.info.work.to_string(),
+        domain: waiting.info.lane.to_string(),
+        recipients: waiting.recipients.iter().map(|to| to.as_str().to_owned()).collect(),
+        reason: String::new(),
+        text: String::new(),
+        until: None,
+        site: None,
+        throttle: None,
+        pause: None,
+        last_reply: last.clone(),
+    };
+    let (reason, text) = match waits {
+        Waits::Attempted => ("attempted", "it is being attempted now".into()),
+        Waits::Held => ("held", "an operator holds it back until it is released".into()),
+        Waits::SetAside => ("set-aside", "its stored form is damaged".into()),
+        Waits::Paused(pause) => {
+            (why.pause, why.until) = (Some(pause.id.0), pause.until.map(Into::into));
+            let because = if pause.why.is_empty() { String::new() } else { format!(": {}", pause.why) };
+            ("paused", format!("{} has paused {}{because}", pause.by, pause.about))
+        }
+        Waits::Scheduled { until } => {
+            why.until = Some(until.into());
+            ("scheduled", "it is to go at a later time".into())
+        }
+        Waits::Retry { until } => {
+            why.until = Some(until.into());
+            let reply = last.unwrap_or_else(|| "nobody knows why".into());
+            ("retry", format!("attempt {} did not end it: {reply}", waiting.info.attempts))
+        }
+        Waits::PossiblyDone { until } => {
+            why.until = Some(until.into());
+            ("possibly-done", "an attempt that nobody heard of again may have delivered it".into())
+        }
+        Waits::Lookup => ("lookup", format!("the mail hosts of {} are being looked up", why.domain)),
+        Waits::Rests { site, failures, trouble, until } => {
+            (why.until, why.site) = (Some(until.into()), Some(site.clone()));
+            ("rests", format!("{site} has failed {failures} times without an answer: {trouble}"))
+        }
+        Waits::Connections { site, used, most } => {
+            why.site = Some(site.clone());
+            ("connections", format!("{used} of the {most} connections that {site} may have are in use"))
+        }
+        Waits::Throttled { site, throttle, per_minute, until } => {
+            (why.until, why.site) = (Some(until.into()), Some(site.clone()));
+            why.throttle = Some(throttle.into());
+            ("throttled", format!("{throttle} of {site} is used up: {per_minute}"))
+        }
+        Waits::Slots { running } => {
+            ("slots", format!("all {running} deliveries that the node may have at once are under way"))
+        }
+        Waits::Turn => ("turn", "it waits for its turn and nothing else".into()),
+    };
+    why.reason = reason.into();
+    why.text = text;
+    why
+}
