@@ -325,9 +325,10 @@ impl Gateway {
         &self.intake().settings
     }
 
-    /// How much waits for what; nothing while the node stops.
-    pub async fn depths(&self) -> Option<Depths> {
-        self.dispatcher().depths().await
+    /// How much waited for what, less than two seconds ago.
+    #[must_use]
+    pub fn depths(&self) -> Depths {
+        self.dispatcher().depths()
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Clock, Shutdown};
+use base::{Clock, Shutdown, Timestamp};
+use parking_lot::Mutex;
 use queue::{Arrival, Kind, Queue, Ticket};
 use store::settings::Pause;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +25,10 @@ const GLANCE: Duration = Duration::from_secs(1);
 
 /// Tells the dispatcher what to do, and asks what it knows.
 #[derive(Clone, Debug)]
-pub(crate) struct Handle(mpsc::UnboundedSender<Order>);
+pub(crate) struct Handle {
+    orders: mpsc::UnboundedSender<Order>,
+    depths: Arc<Mutex<Depths>>,
+}
 
 /// What the dispatcher is told or asked by others than the queue.
 #[derive(Debug)]
@@ -37,18 +41,21 @@ enum Order {
         account: Arc<str>,
         answer: oneshot::Sender<Waits>,
     },
-    Depths(oneshot::Sender<Depths>),
 }
 
 /// Where a dispatcher's orders come in.
 #[derive(Debug)]
-pub(crate) struct Orders(mpsc::UnboundedReceiver<Order>);
+pub(crate) struct Orders {
+    orders: mpsc::UnboundedReceiver<Order>,
+    depths: Arc<Mutex<Depths>>,
+}
 
 /// A handle, and the orders of the dispatcher that it is for.
 pub(crate) fn handle() -> (Handle, Orders) {
     // Orders are people's: there are few.
     let (sender, receiver) = mpsc::unbounded_channel();
-    (Handle(sender), Orders(receiver))
+    let depths = Arc::<Mutex<Depths>>::default();
+    (Handle { orders: sender, depths: depths.clone() }, Orders { orders: receiver, depths })
 }
 
 impl Handle {
@@ -69,16 +76,14 @@ impl Handle {
         receiver.await.ok()
     }
 
-    /// How much waits for what; nothing if the dispatcher has stopped.
-    pub(crate) async fn depths(&self) -> Option<Depths> {
-        let (answer, receiver) = oneshot::channel();
-        self.tell(Order::Depths(answer));
-        receiver.await.ok()
+    /// How much waited for what when the dispatcher looked last, less than two seconds ago.
+    pub(crate) fn depths(&self) -> Depths {
+        *self.depths.lock()
     }
 
     fn tell(&self, order: Order) {
         // A dispatcher that is gone needs no orders.
-        let _ = self.0.send(order);
+        let _ = self.orders.send(order);
     }
 }
 
@@ -113,6 +118,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
     let mut schedule = Schedule::new(configured.borrow_and_update().clone(), clock.now());
     let mut arrivals = Vec::with_capacity(ARRIVALS);
     let mut left = Arrivals::Taken;
+    let mut looked = Timestamp::default();
     loop {
         let pause = if left == Arrivals::Left { Duration::ZERO } else { schedule.pause(clock.now(), GLANCE) };
         let event = tokio::select! {
@@ -120,7 +126,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             () = shutdown.stopping() => return,
             Some((slot, used)) = ended.recv() => Event::Ended(slot, used),
             Some((domain, answer)) = answers.recv() => Event::Answered(domain, answer),
-            Some(order) = orders.0.recv() => Event::Order(order),
+            Some(order) = orders.orders.recv() => Event::Order(order),
             Ok(()) = configured.changed() => Event::Configured(configured.borrow_and_update().clone()),
             () = delivery.queue.arrived(Kind::Mail) => Event::Arrived,
             () = tokio::time::sleep(pause) => Event::Glance,
@@ -156,6 +162,10 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
         for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
             spawn(begin, &delivery, &ended_sender, &shutdown);
         }
+        if now.since(looked) >= GLANCE || now < looked {
+            looked = now;
+            *orders.depths.lock() = schedule.depths(now);
+        }
         for domain in schedule.ask() {
             let (delivery, sender) = (delivery.clone(), answer_sender.clone());
             tokio::spawn(async move {
@@ -181,7 +191,6 @@ fn handle_order(order: Order, schedule: &mut Schedule, clock: &Clock) {
         Order::Wake(domain) => schedule.wake(&domain, now),
         // Whoever asked may have gone.
         Order::Why { domain, account, answer } => drop(answer.send(schedule.why(&domain, &account, now))),
-        Order::Depths(answer) => drop(answer.send(schedule.depths(now))),
     }
 }
 

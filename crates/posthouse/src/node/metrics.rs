@@ -17,7 +17,9 @@ enum Kind {
 /// All metrics as text.
 pub(super) fn text(gateway: &Gateway, queue: &Queue, log_bytes: u64) -> String {
     let mut text = String::with_capacity(4096);
-    for (name, kind, help, value) in mail(gateway).into_iter().chain(storage(queue, log_bytes)) {
+    for (name, kind, help, value) in
+        mail(gateway).into_iter().chain(waiting(gateway)).chain(storage(queue, log_bytes))
+    {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -91,6 +93,29 @@ fn mail(gateway: &Gateway) -> Vec<Metric> {
             counters.forgotten.now(),
         ),
         ("posthouse_deliveries", Gauge, "Deliveries under way.", gateway.deliveries() as u64),
+    ]
+}
+
+fn waiting(gateway: &Gateway) -> Vec<Metric> {
+    use Kind::Gauge;
+    let depths = gateway.depths();
+    vec![
+        ("posthouse_works_due", Gauge, "Works whose time has not come.", depths.due as u64),
+        (
+            "posthouse_works_ready",
+            Gauge,
+            "Works that go as soon as their site lets them.",
+            depths.ready as u64,
+        ),
+        ("posthouse_works_paused", Gauge, "Works that wait for the end of a pause.", depths.paused as u64),
+        ("posthouse_works_in_lookup", Gauge, "Works whose domain is being looked up.", depths.asking as u64),
+        ("posthouse_sites", Gauge, "Sites that the dispatcher knows.", depths.sites as u64),
+        (
+            "posthouse_sites_resting",
+            Gauge,
+            "Sites that answer nobody and are left alone.",
+            depths.resting as u64,
+        ),
     ]
 }
 

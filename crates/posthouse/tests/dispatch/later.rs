@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Gate, Moment, Move, Peer, Session};
+use testkit::{Gate, Moment, Move, Peer, Session, until};
 
 use super::{SHORT, setup};
 
@@ -54,6 +54,9 @@ fn mail_of_a_higher_priority_goes_before_what_waits() {
             gate.reached(1);
         }
     }
+    until("the others at the dispatcher", || {
+        node.get("/metrics").contains("\nposthouse_works_ready 3\n").then_some(())
+    });
     gate.open();
     let order: Vec<String> = peer.wait_for(4).into_iter().map(|taken| taken.recipients[0].clone()).collect();
     assert_eq!(order, ["u0@example.net", "u3@example.net", "u2@example.net", "u1@example.net"]);

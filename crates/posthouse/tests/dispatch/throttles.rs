@@ -6,10 +6,10 @@ use testkit::{Moment, Move, Peer, Session, Taken, wait};
 
 use super::{SHORT, send, setup};
 
-const TEN_A_SECOND: &str = r#"
+const ONE_A_SECOND: &str = r#"
 [[delivery.destination]]
 domain = "slow.example"
-messages-per-minute = 600
+messages-per-minute = 60
 "#;
 
 /// The time between the first and the last of these.
@@ -21,33 +21,30 @@ fn took(taken: &[Taken]) -> Duration {
 #[test]
 fn a_rate_is_kept_and_another_destination_does_not_wait_for_it() {
     let peer = Peer::willing();
-    let node = setup(&peer, TEN_A_SECOND).start();
-    send(&node, (0..25).map(|n| format!("u{n}@slow.example")));
-    send(&node, ["v@quick.example".to_owned()]);
-    let first = peer.wait_for(12);
-    assert!(first.iter().any(|taken| taken.recipients == ["v@quick.example"]), "it did not wait");
-    let all = peer.wait_for(26);
+    let node = setup(&peer, ONE_A_SECOND).start();
+    send(&node, (0..4).map(|n| format!("u{n}@slow.example")).chain(["v@quick.example".to_owned()]));
+    let all = peer.wait_for(5);
+    assert_ne!(all[4].recipients, ["v@quick.example"], "it did not wait for all others");
     let slow: Vec<Taken> = all.into_iter().filter(|taken| taken.recipients != ["v@quick.example"]).collect();
-    // Ten at once, and fifteen more at ten a second.
-    assert!(took(&slow) >= Duration::from_millis(1400), "{:?}", took(&slow));
+    // One at once, and three more at one a second.
+    assert!(took(&slow) >= Duration::from_millis(2900), "{:?}", took(&slow));
 }
 
 #[test]
 fn another_sender_s_message_takes_the_next_slot() {
     let peer = Peer::willing();
-    let node = setup(&peer, TEN_A_SECOND).start();
-    send(&node, (0..60).map(|n| format!("bulk{n}@slow.example")));
-    let before = peer.wait_for(12).len();
+    let node = setup(&peer, ONE_A_SECOND).start();
+    send(&node, (0..100).map(|n| format!("bulk{n}@slow.example")));
     // Another address of this machine is another account.
     let mut session = Session::open_from(Ipv4Addr::new(127, 0, 0, 2), node.smtp());
     session.envelope("b@example.org", &["one@slow.example"]);
     assert_eq!(session.data(SHORT).code, 250);
+    let before = peer.count();
     let at = wait::until("the other sender's message", || {
         peer.taken().iter().position(|taken| taken.recipients == ["one@slow.example"])
     });
-    // What was about to go when it came, and one turn of the other.
-    assert!(at <= peer.taken().len() && at < before + 12, "{at} went before it, {before} when it came");
-    assert!(peer.count() < 61 || at < 40, "{at}");
+    // One may have been on its way, and the turn may have been the bulk sender's.
+    assert!(at <= before + 2, "{at} went before it, {before} when it was accepted");
 }
 
 #[test]
