@@ -18,6 +18,7 @@ use super::{
     Shared,
     inbox::{Haste, Queued},
     mover,
+    promise::Promise,
     room::{Next, Room},
     segment::{DATA_START, Pin, Segment, SegmentHeader, SegmentState, Tales},
     survey::{FreeSegment, segment_name},
@@ -126,6 +127,15 @@ impl Collector {
         let free = self.state.lock().free.pop();
         self.wake();
         free.ok_or(QueueError::NoSpace)
+    }
+
+    /// Looks at the disk before anything is taken, without making anything.
+    pub(super) fn look_first(&self, shared: &Shared) -> Result<(), QueueError> {
+        let missing = KEPT_READY.saturating_sub(self.free_count()) * shared.options.segment_size;
+        let free = shared.disk.free(&shared.dir)?;
+        let next = if free >= missing as u64 { Next::Ready } else { Next::Missing };
+        shared.watch.look(free, next);
+        Ok(())
     }
 
     /// Makes segments until so many are ready.
@@ -241,6 +251,17 @@ fn prepare(shared: &Shared) -> Result<(), QueueError> {
 }
 
 fn collect(shared: &Shared, state: &mut State) -> Result<(), QueueError> {
+    let freed = make_free(shared, state);
+    let prepared = prepare(shared);
+    match freed {
+        // There is no room to copy anything now; the watch has said so.
+        Ok(()) | Err(QueueError::NoSpace) => prepared,
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes free what is, and tries to make free what almost is.
+fn make_free(shared: &Shared, state: &mut State) -> Result<(), QueueError> {
     let room = shared.watch.room();
     let segments: Vec<Arc<Segment>> = shared.segments.lock().values().cloned().collect();
     for segment in &segments {
@@ -248,15 +269,13 @@ fn collect(shared: &Shared, state: &mut State) -> Result<(), QueueError> {
             retire(shared, segment, room)?;
         }
     }
-    match untold::tell_forward(shared, &segments, &mut state.telling) {
-        Ok(Freed::One) => shared.collector.wake(),
-        Ok(Freed::None) | Err(QueueError::NoSpace) => {}
-        Err(error) => return Err(error),
+    if untold::tell_forward(shared, &segments, &mut state.telling)? == Freed::One {
+        shared.collector.wake();
     }
     if is_over(state.moving) && mover::move_forward(shared, &segments)? == mover::Moved::NotNow {
         state.moving = Some(Instant::now() + PAUSE);
     }
-    prepare(shared)
+    Ok(())
 }
 
 fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
@@ -276,8 +295,11 @@ fn retire(shared: &Shared, segment: &Arc<Segment>, room: Room) -> Result<(), Que
     let header = segment.header(shared.spool, last, SegmentState::Free);
     let freed = segment.file.write_at(&header.encode(), 0).and_then(|()| segment.file.sync());
     if let Err(error) = freed {
+        // Not tried again: after a sync that failed nobody knows what is on the disk.
         shared.segments.lock().insert(segment.number, segment.clone());
-        return Err(error.into());
+        let error = QueueError::from(error);
+        shared.fail(&error, Promise::default());
+        return Err(error);
     }
     shared.ledger.with_index(|index| index.segments.retire(segment.number));
     let free = FreeSegment { file: segment.file.clone(), name: segment.name.clone() };

@@ -189,6 +189,7 @@ impl Spool {
             damage: Mutex::new(damage),
         });
         let writer = Writer::start(shared.clone(), last)?;
+        shared.collector.look_first(&shared)?;
         // The first frame of each opening says that all before it was synced, so that the next one can believe it.
         let opened = Queued::new(Transaction::default(), Haste::Unawaited, None);
         shared.inbox.put(opened)?;

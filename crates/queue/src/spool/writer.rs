@@ -15,6 +15,7 @@ use super::{
     inbox::{Claim, Haste, Queued},
     promise::Promise,
     recovery::fresh_nonce,
+    room::Room,
     segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentState, TRAILER, Trailer},
 };
 use crate::{QueueError, feed::Tale, feed::tell, index::Place, ledger::Applied};
@@ -124,7 +125,10 @@ impl Writer {
 
     /// Makes sure that a transaction fits behind what is there, and leaves as much of the reserve as it must.
     fn make_room(&mut self, queued: &Queued, written: &mut Written) -> Result<(), QueueError> {
-        self.shared.collector.keep_ready(&self.shared, queued.claim.leaves())?;
+        let shared = &self.shared;
+        if shared.watch.room() == Room::Full && shared.collector.free_count() < queued.claim.leaves() {
+            return Err(QueueError::NoSpace);
+        }
         if self.at + self.footer.len() + queued.size() + TRAILER <= self.shared.options.segment_size {
             return Ok(());
         }
