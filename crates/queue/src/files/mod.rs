@@ -17,7 +17,7 @@ use std::{
 };
 
 #[cfg(any(test, feature = "testing"))]
-pub use simulated::SimulatedDisk;
+pub use simulated::{Call, Camera, Fault, Shot, SimulatedDisk, When};
 
 /// The provider's side of the seam.
 pub trait DiskProvider: Send + Sync + 'static {

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Shared,
+    Damage, Shared,
     frame::{HEADER, Header, decode_front},
     scan,
     segment::{DATA_START, Pin, Segment},
@@ -29,9 +29,9 @@ impl Archive for Shared {
             if last <= after || segment.after >= until {
                 continue;
             }
-            let mut walk = Walk::through(segment, until.min(last))?;
+            let mut walk = Walk::through(self, segment, until.min(last))?;
             while let Some(frame) = walk.next_after(after)? {
-                frame.tell(segment, &mut tales);
+                walk.tell(&frame, &mut tales);
                 if tales.len() >= max
                     && let Some(told) = tales.last()
                 {
@@ -56,6 +56,7 @@ const READ_AT_ONCE: usize = 2048;
 
 /// Walks through a segment from header to header; behind a damaged place it searches for the next one.
 pub(super) struct Walk<'s> {
+    shared: &'s Shared,
     segment: &'s Segment,
     at: u64,
     end: u64,
@@ -73,26 +74,41 @@ pub(super) struct Front {
     bytes: Bytes,
 }
 
-impl Front {
-    /// Adds what it tells.
-    pub(super) fn tell(&self, segment: &Segment, into: &mut Vec<Tale>) {
-        // A frame whose words are damaged was reported when the spool was opened.
-        let Some((_, parts)) = decode_front(segment.nonce, &self.bytes) else { return };
-        for (op, words, _) in parts {
-            tell(self.header.sequence, &op, &words, into);
-        }
-    }
-}
-
 impl<'s> Walk<'s> {
     /// Through all frames up to the sequence `until`.
-    pub(super) fn through(segment: &'s Segment, until: u64) -> Result<Self, QueueError> {
+    pub(super) fn through(shared: &'s Shared, segment: &'s Segment, until: u64) -> Result<Self, QueueError> {
         let end = segment.file.size()?;
-        Ok(Self { segment, at: DATA_START as u64, end, until, seen: segment.after, behind: None })
+        Ok(Self { shared, segment, at: DATA_START as u64, end, until, seen: segment.after, behind: None })
     }
 
-    /// The next frame whose sequence is beyond `after`.
+    /// The next frame whose sequence is beyond `after`. What cannot be read before it is reported.
     pub(super) fn next_after(&mut self, after: u64) -> Result<Option<Front>, QueueError> {
+        let before = self.seen.max(after);
+        let found = self.find_after(after)?;
+        let next = found.as_ref().map_or(self.until + 1, |front| front.header.sequence);
+        if before + 1 < next {
+            self.report(format!("records {} to {} cannot be told to the message log", before + 1, next - 1));
+        }
+        self.seen = next;
+        Ok(found)
+    }
+
+    /// Adds what a frame tells.
+    pub(super) fn tell(&self, front: &Front, into: &mut Vec<Tale>) {
+        let sequence = front.header.sequence;
+        let Some((_, parts)) = decode_front(self.segment.nonce, &front.bytes) else {
+            return self.report(format!("record {sequence} cannot be told to the message log"));
+        };
+        for (op, words, _) in parts {
+            tell(sequence, &op, &words, into);
+        }
+    }
+
+    fn report(&self, what: String) {
+        self.shared.report(Damage { segment: self.segment.number, offset: self.at, what });
+    }
+
+    fn find_after(&mut self, after: u64) -> Result<Option<Front>, QueueError> {
         while self.behind.is_none() && self.seen < self.until {
             match self.step(after)? {
                 Step::Over => {}

@@ -88,8 +88,7 @@ fn wordless(work: WorkId) -> QueueError {
 impl Shared {
     /// A work cannot go, because it is damaged: it waits, visibly, and is reported.
     pub(super) fn set_aside(&self, work: WorkId, what: &str) {
-        tracing::error!(%work, "set aside, because it is damaged: {what}");
-        self.report(Damage { segment: 0, offset: 0, what: format!("work {work}: {what}") });
+        self.report(Damage { segment: 0, offset: 0, what: format!("work {work} is set aside: {what}") });
         self.ledger.set_aside(work);
     }
 

@@ -276,10 +276,12 @@ impl Shared {
         repeatable(op).map(|message| self.inbox.lock().published(message)).unwrap_or_default()
     }
 
-    /// Something is not what was written.
+    /// Something is not what was written: it is said, once.
     fn report(&self, damage: Damage) {
         let mut all = self.damage.lock();
-        if all.len() < MAX_DAMAGE {
+        if all.len() < MAX_DAMAGE && !all.contains(&damage) {
+            let Damage { segment, offset, what } = &damage;
+            tracing::error!(segment, offset, "spool damaged: {what}");
             all.push(damage);
         }
     }

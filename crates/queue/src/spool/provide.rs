@@ -285,8 +285,8 @@ impl Provider for Spool {
             tracing::error!("spool damaged: {what}");
             self.shared.damage.lock().push(Damage { segment: 0, offset: 0, what });
         }
+        // It is not confirmed by that: what the log shows after a crash of the process it may still lose with the power.
         let after = after.sequence.min(synced);
-        self.shared.confirmed(after);
         let archive: Arc<dyn Archive> = self.shared.clone();
         Ok(Feed::new(self.shared.tales.clone(), archive, self.shared.spool, after))
     }

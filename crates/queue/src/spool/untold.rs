@@ -68,7 +68,7 @@ pub(super) fn tell_forward(
     let Some((segment, sealed)) = kept.into_iter().find(|(segment, sealed)| is_next(segment, sealed)) else {
         return Ok(Freed::None);
     };
-    let taken = weigh(segment, confirmed)?;
+    let taken = weigh(shared, segment, confirmed)?;
     let before = shared.ledger.with_index(|index| index.segments.carried(segment.number));
     if bound.carried - before + taken.bytes <= bound.carriable() {
         telling.becomes((*telling).max_with(Telling::Carrying), shared);
@@ -153,9 +153,9 @@ struct Weight {
     bytes: u64,
 }
 
-fn weigh(segment: &Segment, confirmed: u64) -> Result<Weight, QueueError> {
+fn weigh(shared: &Shared, segment: &Segment, confirmed: u64) -> Result<Weight, QueueError> {
     let mut weight = Weight::default();
-    each_tale(segment, confirmed, |told| {
+    each_tale(shared, segment, confirmed, |told| {
         weight.tales += 1;
         weight.bytes += told.untold(&mut Vec::new()).size();
         Ok(())
@@ -164,15 +164,16 @@ fn weigh(segment: &Segment, confirmed: u64) -> Result<Weight, QueueError> {
 }
 
 fn each_tale(
+    shared: &Shared,
     segment: &Segment,
     confirmed: u64,
     mut run: impl FnMut(Told) -> Result<(), QueueError>,
 ) -> Result<(), QueueError> {
     let last = segment.sealed.lock().map_or(u64::MAX, |sealed| sealed.last);
-    let mut walk = Walk::through(segment, last)?;
+    let mut walk = Walk::through(shared, segment, last)?;
     let mut tales = Vec::new();
     while let Some(frame) = walk.next_after(confirmed)? {
-        frame.tell(segment, &mut tales);
+        walk.tell(&frame, &mut tales);
         tales.drain(..).try_for_each(|tale| run(tale.told))?;
     }
     Ok(())
@@ -181,7 +182,7 @@ fn each_tale(
 /// Copies what a segment tells into the newest one, and returns when that is synced.
 fn copy(shared: &Shared, segment: &Segment, confirmed: u64) -> Result<(), QueueError> {
     let mut carrier = Carrier { shared, untold: Vec::new(), head: Vec::new(), bytes: 0, waiting: Vec::new() };
-    each_tale(segment, confirmed, |told| carrier.load(&told))?;
+    each_tale(shared, segment, confirmed, |told| carrier.load(&told))?;
     carrier.send()?;
     carrier
         .waiting

@@ -7,6 +7,7 @@ mod bodies;
 mod foreign;
 mod full;
 mod log;
+mod outage;
 mod power;
 
 use std::collections::BTreeSet;

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use base::MessageId;
-use queue::{Queue, QueueError, Status, conformance, files::SimulatedDisk};
+use queue::{
+    Queue, QueueError, Status, conformance,
+    files::{Call, Fault, SimulatedDisk, When},
+};
 
 use crate::bench::{Bench, bytes_of, message, open, segments, work_of};
 
@@ -72,7 +75,7 @@ async fn after_a_failed_sync_all_waiters_are_told_and_nothing_more_is_taken() {
     let mut failures = 0;
     for after in 0..60 {
         let bench = open(SimulatedDisk::default());
-        bench.disk.fail_sync_after(after);
+        bench.disk.fail(Call::Sync, Fault::Broken, When::After(after));
         let promised = work(&bench).await;
         let published = bench.queue.publish(vec![message(1, 1)]).await;
         // A sync that fails while a segment is made or freed harms nobody: what is there was synced before.
@@ -81,6 +84,7 @@ async fn after_a_failed_sync_all_waiters_are_told_and_nothing_more_is_taken() {
             Err(_) => assert!(matches!(published, Err(QueueError::Disk(_))), "{published:?}"),
         }
         failures += usize::from(bench.queue.health().is_err());
+        assert_eq!(bench.disk.retried_syncs(), 0, "a sync that failed is not tried again");
         assert!(promised.gone.iter().all(|id| bench.queue.info(work_of(*id)).is_none()));
         for seed in 0..10 {
             let bench = open(bench.disk.after_power_loss(&mut fastrand::Rng::with_seed(seed)));
@@ -113,7 +117,7 @@ async fn what_was_written_during_a_failed_sync_is_not_promised_by_a_later_one() 
     bench.until("the first is written", |bench| written(bench, ids[0])).await;
     let second = tokio::spawn(bench.queue.publish(vec![second]));
     bench.until("the second is written", |bench| written(bench, ids[1])).await;
-    bench.disk.fail_sync_after(0);
+    bench.disk.fail(Call::Sync, Fault::Broken, When::After(0));
     bench.disk.release_syncs();
     for publishing in [first, second] {
         let published = publishing.await.expect("no panic");

@@ -1,4 +1,13 @@
 //! A disk in memory that forgets, on a loss of power, what was not synced; that can be full; and that can fail.
+//!
+//! - here: its names, and what is left of it after a kill or a loss of power;
+//! - `contents`: the bytes of a file, of which some are synced;
+//! - `fault`: what it does wrong, and when;
+//! - `camera`: how it would be if the power failed, again and again while it is used.
+
+mod camera;
+mod contents;
+mod fault;
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +22,13 @@ use std::{
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{Disk, DiskProvider, FileProvider};
+use contents::{Bytes, Contents};
+use fault::Plan;
+
+pub use self::{
+    camera::{Camera, Shot},
+    fault::{Call, Fault, When},
+};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
@@ -33,9 +49,9 @@ struct State {
 struct Condition {
     used: AtomicU64,
     capacity: AtomicU64,
-    syncs: AtomicU64,
-    /// The number of the sync that fails.
-    failing_sync: AtomicU64,
+    plan: Plan,
+    /// Syncs of files of which one had failed before.
+    retried_syncs: AtomicU64,
     pace: Mutex<Pace>,
     pace_changed: Condvar,
     /// Held by whoever changes contents; taken alone to see all of them at one moment.
@@ -55,28 +71,13 @@ impl Default for Condition {
         Self {
             used: AtomicU64::new(0),
             capacity: AtomicU64::new(u64::MAX),
-            syncs: AtomicU64::new(0),
-            failing_sync: AtomicU64::new(u64::MAX),
+            plan: Plan::default(),
+            retried_syncs: AtomicU64::new(0),
             pace: Mutex::default(),
             pace_changed: Condvar::new(),
             moment: RwLock::new(()),
         }
     }
-}
-
-struct Contents {
-    bytes: Mutex<Bytes>,
-    condition: Arc<Condition>,
-}
-
-#[derive(Default, Clone)]
-struct Bytes {
-    now: Vec<u8>,
-    synced: Vec<u8>,
-    /// Writes since the last sync: where and how long.
-    unsynced: Vec<(usize, usize)>,
-    /// Writes that a failed sync should have synced: no later sync will.
-    given_up: Vec<(usize, usize)>,
 }
 
 impl SimulatedDisk {
@@ -102,14 +103,7 @@ impl SimulatedDisk {
         }));
         let after = Self::default();
         for (path, contents) in found {
-            let mut bytes = contents.bytes.lock().clone();
-            let mut uncertain = std::mem::take(&mut bytes.given_up);
-            uncertain.append(&mut bytes.unsynced);
-            for (start, len) in uncertain {
-                keep_some_sectors(&mut bytes.synced, &bytes.now, start, len, random);
-            }
-            bytes.now.clone_from(&bytes.synced);
-            after.put(path, bytes);
+            after.put(path, contents.bytes.lock().after_power_loss(random));
         }
         after
     }
@@ -121,7 +115,7 @@ impl SimulatedDisk {
         let _moment = self.condition.moment.write();
         let after = Self::default();
         for (path, contents) in &state.names {
-            after.put(path, contents.bytes.lock().clone());
+            after.put(path, contents.bytes.lock().after_kill());
         }
         after.state.lock().synced_names.retain(|path, _| state.synced_names.contains_key(path));
         after
@@ -165,10 +159,26 @@ impl SimulatedDisk {
         self.condition.capacity.store(capacity, Ordering::SeqCst);
     }
 
-    /// How often it was told to sync a file.
+    /// How often it was asked for something.
     #[must_use]
-    pub fn syncs(&self) -> u64 {
-        self.condition.syncs.load(Ordering::SeqCst)
+    pub fn calls(&self, call: Call) -> u64 {
+        self.condition.plan.calls(call)
+    }
+
+    /// From now on it does this wrong, whenever it is asked for it as said.
+    pub fn fail(&self, call: Call, fault: Fault, when: When) {
+        self.condition.plan.add(call, fault, when);
+    }
+
+    /// From now on it does nothing wrong.
+    pub fn mend(&self) {
+        self.condition.plan.clear();
+    }
+
+    /// How often it was told to sync a file of which a sync had failed before: what nobody may do.
+    #[must_use]
+    pub fn retried_syncs(&self) -> u64 {
+        self.condition.retried_syncs.load(Ordering::SeqCst)
     }
 
     /// From now on syncs take until [`release_syncs`](Self::release_syncs).
@@ -181,26 +191,6 @@ impl SimulatedDisk {
         *self.condition.pace.lock() = Pace::Running;
         self.condition.pace_changed.notify_all();
     }
-
-    /// After `more` syncs that work one fails, and what it should have synced is never synced by a later one.
-    pub fn fail_sync_after(&self, more: u64) {
-        self.condition.failing_sync.store(self.syncs() + more, Ordering::SeqCst);
-    }
-}
-
-fn keep_some_sectors(synced: &mut Vec<u8>, now: &[u8], start: usize, len: usize, random: &mut fastrand::Rng) {
-    let end = (start + len).min(now.len());
-    let mut at = start;
-    while at < end {
-        let until = (at / 512 * 512 + 512).min(end);
-        if random.bool() {
-            if synced.len() < until {
-                synced.resize(until, 0);
-            }
-            synced[at..until].copy_from_slice(&now[at..until]);
-        }
-        at = until;
-    }
 }
 
 fn missing(path: &Path) -> io::Error {
@@ -209,6 +199,7 @@ fn missing(path: &Path) -> io::Error {
 
 impl DiskProvider for SimulatedDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FileProvider>> {
+        self.condition.plan.ask(Call::Create)?;
         let mut state = self.state.lock();
         if state.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -219,10 +210,12 @@ impl DiskProvider for SimulatedDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileProvider>> {
+        self.condition.plan.ask(Call::Open)?;
         Ok(self.state.lock().names.get(path).ok_or_else(|| missing(path))?.clone())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.condition.plan.ask(Call::List)?;
         let state = self.state.lock();
         let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
@@ -233,12 +226,16 @@ impl DiskProvider for SimulatedDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.condition.plan.ask(Call::Remove)?;
         let contents = self.state.lock().names.remove(path).ok_or_else(|| missing(path))?;
         self.condition.used.fetch_sub(contents.bytes.lock().now.len() as u64, Ordering::SeqCst);
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.condition.plan.ask(Call::SyncDir)? == Some(Fault::Lie) {
+            return Ok(());
+        }
         let mut state = self.state.lock();
         let State { names, synced_names, .. } = &mut *state;
         synced_names.retain(|path, _| path.parent() != Some(dir) || names.contains_key(path));
@@ -278,56 +275,5 @@ impl Condition {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
-    }
-}
-
-impl FileProvider for Contents {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let bytes = self.bytes.lock();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.now.len());
-        let len = buffer.len().min(bytes.now.len() - start);
-        buffer[..len].copy_from_slice(&bytes.now[start..start + len]);
-        Ok(len)
-    }
-
-    fn write_at(&self, slices: &[io::IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let _moment = self.condition.moment.read();
-        let mut bytes = self.bytes.lock();
-        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let end = start + slices.iter().map(|slice| slice.len()).sum::<usize>();
-        self.condition.grow(end.saturating_sub(bytes.now.len()))?;
-        if bytes.now.len() < end {
-            bytes.now.resize(end, 0);
-        }
-        let mut at = start;
-        for slice in slices {
-            bytes.now[at..at + slice.len()].copy_from_slice(slice);
-            at += slice.len();
-        }
-        bytes.unsynced.push((start, end - start));
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.condition.wait_while_held();
-        let _moment = self.condition.moment.read();
-        let mut bytes = self.bytes.lock();
-        let number = self.condition.syncs.fetch_add(1, Ordering::SeqCst);
-        if number == self.condition.failing_sync.load(Ordering::SeqCst) {
-            // What the system could not write it counts as written.
-            let Bytes { unsynced, given_up, .. } = &mut *bytes;
-            given_up.append(unsynced);
-            return Err(io::Error::other("the disk is broken"));
-        }
-        let Bytes { now, synced, unsynced, .. } = &mut *bytes;
-        synced.resize(now.len(), 0);
-        for (start, len) in unsynced.drain(..) {
-            synced[start..start + len].copy_from_slice(&now[start..start + len]);
-        }
-        Ok(())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.bytes.lock().now.len() as u64)
     }
 }
