@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use base::{Clock, RetryPlan, Timestamp, WorkId};
+use base::{Clock, RetryPlan, WorkId};
 use queue::{
     BodySource, Committing, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Patience, Publication,
     Queue, QueueError, Reason, Recipients, Ticket, WorkInfo,
@@ -151,7 +151,7 @@ impl Delivery {
 
     /// Sets apart what must not go: mail from senders that are paused, and recipients that are suppressed.
     async fn set_apart(&self, jobs: Vec<Job>) -> Vec<Job> {
-        let pauses = self.bounces.intake.pauses();
+        let (pauses, config) = (self.bounces.intake.pauses(), self.config.now());
         let now = self.clock.now();
         let mut left = Vec::with_capacity(jobs.len());
         for mut job in jobs {
@@ -159,9 +159,9 @@ impl Delivery {
                 pause::is_on(pause, now) && pause::holds_sender(pause, &job.header.sender)
             };
             if let Some(pause) = pauses.iter().find(is_over) {
-                let until = pause.until.unwrap_or(Timestamp::from_micros(i64::MAX));
+                let rule = config.delivery.rule(&job.info.lane, None);
                 let state = std::mem::take(&mut job.state);
-                let outcome = outcome::of_pause(&job.info, state, until.min(job.info.expires), now);
+                let outcome = outcome::of_pause(&job.info, state, pause, &rule, now);
                 self.conclude(job, outcome).await;
                 continue;
             }

@@ -180,6 +180,14 @@ impl Gateway {
         Door(door)
     }
 
+    /// Whether a gateway can go by a configuration.
+    ///
+    /// # Errors
+    /// A file that it names cannot be read.
+    pub fn check(config: &Config) -> Result<(), GatewayError> {
+        Handshakes::new(&config.delivery.tls).map(drop).map_err(GatewayError::Tls)
+    }
+
     /// Puts another configuration in the place of the one that counts.
     ///
     /// What has begun goes on as it began: a session keeps the limits of its protocol, a message and a delivery all of it.

@@ -8,6 +8,7 @@ use smtp::{
     EnhancedCode, Reply,
     client::{Missing, Stage},
 };
+use store::settings::Pause;
 
 use crate::{
     burst::{Tried, TriedRecipient, Trouble as Broke},
@@ -16,6 +17,9 @@ use crate::{
     policy,
     resolver::{NoWay, Why},
 };
+
+/// How long a work whose sender is paused waits at most until the pauses are looked at again.
+pub(crate) const LOOKED_AT_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// What becomes of the recipients of a work.
 #[derive(Debug, PartialEq, Eq)]
@@ -160,27 +164,41 @@ fn waits_on(info: &WorkInfo, state: State, not_before: Timestamp, reason: Reason
 }
 
 /// What follows when a work that waits is looked at: it is too old, or its sender is told that it waits, or nothing.
-pub(crate) fn of_waiting(info: &WorkInfo, mut state: State, rule: &Rule, now: Timestamp) -> Option<Outcome> {
+pub(crate) fn of_waiting(info: &WorkInfo, state: State, rule: &Rule, now: Timestamp) -> Option<Outcome> {
     if info.expires <= now {
         return Some(of_expiry(info, state, now));
     }
+    let is_due = is_warning_due(info, rule.delay_warning, state.warned, now);
+    is_due.then(|| waits_and_warns(info, state, (info.not_before, info.reason), rule, now))
+}
+
+/// What follows when a work's sender is paused: it waits until the pause ends, but is looked at before that. So nothing waits for a
+/// pause that is gone, whatever came between its end and the works that it had put off.
+pub(crate) fn of_pause(info: &WorkInfo, state: State, pause: &Pause, rule: &Rule, now: Timestamp) -> Outcome {
+    let look = info.expires.min(now + LOOKED_AT_AGAIN);
+    let until = pause.until.map_or(look, |end| end.min(look));
+    waits_and_warns(info, state, (until, Reason::Paused), rule, now)
+}
+
+/// A work waits until then, and its sender is told if it is time for that.
+fn waits_and_warns(
+    info: &WorkInfo,
+    mut state: State,
+    (until, reason): (Timestamp, Reason),
+    rule: &Rule,
+    now: Timestamp,
+) -> Outcome {
     if !is_warning_due(info, rule.delay_warning, state.warned, now) {
-        return None;
+        return waits_on(info, state, until, reason, now);
     }
     state.warned = Warned::Yes;
     let recipients = info.remaining.iter().map(|number| {
-        let until = info.not_before;
         last_known(number, &state, Became::Deferred { until }, "waiting", || {
             Reply::new(450, (4, 4, 7), "it waits for its turn; no attempt is on record")
         })
     });
     let recipients = recipients.collect();
-    Some(Outcome { recipients, warn: Warn::Now, ..waits_on(info, state, info.not_before, info.reason, now) })
-}
-
-/// What follows when a work's sender is paused: it waits until the pause ends.
-pub(crate) fn of_pause(info: &WorkInfo, state: State, until: Timestamp, now: Timestamp) -> Outcome {
-    waits_on(info, state, until, Reason::Paused, now)
+    Outcome { recipients, warn: Warn::Now, ..waits_on(info, state, until, reason, now) }
 }
 
 /// What follows when no mail is sent to some of a work's recipients: they fail, and the others wait on.
@@ -413,8 +431,10 @@ mod tests {
 
     use base::{MessageId, WorkId};
     use queue::{Kind, Status};
+    use store::settings::{About, PauseId};
 
     use super::*;
+    use crate::Config;
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000_000);
 
@@ -462,6 +482,31 @@ mod tests {
         assert_eq!(outcome.rest, Rest::Retry { not_before: next, reason: Reason::Deferred });
         assert_eq!(outcome.state.waiting.len(), 1);
         assert_eq!(outcome.to_report().map(|recipient| recipient.number).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn what_a_pause_puts_off_is_looked_at_again_before_it_ends() {
+        let far = NOW + Duration::from_secs(86_400);
+        let rule = Config::for_tests().delivery.rule("example.com", None);
+        let wait = |until: Option<Timestamp>, expires: Timestamp, now: Timestamp| {
+            let pause = Pause {
+                id: PauseId(1),
+                about: About::Sender("anna@example.com".parse().unwrap()),
+                until,
+                why: String::new(),
+                by: String::new(),
+                since: NOW,
+            };
+            of_pause(&info(expires), State::default(), &pause, &rule, now)
+        };
+        let rests = |not_before| Rest::Wait { not_before, reason: Reason::Paused };
+        let minute = Duration::from_secs(60);
+        assert_eq!(wait(None, far, NOW).rest, rests(NOW + LOOKED_AT_AGAIN));
+        assert_eq!(wait(Some(far), far, NOW).rest, rests(NOW + LOOKED_AT_AGAIN));
+        assert_eq!(wait(Some(NOW + minute), far, NOW).rest, rests(NOW + minute));
+        assert_eq!(wait(None, NOW + minute, NOW).rest, rests(NOW + minute));
+        let late = wait(None, far, NOW + rule.delay_warning);
+        assert_eq!((late.warn, late.state.warned), (Warn::Now, Warned::Yes));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::{
 };
 
 use base::Timestamp;
-use queue::{Arrival, Ticket};
+use queue::{Arrival, Reason, Ticket};
 
 use store::settings::{Pause, PauseId};
 
@@ -169,7 +169,9 @@ impl Schedule {
     }
 
     fn arrive(&mut self, arrival: &Arrival, now: Timestamp) {
-        let until = arrival.not_before.min(arrival.expires);
+        // Without its words a work cannot even expire.
+        let is_unreadable = arrival.reason == Reason::Unreadable;
+        let until = if is_unreadable { arrival.not_before } else { arrival.not_before.min(arrival.expires) };
         if until > now {
             return self.due.add(until, arrival.ticket);
         }

@@ -35,6 +35,11 @@ pub enum Waits {
         /// When it is tried again.
         until: Timestamp,
     },
+    /// The disk did not give it.
+    Unreadable {
+        /// When it is read again.
+        until: Timestamp,
+    },
     /// Its domain's mail hosts are being looked up.
     Lookup,
     /// Its hosts answer nobody.
@@ -96,7 +101,10 @@ impl Gateway {
     /// The pause that holds a message back for its sender's sake.
     fn paused(&self, waiting: &Waiting) -> Waits {
         let pauses = self.intake().pauses();
-        let pause = pauses.iter().find(|pause| pause::holds_sender(pause, &waiting.header.sender));
+        let now = self.intake().clock.now();
+        let pause = pauses
+            .iter()
+            .find(|pause| pause::is_on(pause, now) && pause::holds_sender(pause, &waiting.header.sender));
         pause
             .map_or(Waits::Scheduled { until: waiting.info.not_before }, |pause| Waits::Paused(pause.clone()))
     }
@@ -113,6 +121,7 @@ impl Waits {
             (Status::Waiting, _) if until <= now => None,
             (Status::Waiting, Reason::Deferred) => Some(Self::Retry { until }),
             (Status::Waiting, Reason::PossiblyDone) => Some(Self::PossiblyDone { until }),
+            (Status::Waiting, Reason::Unreadable) => Some(Self::Unreadable { until }),
             (Status::Waiting, _) => Some(Self::Scheduled { until }),
         }
     }

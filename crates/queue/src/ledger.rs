@@ -404,7 +404,7 @@ impl Ledger {
         let mut inner = self.state.lock();
         if inner.leases.get(&work).is_some_and(|holding| holding.epoch == epoch) {
             inner.leases.remove(&work);
-            inner.index.wait_again(work, Some(until), Reason::GivenBack, &mut effects);
+            inner.index.wait_again(work, Some(until), Reason::Unreadable, &mut effects);
         }
         drop(inner);
         self.wake_for(&effects);

@@ -103,6 +103,8 @@ pub enum Reason {
     Damaged,
     /// Its trade holds it back because somebody asked for that, until a time or until he says otherwise.
     Paused,
+    /// The disk did not give it; it is read again later.
+    Unreadable,
 }
 
 impl Reason {
@@ -119,6 +121,7 @@ impl Reason {
             Self::ByHand => "by-hand",
             Self::Damaged => "damaged",
             Self::Paused => "paused",
+            Self::Unreadable => "unreadable",
         }
     }
 }

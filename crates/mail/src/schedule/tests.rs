@@ -252,6 +252,22 @@ fn what_waits_at_a_site_that_rests_expires_and_its_sender_is_told_that_it_waits(
 }
 
 #[test]
+fn what_the_disk_does_not_give_is_read_again_later_even_if_it_is_too_old() {
+    let mut world = World::new(Delivery::routed_for_tests());
+    let arrival = Arrival {
+        not_before: later(60_000),
+        expires: NOW,
+        reason: Reason::Unreadable,
+        ..world.arrival("a.example", "x")
+    };
+    let ticket = arrival.ticket;
+    world.schedule.arrived([arrival].into_iter(), NOW);
+    assert!(world.begin(later(59_000)).is_empty() && world.schedule.again(10).is_empty());
+    world.begin(later(60_020));
+    assert_eq!(world.schedule.again(10), [ticket]);
+}
+
+#[test]
 fn a_pause_parks_what_it_holds_and_gives_it_back_when_it_ends() {
     let mut world = World::new(Delivery::routed_for_tests());
     let held = world.arrive("a.example", "x", 3);

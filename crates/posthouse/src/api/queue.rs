@@ -37,7 +37,8 @@ pub struct Destination {
     pub recipients: u64,
     /// When the oldest was accepted.
     pub oldest: Moment,
-    /// When the next attempt is due; nothing while one runs.
+    /// When the next attempt is due, or was, if it waits for its turn, its site or a pause; nothing for what is being attempted or
+    /// held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Moment>,
     /// The last reply, or what was wrong; told for the first 1,000 destinations.
@@ -64,7 +65,8 @@ pub struct QueuedWork {
     pub attempts: u32,
     /// Why it waits, as a short word.
     pub reason: String,
-    /// When the next attempt is due; nothing while one runs.
+    /// When the next attempt is due, or was, if it waits for its turn, its site or a pause; nothing for what is being attempted or
+    /// held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Moment>,
     /// The last reply, or what was wrong.

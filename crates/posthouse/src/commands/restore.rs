@@ -33,10 +33,7 @@ impl Restore {
         let restored =
             restore(&backup::From::at(self.from.clone()), &self.data_dir, &mut |bytes| bar.inc(bytes));
         bar.finish_and_clear();
-        let manifest = restored.map_err(|error| {
-            Failure::from(error)
-                .hint("what was written so far is no data directory; remove it before you try again")
-        })?;
+        let manifest = restored?;
         let shown = if self.json { output::json(&manifest) } else { self.text(&manifest) };
         Ok(output::print(&shown)?)
     }

@@ -10,6 +10,7 @@ use std::{
 use base::ByteSize;
 
 use super::Finding;
+use crate::config::Spool;
 
 const CHECK: &str = "disk";
 /// So many syncs are timed, each of one block.
@@ -21,9 +22,6 @@ const SLOW: Duration = Duration::from_millis(20);
 const SLOW_AT_TIMES: Duration = Duration::from_millis(200);
 /// No disk stores anything in less: it, or something between, does not do what it says.
 const TOO_FAST: Duration = Duration::from_micros(15);
-/// Below this there is no room for the spool to grow.
-const TIGHT: ByteSize = ByteSize::mib(2 << 10);
-const FULL: ByteSize = ByteSize::mib(256);
 
 /// File systems that do not keep what was synced, or not always.
 const UNSAFE: [(&str, &str); 8] = [
@@ -37,11 +35,11 @@ const UNSAFE: [(&str, &str); 8] = [
     ("9p", "is of another machine: locks and syncs are not what they are on a disk"),
 ];
 
-pub(super) fn check(data_dir: &Path) -> Vec<Finding> {
+pub(super) fn check(data_dir: &Path, spool: &Spool) -> Vec<Finding> {
     let Some(dir) = data_dir.ancestors().find(|dir| dir.is_dir()) else {
         return vec![Finding::skipped(CHECK, format!("there is nothing at {}", data_dir.display()))];
     };
-    vec![kind(dir), room(dir), syncs(dir)]
+    vec![kind(dir), room(dir, spool), syncs(dir)]
 }
 
 fn kind(dir: &Path) -> Finding {
@@ -68,20 +66,29 @@ fn file_system<'m>(mounts: &'m str, path: &Path) -> Option<&'m str> {
     mounts.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
 }
 
-fn room(dir: &Path) -> Finding {
+fn room(dir: &Path, spool: &Spool) -> Finding {
     let free = match rustix::fs::statvfs(dir) {
         Ok(stat) => ByteSize(stat.f_bavail.saturating_mul(stat.f_frsize)),
         Err(error) => {
             return Finding::problem(CHECK, format!("the room on the disk cannot be told: {error}"));
         }
     };
+    judge_room(free, spool)
+}
+
+/// What so much room means to a node with these settings.
+fn judge_room(free: ByteSize, spool: &Spool) -> Finding {
     let finding = format!("{} are free", ByteSize::mib(free.0 >> 20));
-    let advice = "make room: on a full disk no mail is taken in (452 4.3.1)";
-    match free {
-        free if free < FULL => Finding::problem(CHECK, finding).advice(advice),
-        free if free < TIGHT => Finding::warning(CHECK, finding).advice(advice),
-        _ => Finding::ok(CHECK, finding),
+    let min = spool.min_free;
+    if free < min {
+        return Finding::problem(CHECK, finding)
+            .advice(format!("make room: below spool.min-free ({min}) new mail is refused (452 4.3.1)"));
     }
+    if free < spool.warn_free {
+        return Finding::warning(CHECK, finding)
+            .advice(format!("make room before spool.min-free ({min}) is reached and new mail is refused"));
+    }
+    Finding::ok(CHECK, finding)
 }
 
 fn syncs(dir: &Path) -> Finding {
@@ -138,6 +145,7 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Verdict;
 
     #[test]
     fn the_kind_of_a_file_system_is_that_of_the_mount_nearest_above() {
@@ -149,6 +157,16 @@ mod tests {
         assert_eq!(kind("/var/lib/posthouse"), Some("xfs"));
         assert_eq!((kind("/variety/a"), kind("/home/anna")), (Some("tmpfs"), Some("ext4")));
         assert_eq!(kind("/var/my mail/spool"), Some("nfs4"));
+    }
+
+    #[test]
+    fn room_is_judged_by_what_the_node_refuses_mail_at() {
+        let spool =
+            Spool { min_free: ByteSize::mib(5 << 10), warn_free: ByteSize::mib(6 << 10), ..Spool::default() };
+        let verdict = |mib: u64| judge_room(ByteSize::mib(mib), &spool).verdict;
+        let verdicts = [3 << 10, (5 << 10) - 1, 5 << 10, (6 << 10) - 1, 6 << 10].map(verdict);
+        let (problem, warning) = (Verdict::Problem, Verdict::Warning);
+        assert_eq!(verdicts, [problem, problem, warning, warning, Verdict::Ok]);
     }
 
     #[test]

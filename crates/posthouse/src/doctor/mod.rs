@@ -129,7 +129,7 @@ pub async fn examine(patient: &Patient) -> Vec<Finding> {
     let running = running.as_ref();
     let mut findings = configuration::check(patient, running);
     findings.extend(permissions::check(&patient.data_dir));
-    findings.extend(disk::check(&patient.data_dir));
+    findings.extend(disk::check(&patient.data_dir, &patient.config.spool));
     findings.extend(spool::check(&patient.data_dir, running).await);
     findings.extend(ports::check(&patient.config, running));
     findings.extend(limits::check(&patient.config, running));

@@ -228,7 +228,7 @@ fn reason(word: &str) -> Result<Reason, String> {
     })
 }
 
-const REASONS: [Reason; 9] = [
+const REASONS: [Reason; 10] = [
     Reason::New,
     Reason::Scheduled,
     Reason::Deferred,
@@ -238,6 +238,7 @@ const REASONS: [Reason; 9] = [
     Reason::ByHand,
     Reason::Damaged,
     Reason::Paused,
+    Reason::Unreadable,
 ];
 
 /// A work and what it waits for, for people and programs.
@@ -276,6 +277,10 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
         Waits::PossiblyDone { until } => {
             why.until = Some(until.into());
             ("possibly-done", "an attempt that nobody heard of again may have delivered it".into())
+        }
+        Waits::Unreadable { until } => {
+            why.until = Some(until.into());
+            ("unreadable", "the disk does not give it; it is read again: look at the log and the disk".into())
         }
         Waits::Lookup => ("lookup", format!("the mail hosts of {} are being looked up", why.domain)),
         Waits::Rests { site, failures, trouble, until } => {

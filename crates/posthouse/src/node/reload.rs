@@ -79,7 +79,7 @@ impl Reload {
     /// Reads the configuration again. What listens anew does so before what is given up closes.
     ///
     /// # Errors
-    /// It cannot be read, or a port cannot be opened; then nothing has changed. Nor has it where the answer says that
+    /// It or a file that it names cannot be read, or a port cannot be opened; then nothing has changed. Nor has it where the answer says that
     /// something takes a restart.
     pub(super) async fn reload(&self, view: &Arc<View>) -> Result<ReloadReport, ApiError> {
         let mut current = self.current.lock().await;
@@ -98,6 +98,8 @@ impl Reload {
         if differences.iter().any(|difference| difference.counts == Counts::AfterRestart) {
             return Ok(report(Reloaded::Refused, differences));
         }
+        Gateway::check(&settings::mail(&new, self.descriptors))
+            .map_err(|error| ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")))?;
         let bound = bind(current, &new).await.map_err(|error| {
             ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")).hint(error.hint())
         })?;

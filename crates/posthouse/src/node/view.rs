@@ -118,12 +118,12 @@ impl View {
     async fn queued(&self, work: WorkId) -> Option<QueuedWork> {
         let info = self.queue.info(work)?;
         match self.gateway.inspect(work).await {
-            Ok(waiting) => Some(self.describe(waiting?)),
-            Err(error) => Some(self.describe_unreadable(&info, &error)),
+            Ok(waiting) => Some(Self::describe(waiting?)),
+            Err(error) => Some(Self::describe_unreadable(&info, &error)),
         }
     }
 
-    fn describe(&self, waiting: Waiting) -> QueuedWork {
+    fn describe(waiting: Waiting) -> QueuedWork {
         let Waiting { info, header, recipients, state } = waiting;
         let last = state.waiting.first().map(|(_, trouble)| trouble.reply.to_string());
         QueuedWork {
@@ -135,13 +135,13 @@ impl View {
             accepted: info.since.into(),
             attempts: info.attempts,
             reason: if info.lease.is_some() { "in-delivery".into() } else { info.reason.word().into() },
-            next_attempt: self.next_attempt(&info),
+            next_attempt: Self::next_attempt(&info),
             last_reply: last,
         }
     }
 
     /// A work whose words cannot be read is shown all the same.
-    fn describe_unreadable(&self, info: &WorkInfo, error: &QueueError) -> QueuedWork {
+    fn describe_unreadable(info: &WorkInfo, error: &QueueError) -> QueuedWork {
         QueuedWork {
             id: info.work.to_string(),
             domain: info.lane.to_string(),
@@ -151,14 +151,13 @@ impl View {
             accepted: info.since.into(),
             attempts: info.attempts,
             reason: info.reason.word().into(),
-            next_attempt: self.next_attempt(info),
+            next_attempt: Self::next_attempt(info),
             last_reply: Some(error.to_string()),
         }
     }
 
-    fn next_attempt(&self, info: &WorkInfo) -> Option<crate::api::Moment> {
-        let waits = info.lease.is_none() && info.not_before > self.clock.now();
-        waits.then(|| info.not_before.into())
+    fn next_attempt(info: &WorkInfo) -> Option<crate::api::Moment> {
+        waiting::is_to_be_tried(info.status, info.lease).then(|| info.not_before.into())
     }
 
     /// What waits for one destination.
@@ -219,7 +218,7 @@ impl NodeView for View {
     }
 
     async fn queue(&self, query: QueueQuery) -> Result<QueueReport, ApiError> {
-        let waiting = waiting::Waiting::walk(&self.queue, &query, self.clock.now()).await;
+        let waiting = waiting::Waiting::walk(&self.queue, &query).await;
         let (sums, works) = waiting.finish();
         let mut report = QueueReport::default();
         for (at, sum) in sums.into_iter().enumerate() {
@@ -236,7 +235,7 @@ impl NodeView for View {
         let mut waiting = Vec::new();
         for work in self.queue.works_of(id) {
             match self.gateway.inspect(work).await {
-                Ok(Some(work)) => waiting.push(self.describe(work)),
+                Ok(Some(work)) => waiting.push(Self::describe(work)),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%work, %error, "a waiting message cannot be shown"),
             }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base::{Timestamp, WorkId};
-use queue::{Cursor, Kind, Queue, Seen};
+use queue::{Cursor, Epoch, Kind, Queue, Seen, Status};
 
 use crate::api::QueueQuery;
 
@@ -20,7 +20,6 @@ const MOST_SHOWN: u32 = 10_000;
 /// The sums of a walk through the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    now: Timestamp,
     domain: Option<String>,
     /// How many works are to be shown.
     many: usize,
@@ -36,7 +35,7 @@ pub(super) struct Sum {
     pub(super) works: u64,
     pub(super) recipients: u64,
     pub(super) oldest: Timestamp,
-    /// When the next attempt is due, if none runs and none is due now.
+    /// When the next attempt is due; it may be over for what waits for its turn.
     pub(super) next: Option<Timestamp>,
     /// The work that was tried most often, which knows best what is wrong, and how often.
     pub(super) tried: Option<(u32, WorkId)>,
@@ -44,10 +43,9 @@ pub(super) struct Sum {
 
 impl Waiting {
     /// Walks through all mail that waits.
-    pub(super) async fn walk(queue: &Queue, query: &QueueQuery, now: Timestamp) -> Self {
+    pub(super) async fn walk(queue: &Queue, query: &QueueQuery) -> Self {
         let many = query.works.or(query.domain.is_some().then_some(SHOWN)).unwrap_or(0).min(MOST_SHOWN);
         let mut waiting = Self {
-            now,
             domain: query.domain.clone(),
             many: usize::try_from(many).expect("it is few"),
             sums: HashMap::new(),
@@ -69,7 +67,7 @@ impl Waiting {
             self.sums.insert(seen.lane.clone(), Sum::new(seen));
         }
         if let Some(sum) = self.sums.get_mut(seen.lane) {
-            sum.add(seen, self.now);
+            sum.add(seen);
         }
         if self.many > 0 {
             self.oldest.push((seen.since, seen.work));
@@ -94,11 +92,11 @@ impl Sum {
         Self { domain, works: 0, recipients: 0, oldest: seen.since, next: None, tried: None }
     }
 
-    fn add(&mut self, seen: &Seen<'_>, now: Timestamp) {
+    fn add(&mut self, seen: &Seen<'_>) {
         self.works += 1;
         self.recipients += u64::from(seen.remaining.count());
         self.oldest = self.oldest.min(seen.since);
-        if seen.lease.is_none() && seen.not_before > now {
+        if is_to_be_tried(seen.status, seen.lease) {
             self.next = Some(self.next.map_or(seen.not_before, |next| next.min(seen.not_before)));
         }
         if seen.attempts > self.tried.map_or(0, |(attempts, _)| attempts) {
@@ -107,12 +105,17 @@ impl Sum {
     }
 }
 
+/// Whether a work is tried when its time has come: it is neither being attempted nor held.
+pub(super) fn is_to_be_tried(status: Status, lease: Option<Epoch>) -> bool {
+    lease.is_none() && status == Status::Waiting
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use base::Clock;
-    use queue::{Memory, Publication, conformance};
+    use queue::{Change, Memory, Publication, conformance};
 
     use super::*;
 
@@ -130,14 +133,16 @@ mod tests {
             queue.publish(vec![message]).await.expect("it is published");
         }
         let query = QueueQuery { domain: None, works: Some(2) };
-        let (sums, works) = Waiting::walk(&queue, &query, at(50)).await.finish();
+        let (sums, works) = Waiting::walk(&queue, &query).await.finish();
         let sums: Vec<_> =
             sums.iter().map(|s| (&*s.domain, s.works, s.recipients, s.oldest, s.next)).collect();
         let com = ("example.com", 3, 6, at(1), Some(at(101)));
-        assert_eq!(sums, [("example.net", 1, 7, at(2), None), com]);
+        assert_eq!(sums, [("example.net", 1, 7, at(2), Some(at(0))), com]);
         assert_eq!(works.iter().map(|work| work.message).collect::<Vec<_>>()[..1], [ids[1]]);
+        queue.change(vec![WorkId { message: ids[2], index: 1 }], Change::Hold).await.expect("it is held");
         let query = QueueQuery { domain: Some("EXAMPLE.net".into()), works: None };
-        let (sums, works) = Waiting::walk(&queue, &query, at(50)).await.finish();
+        let (sums, works) = Waiting::walk(&queue, &query).await.finish();
         assert_eq!((sums.len(), works), (1, vec![WorkId { message: ids[2], index: 1 }]));
+        assert_eq!(sums[0].next, None, "what is held is not tried");
     }
 }

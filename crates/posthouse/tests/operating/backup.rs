@@ -138,5 +138,6 @@ fn a_backup_that_is_not_whole_is_refused_and_a_full_directory_left_alone() {
     let data = node.setup().data_dir();
     let ran = restore(&dir, &data);
     assert!(ran.code == Some(1) && ran.stderr.contains("is there already, and not empty"), "{ran:?}");
+    assert!(!ran.stderr.contains("remove"), "this is the data directory of a node that runs: {ran:?}");
     assert_eq!(node.json(&["status"])["ready"], true);
 }

@@ -70,6 +70,13 @@ fn where_anything_is_refused_nothing_changes() {
     node.hang_up();
     node.said("there is no key");
 
+    let nowhere = path.with_file_name("nowhere.pem");
+    let verify = format!("[delivery.tls]\nmode = \"verify\"\nroots = \"{}\"\n", nowhere.display());
+    rewrite(&node, &file(&second, &verify));
+    let refused = node.command(&["reload"]);
+    assert!(refused.stderr.starts_with("error: nothing was changed: "), "{}", refused.stderr);
+    assert!(refused.stderr.contains("nowhere.pem"), "{}", refused.stderr);
+
     let taken = node.smtp();
     rewrite(&node, &file(&second, &format!("[console]\nlisten = \"{taken}\"\n")));
     // The console's address is a flag of this node, so this is refused only where the file counts.

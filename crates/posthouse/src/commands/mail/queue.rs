@@ -112,8 +112,8 @@ fn recipients(recipients: &[String]) -> String {
 
 fn next(at: Option<Moment>, now: Timestamp) -> String {
     match at {
-        None => "running".into(),
-        Some(at) if at.0 <= now => "now".into(),
+        None => "-".into(),
+        Some(at) if at.0 <= now => "due".into(),
         Some(at) => format!("in {}", output::duration(at.0.since(now))),
     }
 }
