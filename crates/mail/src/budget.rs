@@ -29,6 +29,12 @@ impl Budget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// Whether so much is held that nothing new should be begun: more than nine tenths.
+    pub(crate) fn is_tight(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.held.load(Ordering::Relaxed) > limit - limit / 10
+    }
+
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         Share { budget: self.clone(), held: 0 }
     }
@@ -74,6 +80,10 @@ mod tests {
         assert_eq!(other.hold(41), Err(Spent));
         assert_eq!(other.hold(40), Ok(()));
         assert_eq!(one.hold(10), Ok(()));
+        assert_eq!(other.hold(90), Ok(()));
+        assert!(budget.is_tight());
+        assert_eq!(other.hold(80), Ok(()));
+        assert!(!budget.is_tight());
         assert_eq!(other.hold(90), Ok(()));
         budget.set_limit(50);
         assert_eq!((one.hold(11), other.hold(90)), (Err(Spent), Ok(())));

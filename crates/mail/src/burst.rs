@@ -112,4 +112,6 @@ pub(crate) enum Trouble {
     Protocol,
     /// Our own copy of the message is not what was stored.
     Damaged,
+    /// This machine has no descriptor or no memory left for a connection.
+    Exhausted,
 }

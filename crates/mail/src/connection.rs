@@ -30,6 +30,8 @@ use crate::{
 
 /// How long a connection is kept that nobody uses: shorter than any host would.
 const KEPT_FOR: Duration = Duration::from_secs(5);
+/// Most connections that are kept: each is a descriptor.
+const MOST_KEPT: usize = 250;
 /// How long to wait for the reply to our goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Most bytes of replies that are read at once.
@@ -239,12 +241,13 @@ impl Kept {
 
     /// Keeps a connection on which nothing is under way, unless it has carried as many messages as it may.
     pub(crate) fn put(&self, hop: &Hop, connection: Connection) -> Keeps {
-        if !hop.lets_carry(connection.carried, 1) {
+        let mut all = self.0.lock();
+        if !hop.lets_carry(connection.carried, 1) || all.values().map(Vec::len).sum::<usize>() >= MOST_KEPT {
             tokio::spawn(connection.quit());
             return Keeps::Nothing;
         }
         let connection = Connection { age: Age::Kept, ..connection };
-        self.0.lock().entry(hop.name.clone()).or_default().push((connection, Instant::now()));
+        all.entry(hop.name.clone()).or_default().push((connection, Instant::now()));
         Keeps::Connection
     }
 

@@ -14,7 +14,7 @@ use crate::{
     Config, Counters, Live,
     attempt::{self, Finished, Home, Tools},
     bounce::{Bounces, Reported},
-    burst::{Burst, Hop, Item, Tried, TriedRecipient},
+    burst::{Burst, Hop, Item, Tried, TriedRecipient, Trouble},
     connection::Kept,
     destination::Rule,
     envelope::{
@@ -384,15 +384,28 @@ impl Home for Here<'_> {
             body: job.body.clone(),
             right,
         };
-        let outcome = outcome::of_attempt(&told.info, tried, told.patient(self.rule));
+        let outcome = if is_exhausted(&tried) {
+            outcome::of_exhaustion(&told.info, told.state.clone(), tried.at, fastrand::f64())
+        } else {
+            outcome::of_attempt(&told.info, tried, told.patient(self.rule))
+        };
         self.delivery.conclude(told, outcome).await;
     }
+}
+
+/// Whether there was no attempt, because this machine had nothing left for one.
+fn is_exhausted(tried: &Tried) -> bool {
+    let is = |result: &TriedRecipient| {
+        matches!(result, TriedRecipient::Broken { trouble: Trouble::Exhausted, .. })
+    };
+    tried.results.iter().all(|(_, result)| is(result))
 }
 
 /// What an attempt shows of its site: it answers if it got as far as the message.
 fn contact(tried: &Tried) -> Contact {
     let Some((_, result)) = tried.results.first() else { return Contact::None };
     match result {
+        _ if is_exhausted(tried) => Contact::None,
         TriedRecipient::Reply { stage: Stage::Hello, reply } => Contact::Failed(reply.to_string()),
         TriedRecipient::Broken { stage: Stage::Hello, text, .. } => Contact::Failed(text.clone()),
         _ => Contact::Answered,

@@ -29,6 +29,19 @@ struct Flow<T> {
     waiting: VecDeque<T>,
 }
 
+/// From which end of what an account has waiting something is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    First,
+    Last,
+}
+
+impl End {
+    pub(crate) fn other(self) -> Self {
+        if self == Self::First { Self::Last } else { Self::First }
+    }
+}
+
 impl<T> Default for Fair<T> {
     fn default() -> Self {
         Self { flows: Vec::new(), next: 0, len: 0 }
@@ -70,6 +83,12 @@ impl<T> Fair<T> {
         let some = flow.waiting.len().min(most);
         into.extend(flow.waiting.drain(..some));
         self.len -= some;
+        self.pass_on();
+    }
+
+    /// The account whose turn it is was served.
+    fn pass_on(&mut self) {
+        let Some(flow) = self.flows.get_mut(self.next) else { return };
         if flow.waiting.is_empty() {
             self.flows.remove(self.next);
         } else {
@@ -81,6 +100,24 @@ impl<T> Fair<T> {
         if self.next >= self.flows.len() {
             self.next = 0;
         }
+    }
+
+    /// Takes one of the next account that may have its turn; those before it that may not stay behind it.
+    pub(crate) fn pop_of(&mut self, may: impl Fn(Account) -> bool, end: End) -> Option<(Account, T)> {
+        let turns = (self.next..self.flows.len()).chain(0..self.next);
+        let next = turns.into_iter().find(|at| may(self.flows[*at].account))?;
+        self.next = next;
+        let Flow { account, waiting } = &mut self.flows[next];
+        let account = *account;
+        let one = if end == End::First { waiting.pop_front() } else { waiting.pop_back() }?;
+        self.len -= 1;
+        self.pass_on();
+        Some((account, one))
+    }
+
+    /// Whether an account has something waiting.
+    pub(crate) fn has(&self, account: Account) -> bool {
+        self.flows.binary_search_by_key(&account, |flow| flow.account).is_ok()
     }
 
     /// Takes the next one.

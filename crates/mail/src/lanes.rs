@@ -36,8 +36,8 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 enum State {
     Unknown,
-    /// Its hosts are being looked up; these wait for that.
-    Asking(Vec<Ticket>),
+    /// Its hosts are being looked up, or will be; these wait for that.
+    Asking(Vec<Ticket>, Asked),
     To {
         site: usize,
         until: Option<Timestamp>,
@@ -46,6 +46,14 @@ enum State {
         why: NoWay,
         until: Timestamp,
     },
+}
+
+/// Whether somebody has been asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Yes,
+    /// Not yet, and for this account it was wanted last.
+    For(Account),
 }
 
 /// Where a lane's mail goes.
@@ -107,10 +115,18 @@ impl Lanes {
     /// A work waits until its domain's hosts are known.
     pub(crate) fn ask(&mut self, domain: &Arc<str>, account: Account, ticket: Ticket) {
         let Some(lane) = self.by_domain.get_mut(domain) else { return };
-        if let State::Asking(waiting) = &mut lane.state {
-            return waiting.push(ticket);
+        let for_account = Asked::For(account);
+        match &mut lane.state {
+            State::Asking(waiting, asked) => {
+                waiting.push(ticket);
+                if *asked == Asked::Yes || *asked == for_account {
+                    return;
+                }
+                *asked = for_account;
+            }
+            state => *state = State::Asking(vec![ticket], for_account),
         }
-        lane.state = State::Asking(vec![ticket]);
+        // It may stand there for others already, and is asked for in the first one's turn.
         self.to_ask.push(account, domain.clone());
     }
 
@@ -120,8 +136,12 @@ impl Lanes {
         while self.asking < most
             && let Some(domain) = self.to_ask.pop()
         {
-            self.asking += 1;
-            domains.push(domain);
+            let lane = self.by_domain.get_mut(&domain);
+            if let Some(Lane { state: State::Asking(_, asked @ Asked::For(_)), .. }) = lane {
+                *asked = Asked::Yes;
+                self.asking += 1;
+                domains.push(domain);
+            }
         }
         domains
     }
@@ -131,7 +151,7 @@ impl Lanes {
         self.asking = self.asking.saturating_sub(1);
         let Some(lane) = self.by_domain.get_mut(domain) else { return Vec::new() };
         match std::mem::replace(&mut lane.state, State::Unknown) {
-            State::Asking(waiting) => waiting,
+            State::Asking(waiting, _) => waiting,
             other => {
                 lane.state = other;
                 Vec::new()
@@ -162,13 +182,13 @@ impl Lanes {
     }
 
     pub(crate) fn is_asking(&self, domain: &str) -> bool {
-        self.by_domain.get(domain).is_some_and(|lane| matches!(lane.state, State::Asking(_)))
+        self.by_domain.get(domain).is_some_and(|lane| matches!(lane.state, State::Asking(..)))
     }
 
     /// Works that wait for an answer.
     pub(crate) fn waiting(&self) -> usize {
         let waiting = self.by_domain.values().map(|lane| match &lane.state {
-            State::Asking(waiting) => waiting.len(),
+            State::Asking(waiting, _) => waiting.len(),
             _ => 0,
         });
         waiting.sum()
@@ -181,14 +201,17 @@ impl Lanes {
 
     /// Everything that is known is to be decided anew; those who are asked still answer.
     pub(crate) fn forget_all(&mut self) {
-        self.by_domain.retain(|_, lane| matches!(lane.state, State::Asking(_)));
+        self.by_domain.retain(|_, lane| matches!(lane.state, State::Asking(..)));
     }
 
-    /// Forgets lanes that go to sites which are known no more, and those that nobody used lately.
-    pub(crate) fn forget(&mut self, now: Timestamp, is_known: impl Fn(usize) -> bool) {
+    /// Forgets lanes that go to sites which are known no more, and those that nobody used lately where nothing waits. `waits` tells
+    /// whether something waits at a site, or that it is not known.
+    pub(crate) fn forget(&mut self, now: Timestamp, waits: impl Fn(usize) -> Option<bool>) {
         self.by_domain.retain(|_, lane| match lane.state {
-            State::Asking(_) => true,
-            State::To { site, .. } => is_known(site),
+            State::Asking(..) => true,
+            State::To { site, .. } => {
+                waits(site).is_some_and(|waits| waits || now.since(lane.used) < FORGOTTEN_AFTER)
+            }
             State::Unknown | State::Nowhere { .. } => now.since(lane.used) < FORGOTTEN_AFTER,
         });
     }

@@ -48,6 +48,7 @@ mod site;
 mod stream;
 mod throttle;
 mod tls;
+mod turns;
 mod why;
 
 pub use by_hand::{Action, ResumeError, Selection, Tally};

@@ -1,6 +1,6 @@
 //! The listeners: sockets on which sessions come in.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use base::Shutdown;
 use smtp::Reply;
@@ -21,6 +21,7 @@ pub(crate) async fn listen(
     registry: Arc<Registry>,
     shutdown: Shutdown,
 ) {
+    let mut spare = spare();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -30,10 +31,23 @@ pub(crate) async fn listen(
             Ok((stream, peer)) => open(stream, peer, &shared, &registry, &shutdown),
             Err(error) => {
                 tracing::warn!(%error, "no connection can be taken; raise the limit of open files if this goes on");
-                tokio::time::sleep(PAUSE).await;
+                drop(spare.take());
+                // With the descriptor that is free now, whoever waits longest hears why he has to go.
+                if let Ok(Ok((stream, peer))) = tokio::time::timeout(PAUSE, listener.accept()).await {
+                    turn_away(&stream, peer, TurnedAway::NoDescriptors, &shared);
+                    drop(stream);
+                } else {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                spare = self::spare();
             }
         }
     }
+}
+
+/// A descriptor that is held only to be given up when there are no others.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 fn open(
@@ -47,6 +61,9 @@ fn open(
     let _ = stream.set_nodelay(true);
     let counters = &shared.intake.counters;
     let limits = &shared.intake.config.now().limits;
+    if shared.budget.is_tight() {
+        return turn_away(&stream, peer, TurnedAway::NoMemory, shared);
+    }
     let room = Room { sessions: limits.sessions, per_client: limits.sessions_per_client };
     match registry.admit(stream, peer.ip(), room) {
         Ok(place) => {
@@ -58,18 +75,22 @@ fn open(
                 drop(activity);
             });
         }
-        Err((stream, why)) => {
-            counters.turned_away.add(1);
-            tracing::info!(%peer, ?why, "session turned away");
-            let text = match why {
-                TurnedAway::Full => "too many sessions; try again later",
-                TurnedAway::ClientFull => "too many sessions from your address; try again later",
-                TurnedAway::Stopping => "the service is stopping; try again soon",
-            };
-            let mut bytes = Vec::new();
-            Reply::new(421, (4, 7, 0), text).write(&mut bytes);
-            // It fits into an empty socket buffer, or the client is gone.
-            let _ = stream.try_write(&bytes);
-        }
+        Err((stream, why)) => turn_away(&stream, peer, why, shared),
     }
+}
+
+fn turn_away(stream: &TcpStream, peer: SocketAddr, why: TurnedAway, shared: &Shared) {
+    shared.intake.counters.turned_away.add(1);
+    tracing::info!(%peer, ?why, "session turned away");
+    let text = match why {
+        TurnedAway::Full => "too many sessions; try again later",
+        TurnedAway::ClientFull => "too many sessions from your address; try again later",
+        TurnedAway::NoMemory => "too much mail is coming in at once; try again later",
+        TurnedAway::NoDescriptors => "too many connections are open; try again later",
+        TurnedAway::Stopping => "the service is stopping; try again soon",
+    };
+    let mut bytes = Vec::new();
+    Reply::new(421, (4, 7, 0), text).write(&mut bytes);
+    // It fits into an empty socket buffer, or the client is gone.
+    let _ = stream.try_write(&bytes);
 }

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use rustix::io::Errno;
 use smtp::client::{Event, Tls};
 use tokio::{
     net::TcpStream,
@@ -41,6 +42,7 @@ pub(crate) async fn open(hop: &Hop, tools: Tools<'_>) -> Result<Connection, Fail
         }
         match target.open(tools).await {
             Ok(connection) => return Ok(connection),
+            Err(Unopened::Exhausted(why)) => return Err(why),
             Err(Unopened::NoWay(why)) => failure = failure.or(Some(why)),
             Err(Unopened::Failed(why) | Unopened::Tls(why)) => {
                 failure = Some(why);
@@ -56,6 +58,8 @@ pub(crate) async fn open(hop: &Hop, tools: Tools<'_>) -> Result<Connection, Fail
 
 /// Why there is no session.
 enum Unopened {
+    /// This machine has nothing left to open one with; no host is to blame.
+    Exhausted(Failure),
     /// Nothing leads to the address from here.
     NoWay(Failure),
     Failed(Failure),
@@ -127,6 +131,11 @@ impl Target<'_> {
                 let _ = stream.set_nodelay(true);
                 Ok(Connection::new(stream, peer, self.hop))
             }
+            Ok(Err(error)) if is_exhausted(&error) => {
+                tracing::warn!(%address, %error, "no connection can be opened; raise the limit of open files if this goes on");
+                let cause = Cause::Broke(Trouble::Exhausted, plain(&error));
+                Err(Unopened::Exhausted(Failure { cause, peer: peer.clone() }))
+            }
             Ok(Err(error)) if leads_nowhere(&error) => Err(Unopened::NoWay(failure(plain(&error)))),
             Ok(Err(error)) => Err(dead(plain(&error))),
             Err(_) => Err(dead(format!("no answer within {} s", patience.as_secs()))),
@@ -162,6 +171,12 @@ impl Target<'_> {
         greet(&mut connection, tools).await.map_err(Unopened::Tls)?;
         Ok(connection)
     }
+}
+
+/// Whether this machine has no descriptor or no memory left.
+fn is_exhausted(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
 }
 
 /// Whether there is no way from here to such an address at all.

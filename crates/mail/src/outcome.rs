@@ -21,6 +21,9 @@ use crate::{
 /// How long a work whose sender is paused waits at most until the pauses are looked at again.
 pub(crate) const LOOKED_AT_AGAIN: Duration = Duration::from_secs(60 * 60);
 
+/// How long a work waits for which there was no descriptor: so long, and up to twice as long.
+const EXHAUSTED_FOR: Duration = Duration::from_secs(5);
+
 /// What becomes of the recipients of a work.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -100,6 +103,12 @@ pub(crate) fn of_attempt(info: &WorkInfo, tried: Tried, patient: Patient<'_>) ->
     let recipients = judged.map(|(number, judged)| settle(info, number, judged, tried.at, next)).collect();
     let remote = Remote { host: tried.host, address: tried.address };
     attempted(info, tried.at, remote, recipients, rest, patient)
+}
+
+/// What follows when this machine had nothing left to open a connection with: that is no attempt, and no host's fault.
+pub(crate) fn of_exhaustion(info: &WorkInfo, state: State, now: Timestamp, spread: f64) -> Outcome {
+    let until = info.expires.min(now + EXHAUSTED_FOR.mul_f64(1.0 + spread));
+    waits_on(info, state, until, Reason::GivenBack, now)
 }
 
 /// What follows when there is nobody to hand a work to.
@@ -349,6 +358,7 @@ fn judge(result: TriedRecipient) -> Judged {
                 Broke::Tls => ("tls", (4, 7, 5)),
                 Broke::Protocol => ("protocol", (4, 5, 0)),
                 Broke::Damaged => ("damaged", (4, 3, 0)),
+                Broke::Exhausted => ("exhausted", (4, 3, 1)),
             };
             let text =
                 if stage == Stage::Hello { text } else { format!("{text} (after {})", stage_word(stage)) };

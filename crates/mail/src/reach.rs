@@ -110,9 +110,10 @@ impl Reach {
         self.trouble.as_deref()
     }
 
-    /// Whether there is nothing worth remembering.
+    /// Whether there is nothing worth remembering: of failures, what may come back meanwhile would begin at the shortest rest.
     pub(crate) fn is_forgettable(&self, now: Timestamp) -> bool {
-        self.rests(now).is_none() && !self.is_proven(now)
+        let is_over = |until: Timestamp| self.rests(now).is_none() && until + LONGEST_REST <= now;
+        self.rests_until.is_none_or(is_over) && !self.is_proven(now)
     }
 }
 

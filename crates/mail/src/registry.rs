@@ -68,6 +68,10 @@ pub(crate) enum TurnedAway {
     Full,
     /// There are too many from this address.
     ClientFull,
+    /// What comes in takes all the memory that it may.
+    NoMemory,
+    /// The process has all the descriptors that it may.
+    NoDescriptors,
     /// The node stops.
     Stopping,
 }

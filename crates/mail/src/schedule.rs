@@ -33,18 +33,15 @@ use store::settings::{Pause, PauseId};
 use crate::{
     Config,
     due::Due,
-    fair::{self, Account, Fair},
+    fair::{self, Account},
     lanes::{Goes, Lanes},
     pause, policy,
     resolver::{MailHosts, NoWay},
-    site::{Charged, Key, Ready, Site, Turn, Used, Way},
+    site::{Charged, Key, Ready, Site, Used, Way},
+    turns::{Class, Served, Turns},
     why::Waits,
 };
 
-/// Deliveries at once, over all sites.
-pub(crate) const SLOTS: usize = 500;
-/// Of these, so many may go to sites that have not answered lately: the others are kept for those that have.
-const UNPROVEN: usize = SLOTS / 2;
 /// Domains that are asked for at once.
 const LOOKUPS: usize = 200;
 /// Hosts count at least this long, whatever their answer says: or a busy site would be looked up all the time.
@@ -53,6 +50,8 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 100;
 /// What waits is looked at this often at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// For whom a site stands among those to be served if it is nobody's sake in particular.
+const NOBODY: Account = 0;
 /// What is not used any more is forgotten this often.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -77,17 +76,9 @@ pub(crate) enum What {
 /// The right to deliver one burst; it goes back with what the burst came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
-    site: usize,
-    class: Class,
+    served: Served,
     charged: Charged,
     pub(crate) key: Arc<Key>,
-}
-
-/// Whether a site has answered lately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Proven,
-    Unproven,
 }
 
 /// What the dispatcher knows.
@@ -99,11 +90,7 @@ pub(crate) struct Schedule {
     sites: Vec<Option<Site>>,
     free: Vec<usize>,
     by_key: HashMap<Arc<Key>, usize>,
-    /// Sites that may begin something, each once, in the order in which they are served.
-    turns: [Fair<usize>; 2],
-    running: [usize; 2],
-    /// Who was served last.
-    last: Class,
+    turns: Turns,
     /// When a site that could not begin may.
     later: BinaryHeap<Reverse<(Timestamp, usize)>>,
     pauses: Arc<[Pause]>,
@@ -146,9 +133,7 @@ impl Schedule {
             sites: Vec::new(),
             free: Vec::new(),
             by_key: HashMap::new(),
-            turns: [Fair::default(), Fair::default()],
-            running: [0; 2],
-            last: Class::Proven,
+            turns: Turns::new(),
             later: BinaryHeap::new(),
             pauses: Arc::new([]),
             parked: BTreeMap::new(),
@@ -238,29 +223,28 @@ impl Schedule {
         let Some(site) = &mut self.sites[number] else { return };
         site.add(priority, account, ready);
         self.look_at = self.look_at.min(ready.look_at);
-        self.queue_up(number, now);
+        self.queue_up(number, account, now);
     }
 
-    /// Lets a site stand among those to be served, if it may begin something.
-    fn queue_up(&mut self, number: usize, now: Timestamp) {
+    /// Lets a site stand among those to be served, for an account's sake or another's, if it may begin something.
+    fn queue_up(&mut self, number: usize, account: Account, now: Timestamp) {
         let Some(site) = &mut self.sites[number] else { return };
-        let Some(account) = site.next_account() else { return };
-        if site.turn == Turn::Standing {
-            return;
-        }
+        let Some(account) = site.for_whom(account) else { return };
         match site.bar(now) {
             None => {
-                site.turn = Turn::Standing;
-                self.turns[class_of(site, now) as usize].push(account, number);
+                site.later = None;
+                if site.stands(account) {
+                    self.turns.stand(class_of(site, now), account, number);
+                }
             }
             Some((_, Some(until))) => {
-                if site.turn != Turn::Later(until) {
-                    site.turn = Turn::Later(until);
+                if site.later != Some(until) {
+                    site.later = Some(until);
                     self.later.push(Reverse((until, number)));
                 }
             }
             // The end of one of its deliveries lets it stand again.
-            Some((_, None)) => site.turn = Turn::Not,
+            Some((_, None)) => site.later = None,
         }
     }
 
@@ -269,6 +253,8 @@ impl Schedule {
         let waiting = self.lanes.answered(domain);
         let MailHosts { found, until } = answer;
         match found {
+            // Meanwhile the configuration may have come to say where it goes.
+            _ if policy::route(domain, &self.config).is_some() => {}
             Ok(hosts) => {
                 self.site(domain, Way::Hosts(hosts), Some(until.max(now + SHORTEST)), now);
             }
@@ -279,10 +265,11 @@ impl Schedule {
 
     /// A delivery has ended.
     pub(crate) fn ended(&mut self, slot: &Slot, used: Used, now: Timestamp, spread: f64) {
-        self.running[slot.class as usize] -= 1;
-        if let Some(site) = &mut self.sites[slot.site] {
+        let Served { site: number, account, class } = slot.served;
+        self.turns.end(class, account);
+        if let Some(site) = &mut self.sites[number] {
             site.ended(used, slot.charged, now, spread);
-            self.queue_up(slot.site, now);
+            self.queue_up(number, account, now);
         }
     }
 
@@ -294,8 +281,8 @@ impl Schedule {
         self.wake_sites(now);
         self.look(now);
         let mut begun = Vec::new();
-        while let Some(number) = self.next_turn(now) {
-            begun.extend(self.burst(number, now, size));
+        while let Some(served) = self.turns.next() {
+            begun.extend(self.burst(served, now, size));
         }
         self.set_apart(&mut begun);
         self.forget(now);
@@ -323,68 +310,48 @@ impl Schedule {
         {
             self.later.pop();
             if let Some(site) = &mut self.sites[number]
-                && site.turn == Turn::Later(until)
+                && site.later == Some(until)
             {
-                site.turn = Turn::Not;
-                self.queue_up(number, now);
+                site.later = None;
+                self.queue_up(number, NOBODY, now);
             }
         }
     }
 
-    /// The site whose turn it is, if there is a slot for it.
-    fn next_turn(&mut self, now: Timestamp) -> Option<usize> {
-        while self.running[0] + self.running[1] < SLOTS {
-            let first = if self.last == Class::Proven { Class::Unproven } else { Class::Proven };
-            let class = [first, self.last].into_iter().find(|class| self.may_serve(*class))?;
-            let number = self.turns[class as usize].pop()?;
-            let Some(site) = &mut self.sites[number] else { continue };
-            site.turn = Turn::Not;
-            let is_now = class_of(site, now);
-            if is_now != class && !self.may_serve_one_more(is_now) {
-                // It answers no more since it came to stand here.
-                self.queue_up(number, now);
-                continue;
-            }
-            self.last = class;
-            return Some(number);
-        }
-        None
-    }
-
-    fn may_serve(&self, class: Class) -> bool {
-        !self.turns[class as usize].is_empty() && self.may_serve_one_more(class)
-    }
-
-    fn may_serve_one_more(&self, class: Class) -> bool {
-        class == Class::Proven || self.running[Class::Unproven as usize] < UNPROVEN
-    }
-
+    /// Begins what a site has, now that it is its turn.
     fn burst(
         &mut self,
-        number: usize,
+        served: Served,
         now: Timestamp,
         size: &dyn Fn(Ticket) -> Option<u32>,
     ) -> Option<Begin> {
+        let Served { site: number, account, class } = served;
+        // The number may be another site's by now.
         let site = self.sites[number].as_mut()?;
+        if !site.stood(account) {
+            return None;
+        }
         if site.known_until.is_some_and(|until| until <= now) {
             self.ask_again(number);
             return None;
         }
-        if site.bar(now).is_some() {
-            self.queue_up(number, now);
+        let is_now = class_of(site, now);
+        if site.bar(now).is_some() || (is_now != class && !self.turns.may(is_now, account)) {
+            // It answers no more since it came to stand there, or cannot begin more.
+            self.queue_up(number, account, now);
             return None;
         }
-        let class = class_of(site, now);
         let (works, charged) = site.take(now, size);
         if works.is_empty() {
             site.uncharge(charged);
-            self.queue_up(number, now);
+            self.queue_up(number, account, now);
             return None;
         }
         site.running += 1;
-        self.running[class as usize] += 1;
-        let slot = Slot { site: number, class, charged, key: site.key.clone() };
-        self.queue_up(number, now);
+        let served = Served { class: is_now, ..served };
+        self.turns.begin(is_now, account);
+        let slot = Slot { served, charged, key: site.key.clone() };
+        self.queue_up(number, account, now);
         Some(Begin { what: What::Deliver(slot), works })
     }
 
@@ -392,7 +359,6 @@ impl Schedule {
     fn ask_again(&mut self, number: usize) {
         if let Some(site) = &mut self.sites[number] {
             site.take_all(&mut self.again);
-            site.turn = Turn::Not;
         }
     }
 
@@ -460,8 +426,9 @@ impl Schedule {
                 freed.push(number);
             }
         }
-        let sites = &self.sites;
-        self.lanes.forget(now, |site| sites[site].is_some());
+        let waits = |site: &Site| site.ready_count() > 0;
+        let sites: Vec<Option<bool>> = self.sites.iter().map(|site| site.as_ref().map(waits)).collect();
+        self.lanes.forget(now, |site| sites[site]);
         // No lane goes there any more: another site may have the number.
         self.free.append(&mut freed);
     }
@@ -504,10 +471,8 @@ impl Schedule {
             && let Some(site) = &mut self.sites[number]
         {
             site.reach.wake();
-            if site.turn != Turn::Standing {
-                site.turn = Turn::Not;
-            }
-            self.queue_up(number, now);
+            site.later = None;
+            self.queue_up(number, NOBODY, now);
         }
     }
 
@@ -523,12 +488,8 @@ impl Schedule {
         };
         match site.bar(now) {
             Some((bar, until)) => Waits::of_bar(bar, until, site),
-            None if self.may_serve_one_more(class_of(site, now))
-                && self.running.iter().sum::<usize>() < SLOTS =>
-            {
-                Waits::Turn
-            }
-            None => Waits::Slots { running: self.running.iter().sum() },
+            None if self.turns.may(class_of(site, now), fair::account(account)) => Waits::Turn,
+            None => Waits::Slots { running: self.turns.running() },
         }
     }
 
@@ -553,13 +514,17 @@ impl Schedule {
             asking: self.lanes.waiting(),
             sites: sites().count(),
             resting: sites().filter(|site| site.reach.rests(now).is_some()).count(),
-            running: self.running.iter().sum(),
+            running: self.turns.running(),
         }
     }
 }
 
 fn class_of(site: &Site, now: Timestamp) -> Class {
-    if site.reach.is_proven(now) { Class::Proven } else { Class::Unproven }
+    match site.reach.is_proven(now) {
+        true => Class::Proven,
+        false if site.reach.failures() == 0 => Class::New,
+        false => Class::Failing,
+    }
 }
 
 /// A moment in whole seconds since 1970.

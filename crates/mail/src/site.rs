@@ -53,14 +53,8 @@ pub(crate) enum Bar {
     BytesPerMinute,
 }
 
-/// Whether a site stands among those to be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    Standing,
-    /// Not before this time.
-    Later(Timestamp),
-    Not,
-}
+/// Most accounts for which a site stands among those to be served; what others have there goes with theirs.
+const STANDS_FOR: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -74,7 +68,10 @@ pub(crate) struct Site {
     connects: Option<Throttle>,
     messages: Option<Throttle>,
     bytes: Option<Throttle>,
-    pub(crate) turn: Turn,
+    /// Accounts for which it stands among those to be served.
+    stands_for: Vec<Account>,
+    /// When it will stand there again, if something keeps it from that now.
+    pub(crate) later: Option<Timestamp>,
     /// Until when the answer counts that named its hosts.
     pub(crate) known_until: Option<Timestamp>,
 }
@@ -117,7 +114,8 @@ impl Site {
             connects: throttle(rule.connects_per_minute),
             messages: throttle(rule.messages_per_minute),
             bytes: throttle(rule.bytes_per_minute),
-            turn: Turn::Not,
+            stands_for: Vec::new(),
+            later: None,
             known_until: None,
             key: Arc::new(key),
         }
@@ -139,9 +137,25 @@ impl Site {
         self.ready.iter().map(|(_, fair)| fair.len()).sum()
     }
 
-    /// Whose turn it is.
-    pub(crate) fn next_account(&self) -> Option<Account> {
-        self.ready.first()?.1.next_account()
+    /// For whom it is to stand among those to be served next: for this account, if it has something here.
+    pub(crate) fn for_whom(&self, account: Account) -> Option<Account> {
+        let has = self.ready.iter().any(|(_, fair)| fair.has(account));
+        if has { Some(account) } else { self.ready.first()?.1.next_account() }
+    }
+
+    /// It is to stand for an account; says whether it does not yet.
+    pub(crate) fn stands(&mut self, account: Account) -> bool {
+        let is_new = self.stands_for.len() < STANDS_FOR && !self.stands_for.contains(&account);
+        if is_new {
+            self.stands_for.push(account);
+        }
+        is_new
+    }
+
+    /// It is served; says whether it stood there for that account.
+    pub(crate) fn stood(&mut self, account: Account) -> bool {
+        let place = self.stands_for.iter().position(|other| *other == account);
+        place.map(|place| self.stands_for.swap_remove(place)).is_some()
     }
 
     /// What keeps it from beginning a burst now, and until when, where that is known.

@@ -5,11 +5,9 @@ use std::fs;
 use base::ByteSize;
 
 use super::{Finding, Running};
-use crate::config::Config;
+use crate::{config::Config, node::limits::RESERVED};
 
 const CHECK: &str = "limits";
-/// Descriptors that a node needs for all but sessions.
-const RESERVED: u64 = 800;
 /// What a node takes for all but the texts that come in: caches, and an index of a million works.
 const RESTING: ByteSize = ByteSize::mib(512);
 
@@ -23,7 +21,7 @@ fn descriptors(config: &Config, running: Option<&Running>) -> Finding {
     let Some(most) = fs::read_to_string(&path).ok().and_then(|limits| open_files(&limits)) else {
         return Finding::skipped(CHECK, format!("{path} cannot be read"));
     };
-    let wanted = u64::from(config.limits.sessions.number()) + RESERVED;
+    let wanted = u64::from(config.limits.sessions.number()) + RESERVED as u64;
     let finding = format!("{most} open files are allowed, and {wanted} are needed for limits.sessions");
     if most < wanted {
         return Finding::warning(CHECK, finding)

@@ -2,8 +2,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are kept for all but sessions: next hops, the spool, the log, the console.
-const RESERVED: usize = 800;
+/// Descriptors that are kept for all but sessions: connections to next hops, in use or kept, questions to name servers, the spool, the log,
+/// the console.
+pub(crate) const RESERVED: usize = 1500;
 /// Sessions that are taken in however few descriptors there are.
 const FEWEST: usize = 16;
 

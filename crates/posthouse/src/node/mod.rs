@@ -4,7 +4,7 @@
 
 mod by_hand;
 pub(crate) mod data;
-mod limits;
+pub(crate) mod limits;
 mod metrics;
 mod pulse;
 mod rates;

@@ -45,10 +45,20 @@ fn flip(node: &Node, what: &str, before: usize) {
     assert!(flipped > 0, "{what} is nowhere in the spool");
 }
 
+/// All bytes of the spool's segments.
+fn segments(node: &Node) -> Vec<Vec<u8>> {
+    let folder = node.setup().data_dir().join("spool/segments");
+    names(&folder).iter().map(|name| fs::read(folder.join(name)).expect("the node has stopped")).collect()
+}
+
 #[test]
 fn a_damaged_text_is_set_aside_and_never_delivered_and_the_others_go() {
     let (mut node, peer, _) = stopped_with(&["1@example.net", "2@example.net", "3@example.net"]);
     flip(&node, "the text for 2@example.net", 0);
+    let before = segments(&node);
+    let found = node.command(&["doctor", "--json"]).stdout;
+    assert!(found.contains("are not what was written"), "the stopped node's spool is read: {found}");
+    assert!(segments(&node) == before, "and left as it is");
     node.restart();
     assert!(node.said("spool damaged").contains("not what was written"));
     let work = until("the damaged one set aside and the others gone", || {

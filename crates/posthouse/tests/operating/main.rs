@@ -4,6 +4,7 @@ mod answers;
 mod backup;
 mod damage;
 mod demo;
+mod descriptors;
 mod disk;
 mod doctor;
 mod health;

@@ -9,6 +9,7 @@
 mod real;
 #[cfg(any(test, feature = "testing"))]
 mod simulated;
+mod untouched;
 
 use std::{
     fmt, io,
@@ -66,6 +67,12 @@ impl Disk {
     #[must_use]
     pub fn new(provider: Arc<dyn DiskProvider>) -> Self {
         Self(provider)
+    }
+
+    /// The same disk, to be read only: what would change it seems to work, and does nothing.
+    #[must_use]
+    pub fn untouched(&self) -> Self {
+        Self(Arc::new(untouched::Untouched(self.clone())))
     }
 
     /// Makes a file that must not exist yet.

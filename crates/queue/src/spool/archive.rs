@@ -10,8 +10,9 @@ use bytes::Bytes;
 use super::{
     Damage, Shared,
     frame::{HEADER, Header, decode_front},
-    scan,
+    scan::{self, Found},
     segment::{DATA_START, Pin, Segment},
+    window::{Gaps, Window, read_around},
 };
 use crate::{
     QueueError,
@@ -65,7 +66,7 @@ pub(super) struct Walk<'s> {
     /// The last frame seen.
     seen: u64,
     /// What was found behind a damaged place.
-    behind: Option<vec::IntoIter<Front>>,
+    behind: Option<vec::IntoIter<Found>>,
 }
 
 /// The front of a frame, as it was read back.
@@ -120,21 +121,23 @@ impl<'s> Walk<'s> {
         }
         let until = self.until;
         let mut behind = self.behind.iter_mut().flatten();
-        Ok(behind.find(|front| (after + 1..=until).contains(&front.header.sequence)))
+        let found = behind.find(|found| (after + 1..=until).contains(&found.header.sequence));
+        Ok(found.map(|Found { header, offset, .. }| Front {
+            header,
+            bytes: self.read(offset.into(), header.front_len()).into(),
+        }))
     }
 
     fn step(&mut self, after: u64) -> Result<Step, QueueError> {
         let Self { segment, at, end, .. } = *self;
-        let mut front = vec![0; READ_AT_ONCE];
-        let read = segment.file.read_at(&mut front, at)?;
-        front.truncate(read);
+        let mut front = self.read(at, READ_AT_ONCE);
         let Some(start) = front.first_chunk::<HEADER>() else { return Ok(Step::End) };
         let Some(ops_len) = Header::ops_len_of(segment.nonce, start) else { return Ok(Step::Gap) };
         if at + (HEADER + ops_len) as u64 > end {
             return Ok(Step::Gap);
         }
         if HEADER + ops_len > front.len() {
-            front = segment.file.read_exact_at(HEADER + ops_len, at)?;
+            front = self.read(at, HEADER + ops_len);
         }
         let Some((header, _)) = Header::decode(segment.nonce, &front) else { return Ok(Step::Gap) };
         self.at += header.frame_len() as u64;
@@ -144,24 +147,25 @@ impl<'s> Walk<'s> {
         }
         let len = header.front_len();
         if len > front.len() {
-            front = segment.file.read_exact_at(len, at)?;
+            front = self.read(at, len);
         }
-        Ok(Step::Found(Front { header, bytes: Bytes::copy_from_slice(&front[..len]) }))
+        front.truncate(len);
+        Ok(Step::Found(Front { header, bytes: front.into() }))
     }
 
     /// What can be read behind a damaged place.
-    fn search(&self) -> Result<Vec<Front>, QueueError> {
-        let len = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let bytes = Bytes::from(self.segment.file.read_exact_at(len, self.at)?);
-        let found = scan::frames(self.segment.nonce, &bytes, 0);
+    fn search(&self) -> Result<Vec<Found>, QueueError> {
+        let mut window = Window::new(&self.segment.file)?;
+        let start = usize::try_from(self.at).unwrap_or(usize::MAX);
+        let (mut found, _) = scan::frames(self.segment.nonce, &mut window, start);
         // A footer lists again what was passed already.
-        let new = found.into_iter().filter(|found| found.header.sequence > self.seen);
-        let fronts = new.map(|found| {
-            let start = found.offset as usize;
-            let end = (start + found.header.front_len()).min(bytes.len());
-            Front { header: found.header, bytes: bytes.slice(start..end) }
-        });
-        Ok(fronts.collect())
+        found.retain(|found| found.header.sequence > self.seen);
+        Ok(found)
+    }
+
+    /// What the disk does not give is zeros, which are no frame.
+    fn read(&self, at: u64, len: usize) -> Vec<u8> {
+        read_around(&self.segment.file, at, len, &mut Gaps::new())
     }
 }
 

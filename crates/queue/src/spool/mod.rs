@@ -33,6 +33,7 @@ mod segment;
 mod survey;
 mod syncer;
 mod untold;
+mod window;
 mod writer;
 
 use std::{
@@ -118,6 +119,44 @@ pub struct Spool {
     _lock: Lock,
 }
 
+/// What a spool holds that nobody uses now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// Segments in use.
+    pub segments: usize,
+    /// Works that wait, are held or set aside.
+    pub works: usize,
+    /// What is damaged.
+    pub damage: Vec<Damage>,
+}
+
+/// Reads a spool as a start would, and changes nothing.
+///
+/// # Errors
+/// [`QueueError::Refused`] if somebody uses it, or if it is none; [`QueueError::Disk`].
+pub fn inspect(disk: &Disk, dir: &Path) -> Result<Inspected, QueueError> {
+    let _lock = lock(disk, dir)?;
+    let Options { segment_size, warn_free: warn, min_free: least, .. } = Options::default();
+    let disk = disk.untouched();
+    let watch = Arc::new(Watch::new(Marks { warn, least }));
+    let bodies =
+        BodyFolder::open(disk.clone(), dir.join("bodies"), watch).map_err(|error| unusable(dir, &error))?;
+    let Recovered { index, segments, damage, .. } =
+        recover(&disk, &dir.join("segments"), &bodies, segment_size)?;
+    Ok(Inspected { segments: segments.len(), works: index.counts().0, damage })
+}
+
+/// Makes sure that nobody else uses a spool.
+fn lock(disk: &Disk, dir: &Path) -> Result<Lock, QueueError> {
+    disk.lock(dir.join("spool.lock")).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => QueueError::Refused(format!(
+            "{} is in use by another process; stop that one, or choose another data directory",
+            dir.display()
+        )),
+        _ => unusable(dir, &error),
+    })
+}
+
 /// What the spool's threads share.
 #[derive(Debug)]
 struct Shared {
@@ -152,13 +191,7 @@ impl Spool {
     pub fn open(disk: Disk, dir: &Path, clock: Clock, options: Options) -> Result<Arc<Self>, QueueError> {
         let segments_dir = dir.join("segments");
         disk.create_dir(&segments_dir).map_err(|error| unusable(dir, &error))?;
-        let lock = disk.lock(dir.join("spool.lock")).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => QueueError::Refused(format!(
-                "{} is in use by another process; stop that one, or choose another data directory",
-                dir.display()
-            )),
-            _ => unusable(dir, &error),
-        })?;
+        let lock = lock(&disk, dir)?;
         let watch = Arc::new(Watch::new(Marks { warn: options.warn_free, least: options.min_free }));
         let bodies = BodyFolder::open(disk.clone(), dir.join("bodies"), watch.clone())
             .map_err(|error| unusable(dir, &error))?;

@@ -20,6 +20,7 @@ use super::{
     scan::{Contents, Counts, Damage, Found, Judge, frames},
     segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentHeader, TRAILER, Trailer},
     survey::{FreeSegment, Survey, survey},
+    window::{Gaps, Window},
 };
 use crate::{
     QueueError,
@@ -120,8 +121,10 @@ struct Chapter {
     after: u64,
     known_by: KnownBy,
     frames: Vec<Found>,
-    /// What the frames were found in.
-    bytes: Bytes,
+    /// Where their operations are.
+    bytes: Vec<u8>,
+    /// What the disk did not give.
+    gaps: Gaps,
 }
 
 /// How a segment ends.
@@ -130,6 +133,14 @@ struct Ending {
     /// The last sequence in it that counts.
     last: u64,
     known_by: KnownBy,
+    reading: Reading,
+}
+
+/// Whether the disk gave all of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Whole,
+    WithGaps,
 }
 
 /// Looks at segments from the newest to the oldest: the newer ones prove how much of the older was synced, and begin where
@@ -149,8 +160,17 @@ fn learn(
         let source = Source { header, file, name, limit, known_by };
         // What a believed footer lists says nothing that is not proven already.
         if known_by == KnownBy::Scan {
-            let frames = source.read()?.frames;
+            let Chapter { frames, gaps, .. } = source.read()?;
             proven = frames.iter().map(|frame| frame.header.synced).fold(proven, u64::max);
+            if let Some(gap) = gaps.last() {
+                // A tail that is torn can be read: what stands behind a gap counts, and what stood in it is missed.
+                let behind = frames.last().filter(|frame| u64::from(frame.offset) > gap.start);
+                let number = source.header.number;
+                if behind.is_none() && sources.is_empty() {
+                    return Err(unknown_end(number, gap));
+                }
+                proven = behind.map_or(proven, |frame| proven.max(frame.header.sequence));
+            }
             write_again(&source.file, frames.iter().filter(|frame| frame.header.sequence > proven))?;
         }
         source.file.sync()?;
@@ -159,6 +179,15 @@ fn learn(
     }
     sources.reverse();
     Ok((sources, proven))
+}
+
+/// Where the last segment ends cannot be told, so nothing can be written behind it.
+fn unknown_end(segment: u32, gap: &std::ops::Range<u64>) -> QueueError {
+    let std::ops::Range { start, end } = gap;
+    QueueError::from(std::io::Error::other(format!(
+        "it does not give bytes {start} to {end} of segment {segment}, the newest of the spool, and nothing readable follows them; try \
+         again, or copy the spool to another disk with a tool that reads around bad places"
+    )))
 }
 
 /// Makes sure of frames that nothing proves to be synced before they are believed.
@@ -178,7 +207,9 @@ fn write_again<'f>(file: &File, frames: impl Iterator<Item = &'f Found>) -> Resu
 /// A segment's trailer, if all that its footer lists is known to have been synced.
 fn believed(header: &SegmentHeader, file: &File, proven: u64) -> Result<Option<Trailer>, QueueError> {
     let Some(trailer_at) = file.size()?.checked_sub(TRAILER as u64) else { return Ok(None) };
-    let trailer = Trailer::decode(header.nonce, &file.read_exact_at(TRAILER, trailer_at)?);
+    // Where the disk does not give it, all is read.
+    let Ok(bytes) = file.read_exact_at(TRAILER, trailer_at) else { return Ok(None) };
+    let trailer = Trailer::decode(header.nonce, &bytes);
     Ok(trailer.filter(|trailer| {
         let end = trailer.footer_at.checked_add(trailer.footer_len);
         trailer.last <= proven && end.is_some_and(|end| end <= trailer_at)
@@ -189,29 +220,28 @@ impl Source {
     /// The frames of the segment that may count: from its footer, if that is believed and whole.
     fn read(&self) -> Result<Chapter, QueueError> {
         let SegmentHeader { number, nonce, after, .. } = self.header;
-        let chapter = |known_by, mut frames: Vec<Found>, bytes| {
+        let chapter = |known_by, mut frames: Vec<Found>, bytes, gaps| {
             frames.retain(|frame| frame.header.sequence <= self.limit);
-            Chapter { segment: number, after, known_by, frames, bytes }
+            Chapter { segment: number, after, known_by, frames, bytes, gaps }
         };
-        if let KnownBy::Footer(trailer) = self.known_by {
-            let bytes =
-                Bytes::from(self.file.read_exact_at(in_memory(trailer.footer_len)?, trailer.footer_at)?);
-            if let Some(found) = footer::read(nonce, trailer, &bytes) {
-                return Ok(chapter(self.known_by, found, bytes));
-            }
+        if let KnownBy::Footer(trailer) = self.known_by
+            && let Ok(bytes) = self.file.read_exact_at(in_memory(trailer.footer_len)?, trailer.footer_at)
+            && let Some(found) = footer::read(nonce, trailer, &bytes)
+        {
+            return Ok(chapter(self.known_by, found, bytes, Gaps::new()));
         }
-        let mut bytes = vec![0; in_memory(self.file.size()?)?];
-        let read = self.file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
-        let bytes = Bytes::from(bytes);
-        Ok(chapter(KnownBy::Scan, frames(nonce, &bytes, DATA_START), bytes))
+        let mut window = Window::new(&self.file)?;
+        let (frames, ops) = frames(nonce, &mut window, DATA_START);
+        Ok(chapter(KnownBy::Scan, frames, ops, window.into_gaps()))
     }
 
     /// The segment as it is from now on.
     fn into_segment(self, spool: u128, ending: Ending) -> Result<Arc<Segment>, QueueError> {
         let Self { header, file, name, limit, .. } = self;
         let last = ending.last.min(limit);
-        if ending.known_by == KnownBy::Scan && header.until != last {
+        // What a gap hides may be readable another time: then it counts.
+        let is_end_known = ending.known_by == KnownBy::Scan && ending.reading == Reading::Whole;
+        if is_end_known && header.until != last {
             file.write_at(&SegmentHeader { spool, until: last, ..header }.encode(), 0)?;
             file.sync()?;
         }
@@ -264,8 +294,13 @@ impl Replay {
     }
 
     fn chapter(&mut self, chapter: &Chapter) -> Ending {
-        let Chapter { segment, after, known_by, ref frames, ref bytes } = *chapter;
+        let Chapter { segment, after, known_by, ref frames, ref bytes, ref gaps } = *chapter;
         self.judge.begin(segment, after);
+        for gap in gaps {
+            let what = format!("the disk does not give bytes {} to {}", gap.start, gap.end);
+            self.judge.damage.push(Damage { segment, offset: gap.start, what });
+        }
+        let reading = if gaps.is_empty() { Reading::Whole } else { Reading::WithGaps };
         let mut last = after;
         let (mut ops, mut counts) = (Vec::new(), Vec::new());
         for frames in frames.chunks(TOGETHER) {
@@ -280,13 +315,13 @@ impl Replay {
                 let (ops, behind) = rest.split_at(count);
                 rest = behind;
                 if self.judge.examine(frame) == Counts::No {
-                    return Ending { last, known_by };
+                    return Ending { last, known_by, reading };
                 }
                 last = frame.header.sequence;
                 self.frame(segment, frame, ops);
             }
         }
-        Ending { last, known_by }
+        Ending { last, known_by, reading }
     }
 
     fn frame(&mut self, segment: u32, frame: &Found, ops: &[Op<&str>]) {

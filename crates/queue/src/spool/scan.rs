@@ -1,10 +1,9 @@
 //! Reading a segment from front to end, and judging what is missing: a torn tail, or a damaged middle.
 
-use bytes::Bytes;
-
 use super::{
     frame::{ALIGN, HEADER, Header, Nonce, decode_front, decode_ops},
     segment::TRAILER,
+    window::Window,
 };
 use crate::op::{BodyRef, Op};
 
@@ -34,13 +33,13 @@ impl Found {
     }
 }
 
-/// All frames from `start` on in the bytes of a segment, also behind places where none can be read.
-pub(super) fn frames(nonce: Nonce, bytes: &Bytes, start: usize) -> Vec<Found> {
-    let mut found: Vec<Found> = Vec::new();
+/// All frames from `start` on in a segment, also behind places where none can be read, and their operations, one behind the other.
+pub(super) fn frames(nonce: Nonce, window: &mut Window<'_>, start: usize) -> (Vec<Found>, Vec<u8>) {
+    let (mut found, mut ops): (Vec<Found>, Vec<u8>) = (Vec::new(), Vec::new());
+    let end = window.len().saturating_sub(TRAILER);
     let mut at = start;
-    let end = bytes.len().saturating_sub(TRAILER);
     while at + HEADER <= end {
-        match frame_at(nonce, bytes, at) {
+        match frame_at(nonce, window, at, &mut ops) {
             Some(frame) if found.last().is_none_or(|last| last.header.sequence < frame.header.sequence) => {
                 at += frame.header.frame_len();
                 found.push(frame);
@@ -48,22 +47,23 @@ pub(super) fn frames(nonce: Nonce, bytes: &Bytes, start: usize) -> Vec<Found> {
             _ => at += ALIGN,
         }
     }
-    found
+    (found, ops)
 }
 
-fn frame_at(nonce: Nonce, bytes: &Bytes, at: usize) -> Option<Found> {
-    let (header, ops) = Header::decode(nonce, &bytes[at..])?;
+/// The frame at a place, if there is one; its operations are added to `all`.
+fn frame_at(nonce: Nonce, window: &mut Window<'_>, at: usize, all: &mut Vec<u8>) -> Option<Found> {
+    let ops_len = Header::ops_len_of(nonce, window.get(at, HEADER).first_chunk()?)?;
+    let (header, ops) = Header::decode(nonce, window.get(at, HEADER.checked_add(ops_len)?))?;
     decode_ops(ops)?;
-    let contents = bytes
-        .get(at..at + header.front_len() + header.body_len as usize)
-        .and_then(|_| decode_front(nonce, &bytes.slice(at..at + header.front_len())))
-        .filter(|(_, parts)| parts.iter().all(|(op, _, body)| body_is_whole(op, &bytes[at + body..])));
-    Some(Found {
-        offset: u32::try_from(at).ok()?,
-        header,
-        ops_at: at + HEADER,
-        contents: if contents.is_some() { Contents::Whole } else { Contents::Damaged },
-    })
+    let ops_at = all.len();
+    all.extend_from_slice(ops);
+    let len = header.front_len() + header.body_len as usize;
+    let frame = window.share(at, len);
+    let is_whole = frame.len() == len
+        && decode_front(nonce, &frame.slice(..header.front_len()))
+            .is_some_and(|(_, parts)| parts.iter().all(|(op, _, body)| body_is_whole(op, &frame[*body..])));
+    let contents = if is_whole { Contents::Whole } else { Contents::Damaged };
+    Some(Found { offset: u32::try_from(at).ok()?, header, ops_at, contents })
 }
 
 fn body_is_whole(op: &Op, bytes: &[u8]) -> bool {

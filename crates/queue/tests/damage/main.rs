@@ -9,6 +9,7 @@ mod full;
 mod log;
 mod outage;
 mod power;
+mod unreadable;
 
 use std::collections::BTreeSet;
 

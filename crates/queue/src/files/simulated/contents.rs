@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -24,6 +25,8 @@ pub(super) struct Bytes {
     given_up: Vec<(usize, usize)>,
     /// A sync of it failed while this disk was used.
     failed: bool,
+    /// Places that it does not give.
+    pub(super) spoiled: Vec<Range<u64>>,
 }
 
 impl Bytes {
@@ -75,6 +78,10 @@ impl FileProvider for Contents {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let fault = self.condition.plan.ask(Call::Read)?;
         let bytes = self.bytes.lock();
+        let wanted = offset..offset.saturating_add(buffer.len() as u64);
+        if bytes.spoiled.iter().any(|place| place.start < wanted.end && wanted.start < place.end) {
+            return Err(Fault::Broken.error());
+        }
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.now.len());
         let len = buffer.len().min(bytes.now.len() - start);
         buffer[..len].copy_from_slice(&bytes.now[start..start + len]);

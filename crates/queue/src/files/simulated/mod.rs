@@ -12,6 +12,7 @@ mod fault;
 use std::{
     collections::BTreeMap,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, Weak,
@@ -140,6 +141,24 @@ impl SimulatedDisk {
         change(&mut bytes.now);
         self.condition.used.fetch_add((bytes.now.len() as u64).wrapping_sub(before), Ordering::SeqCst);
         bytes.synced = bytes.now.clone();
+    }
+
+    /// From now on it does not give these bytes of a file.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn spoil(&self, path: &Path, place: Range<u64>) {
+        let contents = self.state.lock().names.get(path).expect("the file to spoil exists").clone();
+        contents.bytes.lock().spoiled.push(place);
+    }
+
+    /// From now on it gives all of a file again.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn heal(&self, path: &Path) {
+        let contents = self.state.lock().names.get(path).expect("the file to heal exists").clone();
+        contents.bytes.lock().spoiled.clear();
     }
 
     /// All files there are.

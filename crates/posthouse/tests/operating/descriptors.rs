@@ -1,0 +1,47 @@
+//! A node without descriptors: it turns clients away with a word, and blames no host for it.
+
+use std::{collections::HashSet, fs};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use testkit::{
+    Node, Peer, Session,
+    node::{number, word},
+};
+
+use super::setup;
+
+/// The lowest descriptor that the node does not use.
+fn lowest_free(node: &Node) -> u64 {
+    let names = fs::read_dir(format!("/proc/{}/fd", node.id())).expect("the node runs");
+    let used: HashSet<String> =
+        names.map(|entry| entry.expect("it runs").file_name().to_string_lossy().into_owned()).collect();
+    (0..).find(|number: &u64| !used.contains(&number.to_string())).expect("there are many numbers")
+}
+
+/// From now on the node opens no descriptor from this number on; returns what was the first before.
+fn allow(node: &Node, most: Option<u64>) -> Option<u64> {
+    let process = Pid::from_raw(node.id().cast_signed());
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: most, maximum: limit.maximum };
+    prlimit(process, Resource::Nofile, limit).expect("it is our process").current
+}
+
+#[test]
+fn without_descriptors_clients_are_turned_away_with_a_word_and_no_attempt_is_counted() {
+    let peer = Peer::willing();
+    let node = setup().to(&peer).start();
+    let mut session = Session::open(node.smtp());
+    let before = allow(&node, Some(lowest_free(&node)));
+    session.envelope("a@example.com", &["b@example.net"]);
+    assert_eq!(session.data(b"Subject: Hi\r\n\r\nhello\r\n").code, 250);
+    node.said("no connection can be opened");
+    let refused = Session::greeted(node.smtp()).expect_err("there is no descriptor for it");
+    assert!(refused.to_string().contains("421"), "{refused}");
+    allow(&node, before);
+    assert_eq!(peer.wait_for(1).len(), 1);
+    let records = node.records_of("b@example.net", 2);
+    let of = |what: &str| records.iter().find(|record| word(record, "what") == what);
+    assert_eq!(number(of("delivered").expect("it was delivered"), "attempt"), 1);
+    assert!(of("deferred").is_none(), "{records:?}");
+    drop(Session::open(node.smtp()));
+}
