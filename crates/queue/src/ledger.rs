@@ -398,13 +398,13 @@ impl Ledger {
         self.wake_for(&effects);
     }
 
-    /// The work cannot be read now: it waits until then.
-    pub(crate) fn put_off(&self, work: WorkId, epoch: Epoch, until: Timestamp) {
+    /// The work cannot be given now: it waits until then.
+    pub(crate) fn put_off(&self, work: WorkId, epoch: Epoch, until: Timestamp, reason: Reason) {
         let mut effects = Effects::default();
         let mut inner = self.state.lock();
         if inner.leases.get(&work).is_some_and(|holding| holding.epoch == epoch) {
             inner.leases.remove(&work);
-            inner.index.wait_again(work, Some(until), Reason::Unreadable, &mut effects);
+            inner.index.wait_again(work, Some(until), reason, &mut effects);
         }
         drop(inner);
         self.wake_for(&effects);

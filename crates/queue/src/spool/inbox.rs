@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -95,11 +96,14 @@ impl Queued {
 
 /// Where transactions wait for the writer.
 ///
-/// It has no bound of its own: what is awaited is bounded by those who wait, what is not by the leases there are.
+/// It has no bound of its own: what is awaited is bounded by those who wait, what is not by the leases there are. None are given while
+/// much of it waits for room on a full disk.
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: Mutex<InboxState>,
     changed: Condvar,
+    /// Bytes that wait for room on a full disk.
+    postponed: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -155,12 +159,14 @@ enum WriterIs {
 
 /// While the disk syncs, this many bytes are gathered before they are written, so that it is told once.
 const ENOUGH: usize = 512 << 10;
+/// With more bytes than this waiting for room on a full disk, no leases are given.
+const POSTPONED: usize = 1 << 20;
 /// What nobody waits for is written after this time at the latest: within [`crate::CONCLUDED_WITHIN`], with a margin.
 const GATHERED_FOR: Duration = Duration::from_millis(4);
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new() }
+        Self { state: Mutex::default(), changed: Condvar::new(), postponed: AtomicUsize::new(0) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, InboxState> {
@@ -261,6 +267,16 @@ impl Inbox {
         }
         postponed.append(&mut state.queued);
         state.queued = postponed;
+    }
+
+    /// So many bytes had to be postponed when the writer last wrote.
+    pub(super) fn postponed(&self, bytes: usize) {
+        self.postponed.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether so much waits for room that nothing should be begun that adds to it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.postponed.load(Ordering::Relaxed) > POSTPONED
     }
 
     /// Whether the disk has failed.

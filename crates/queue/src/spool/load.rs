@@ -12,7 +12,7 @@ use super::{
     segment::{Pin, Segment},
 };
 use crate::{
-    BodySource, Epoch, QueueError, Words, WorkInfo,
+    BodySource, Epoch, QueueError, Reason, Words, WorkInfo,
     body::{BodyFolder, StoredBody, checksum},
     index::Place,
     ledger::{Content, Given},
@@ -23,6 +23,8 @@ use crate::{
 
 /// Bodies up to this length are read with the words and proven whole at once; longer ones while they are read.
 const READ_AT_ONCE: u32 = 256 << 10;
+/// How long a work waits while too much waits for room on a full disk.
+const BEHIND_FOR: Duration = Duration::from_secs(5);
 /// A work that the disk does not give now is tried again after this time.
 const UNREADABLE_FOR: Duration = Duration::from_secs(60);
 
@@ -51,6 +53,12 @@ impl Drop for Loaded {
 /// Loads what was leased; what is damaged is set aside.
 pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
     let work = given.info.work;
+    if shared.inbox.is_behind() {
+        // Nothing is attempted whose outcome could not be written down.
+        let until = shared.clock.now() + BEHIND_FOR;
+        shared.ledger.put_off(work, given.epoch, until, Reason::GivenBack);
+        return None;
+    }
     match shared.load(work, &given.content) {
         Ok((words, body)) => {
             let given = Some((given.epoch, given.info, words, body));
@@ -62,7 +70,7 @@ pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
         }
         Err(error) => {
             tracing::warn!(%work, %error, "cannot be read now; it is tried again");
-            shared.ledger.put_off(work, given.epoch, shared.clock.now() + UNREADABLE_FOR);
+            shared.ledger.put_off(work, given.epoch, shared.clock.now() + UNREADABLE_FOR, Reason::Unreadable);
             None
         }
     }

@@ -117,6 +117,7 @@ impl Writer {
                 }
             }
         }
+        self.shared.inbox.postponed(postponed.iter().map(Queued::size).sum());
         if !postponed.is_empty() {
             self.shared.inbox.put_back(postponed, NO_SPACE_PAUSE);
         }
