@@ -2,7 +2,7 @@
 //!
 //! Works are looked at by the page, so that a million of them neither holds the queue up nor needs memory.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use base::{AddressPattern, DomainPattern, MessageId, Timestamp, WorkId};
 use queue::{Change, Cursor, Kind, Queue, QueueError, Reason, Seen, Status, Ticket, WorkInfo};
@@ -26,8 +26,8 @@ pub struct Selection {
     pub sender: Option<AddressPattern>,
     /// Brought by this account.
     pub account: Option<String>,
-    /// With a recipient like this that has not ended.
-    pub recipient: Option<AddressPattern>,
+    /// With a recipient like one of these that has not ended; any, if none is named.
+    pub recipients: Recipients,
     /// Taken in before.
     pub before: Option<Timestamp>,
     /// Tried more often.
@@ -36,6 +36,40 @@ pub struct Selection {
     pub reason: Option<Reason>,
     /// Whether they may go.
     pub status: Option<Status>,
+}
+
+/// Addresses that are meant, however many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipients {
+    /// Those that are named, in lower case.
+    named: HashSet<String>,
+    patterns: Vec<AddressPattern>,
+}
+
+impl FromIterator<AddressPattern> for Recipients {
+    fn from_iter<I: IntoIterator<Item = AddressPattern>>(all: I) -> Self {
+        let mut recipients = Self::default();
+        for pattern in all {
+            let text = pattern.to_string();
+            if text.contains('*') {
+                recipients.patterns.push(pattern);
+            } else {
+                recipients.named.insert(text.to_lowercase());
+            }
+        }
+        recipients
+    }
+}
+
+impl Recipients {
+    fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.patterns.is_empty()
+    }
+
+    fn matches(&self, address: &str) -> bool {
+        self.named.contains(&address.to_lowercase())
+            || self.patterns.iter().any(|pattern| pattern.matches(address))
+    }
 }
 
 /// What is done to works.
@@ -97,7 +131,7 @@ impl Selection {
 
     /// Whether words have to be read to know whether a work is meant.
     fn needs_words(&self) -> bool {
-        self.sender.is_some() || self.recipient.is_some()
+        self.sender.is_some() || !self.recipients.is_empty()
     }
 
     /// The works of the messages and works that it names, if it names any.
@@ -122,12 +156,14 @@ impl Selection {
                 return Ok(false);
             }
         }
-        let Some(recipient) = &self.recipient else { return Ok(true) };
+        if self.recipients.is_empty() {
+            return Ok(true);
+        }
         let Some(info) = queue.info(work) else { return Ok(false) };
         let Ok(detail) = decode::<Detail>(&words.detail) else { return Ok(false) };
         let mut waiting =
             (0u8..).zip(&detail.recipients).filter(|(number, _)| info.remaining.contains(*number));
-        Ok(waiting.any(|(_, address)| recipient.matches(address.as_str())))
+        Ok(waiting.any(|(_, address)| self.recipients.matches(address.as_str())))
     }
 }
 
@@ -178,7 +214,7 @@ impl Gateway {
         mut progress: impl FnMut(Tally) + Send,
     ) -> Result<Tally, QueueError> {
         let mut tally = Tally::default();
-        let mut woken = std::collections::HashSet::new();
+        let mut woken = HashSet::new();
         let mut pages = Pages::new(selection, action, self.intake().clock.now());
         while let Some(page) = pages.next(&self.intake().queue).await? {
             tally.add(&page);

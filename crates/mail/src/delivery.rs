@@ -41,7 +41,7 @@ pub(crate) struct Delivery {
     pub(crate) bounces: Bounces,
     pub(crate) holder: Holder,
     pub(crate) resolver: Resolver,
-    pub(crate) handshakes: Handshakes,
+    pub(crate) handshakes: Arc<Handshakes>,
     /// Addresses that could not be reached.
     pub(crate) dead: Lately,
 }
@@ -401,13 +401,14 @@ fn is_exhausted(tried: &Tried) -> bool {
     tried.results.iter().all(|(_, result)| is(result))
 }
 
-/// What an attempt shows of its site: it answers if it got as far as the message.
+/// What an attempt shows of its site: it answers if it got as far as the message, and was not silent there.
 fn contact(tried: &Tried) -> Contact {
     let Some((_, result)) = tried.results.first() else { return Contact::None };
     match result {
         _ if is_exhausted(tried) => Contact::None,
         TriedRecipient::Reply { stage: Stage::Hello, reply } => Contact::Failed(reply.to_string()),
-        TriedRecipient::Broken { stage: Stage::Hello, text, .. } => Contact::Failed(text.clone()),
+        TriedRecipient::Broken { stage: Stage::Hello, text, .. }
+        | TriedRecipient::Broken { trouble: Trouble::Timeout, text, .. } => Contact::Failed(text.clone()),
         _ => Contact::Answered,
     }
 }

@@ -8,7 +8,7 @@ use base::{Clock, Shutdown, Timestamp};
 use parking_lot::Mutex;
 use queue::{Arrival, Kind, Queue, Ticket};
 use store::settings::Pause;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
     Config, Depths, Waits,
@@ -20,6 +20,8 @@ use crate::{
 
 /// Most arrivals handled in one go.
 const ARRIVALS: usize = 1024;
+/// Hundreds of works that are looked at or refused at once: a million that expire together must not all be leased together.
+const ASIDES: usize = 8;
 /// The clock is looked at least this often, should it jump.
 const GLANCE: Duration = Duration::from_secs(1);
 
@@ -113,6 +115,7 @@ enum Arrivals {
 pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: Shutdown) {
     let (ended_sender, mut ended) = mpsc::unbounded_channel();
     let (answer_sender, mut answers) = mpsc::unbounded_channel();
+    let asides = Arc::new(Semaphore::new(ASIDES));
     let clock = delivery.clock.clone();
     let mut configured = delivery.config.changes();
     let mut schedule = Schedule::new(configured.borrow_and_update().clone(), clock.now());
@@ -160,7 +163,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             schedule.arrived(arrivals.drain(..), now);
         }
         for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
-            spawn(begin, &delivery, &ended_sender, &shutdown);
+            spawn(begin, &delivery, &ended_sender, &asides, &shutdown);
         }
         if now.since(looked) >= GLANCE || now < looked {
             looked = now;
@@ -198,9 +201,11 @@ fn spawn(
     begin: Begin,
     delivery: &Arc<Delivery>,
     ended: &mpsc::UnboundedSender<(Slot, Used)>,
+    asides: &Arc<Semaphore>,
     shutdown: &Shutdown,
 ) {
     let Begin { what, works } = begin;
+    let asides = asides.clone();
     let (delivery, ended, activity) = (delivery.clone(), ended.clone(), shutdown.activity("delivery"));
     tokio::spawn(async move {
         match what {
@@ -211,8 +216,14 @@ fn spawn(
                 // A dispatcher that is gone needs no word.
                 let _ = ended.send((slot, used));
             }
-            What::Refuse(why) => delivery.refuse(&why, works).await,
-            What::Look => delivery.look(works).await,
+            What::Refuse(why) => {
+                let _turn = asides.acquire().await;
+                delivery.refuse(&why, works).await;
+            }
+            What::Look => {
+                let _turn = asides.acquire().await;
+                delivery.look(works).await;
+            }
         }
     });
 }

@@ -57,6 +57,7 @@ pub struct Gateway {
     dispatch: Shutdown,
     dispatcher: dispatcher::Handle,
     shared: Arc<session::Shared>,
+    handshakes: Arc<Handshakes>,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -115,7 +116,7 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
-        let handshakes = Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?;
+        let handshakes = Arc::new(Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?);
         let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
         let projector = start_projector(queue, log.to_owned(), retention)?;
         let intake = Arc::new(Intake {
@@ -141,6 +142,7 @@ impl Gateway {
             dispatch: shutdown.child(),
             dispatcher,
             projector: parking_lot::Mutex::new(Some(projector)),
+            handshakes: handshakes.clone(),
         });
         let delivery = Arc::new(Delivery {
             queue: queue.clone(),
@@ -180,12 +182,12 @@ impl Gateway {
         Door(door)
     }
 
-    /// Whether a gateway can go by a configuration.
+    /// Reads again the files that a configuration names, the one that counts or one that is to.
     ///
     /// # Errors
-    /// A file that it names cannot be read.
-    pub fn check(config: &Config) -> Result<(), GatewayError> {
-        Handshakes::new(&config.delivery.tls).map(drop).map_err(GatewayError::Tls)
+    /// One cannot be read; then all is as before.
+    pub fn read_files(&self, config: &Config) -> Result<(), GatewayError> {
+        self.handshakes.read_again(&config.delivery.tls).map_err(GatewayError::Tls)
     }
 
     /// Puts another configuration in the place of the one that counts.

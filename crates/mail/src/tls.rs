@@ -72,10 +72,20 @@ impl Handshakes {
             trusting: Mutex::default(),
             fruitless: Lately::new(PLAIN_FOR),
         };
-        if tls.roots.is_some() || tls.level == TlsLevel::Verify {
-            handshakes.trusting(tls.roots.as_deref())?;
-        }
+        handshakes.read_again(tls)?;
         Ok(handshakes)
+    }
+
+    /// Reads again who is trusted; handshakes from now on go by that.
+    ///
+    /// # Errors
+    /// It cannot be read; then all is as before.
+    pub(crate) fn read_again(&self, tls: &Tls) -> Result<(), String> {
+        if tls.roots.is_some() || tls.level == TlsLevel::Verify {
+            let client = self.trust(tls.roots.as_deref())?;
+            *self.trusting.lock() = Some((tls.roots.clone(), client));
+        }
+        Ok(())
     }
 
     /// Goes on under TLS with a host of this name; the error is what was wrong, in words.

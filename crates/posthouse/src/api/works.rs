@@ -23,9 +23,9 @@ pub struct Selector {
     /// Brought by this account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// With a recipient like this that has not ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recipient: Option<AddressPattern>,
+    /// With a recipient like one of these that has not ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<AddressPattern>,
     /// Accepted so long ago or longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_than: Option<HumanDuration>,

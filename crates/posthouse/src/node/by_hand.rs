@@ -1,9 +1,10 @@
 //! What operators do and ask over the control socket: works by selection, why one waits, pauses, suppressed addresses.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base::{MessageId, WorkId};
 use mail::{Action, Selection, Tally, Waits};
+use parking_lot::Mutex;
 use queue::{Reason, Status};
 use store::settings::{NewPause, NewSuppression, PauseId, Settings};
 use tokio::sync::mpsc;
@@ -15,6 +16,8 @@ use crate::api::{
     WorksRequest,
 };
 
+/// A reader hears something at least this often.
+const BEAT: Duration = Duration::from_secs(5);
 /// Lines that wait for their reader.
 const WAITING: usize = 16;
 /// Suppressed addresses that a list shows, unless more are asked for.
@@ -31,19 +34,30 @@ impl View {
         let gateway = self.gateway.clone();
         let (lines, receiver) = mpsc::channel(WAITING);
         tokio::spawn(async move {
+            let latest = Mutex::new(Tally::default());
+            // A reader who is slow misses a line that the next one says better.
+            let tell = || drop(lines.try_send(report(*latest.lock())));
             let acted = async {
                 match request.earnest {
                     Earnest::Count => gateway.count(&selection, action).await,
                     Earnest::Act => {
-                        // A reader who is slow misses a line that the next one says better.
-                        let tell = |tally| drop(lines.try_send(report(tally)));
-                        gateway.act(&selection, action, tell).await
+                        let told = |tally| {
+                            *latest.lock() = tally;
+                            tell();
+                        };
+                        gateway.act(&selection, action, told).await
                     }
                 }
             };
-            let outcome = tokio::select! {
-                outcome = acted => outcome,
-                () = lines.closed() => return,
+            tokio::pin!(acted);
+            let mut beat = tokio::time::interval(BEAT);
+            let outcome = loop {
+                tokio::select! {
+                    outcome = &mut acted => break outcome,
+                    () = lines.closed() => return,
+                    // Where nothing is found for long, the reader still hears that it is looked for.
+                    _ = beat.tick() => tell(),
+                }
             };
             let last = match outcome {
                 Ok(tally) => WorksReport { finished: true, ..report(tally) },
@@ -68,7 +82,7 @@ impl View {
             domain: selector.domain,
             sender: selector.sender,
             account: selector.account,
-            recipient: selector.recipient,
+            recipients: selector.recipients.into_iter().collect(),
             before: selector.older_than.map(|age| self.clock.now() - age.0),
             attempts_over: selector.attempts_over,
             reason: selector.reason.as_deref().map(reason).transpose().map_err(invalid)?,

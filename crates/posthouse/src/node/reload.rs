@@ -92,14 +92,15 @@ impl Reload {
     async fn take_over(&self, current: &mut Current, view: &Arc<View>) -> Result<ReloadReport, ApiError> {
         let new = (self.source)().map_err(|failure| refusal(&failure))?;
         let differences = current.config.differences(&new);
-        if differences.is_empty() {
-            return Ok(report(Reloaded::Unchanged, differences));
-        }
         if differences.iter().any(|difference| difference.counts == Counts::AfterRestart) {
             return Ok(report(Reloaded::Refused, differences));
         }
-        Gateway::check(&settings::mail(&new, self.descriptors))
+        self.gateway
+            .read_files(&settings::mail(&new, self.descriptors))
             .map_err(|error| ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")))?;
+        if differences.is_empty() {
+            return Ok(report(Reloaded::Unchanged, differences));
+        }
         let bound = bind(current, &new).await.map_err(|error| {
             ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")).hint(error.hint())
         })?;

@@ -153,6 +153,22 @@ fn a_certificate_counts_where_it_is_to_be_verified() {
 }
 
 #[test]
+fn roots_that_were_renewed_count_from_the_next_reload_on() {
+    let identity = Identity::of("localhost");
+    let peer = Peer::secure(&identity, |_| Move::Go);
+    let setup = setup(&peer, "");
+    let roots = setup.folder().join("roots.pem");
+    fs::write(&roots, Identity::of("localhost").authority()).unwrap();
+    let node = setup.file(&format!("[delivery.tls]\nmode = 'verify'\nroots = '{}'", roots.display())).start();
+    send(&node, &["u@example.net"], SHORT);
+    assert_eq!(word(&node.records_of("u@example.net", 2)[1], "what"), "deferred");
+    fs::write(&roots, identity.authority()).unwrap();
+    assert_eq!(node.command(&["reload"]).done(), "The configuration is as before.\n");
+    assert_eq!(node.command(&["mail", "retry", "--all", "--yes"]).code, Some(0));
+    assert_eq!(peer.wait_for(1)[0].security, Security::Tls);
+}
+
+#[test]
 fn roots_that_cannot_be_read_are_said_at_the_start() {
     let peer = Peer::willing();
     let ran = setup(&peer, "roots = '/nowhere/roots.pem'").fail();

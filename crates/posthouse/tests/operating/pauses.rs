@@ -2,7 +2,7 @@
 
 use testkit::Peer;
 
-use super::{failed, send, setup};
+use super::{deferred, failed, send, setup, unwilling};
 
 #[test]
 fn paused_mail_waits_and_says_whose_pause_it_is_until_it_is_resumed() {
@@ -37,6 +37,24 @@ fn paused_mail_waits_and_says_whose_pause_it_is_until_it_is_resumed() {
     );
     assert_eq!(node.command(&["mail", "resume", "--all"]).done(), "mail from news@example.com goes on.\n");
     assert_eq!(node.command(&["mail", "pauses"]).done(), "Nothing is paused.\n");
+}
+
+#[test]
+fn what_a_pause_would_hold_back_is_counted_first() {
+    let (peer, _mood) = unwilling();
+    let node = setup().to(&peer).flag("--retry", "1h").start();
+    for recipient in ["a@example.net", "b@example.net", "c@example.org"] {
+        send(&node, recipient, "wait");
+    }
+    deferred(&node, 3);
+    let pause = ["mail", "pause", "--domain", "example.net"];
+    let counted = node.command(&[&pause[..], &["--dry-run"]].concat()).done();
+    assert_eq!(counted, "2 works (2 recipients) are meant; nothing was done.\n");
+    let unasked = "2 works (2 recipients) are meant, and nothing was done: there is nobody to ask";
+    failed(&node.command(&pause), 2, unasked, "say --yes to do it, or --dry-run to count only");
+    assert_eq!(node.command(&["mail", "pauses"]).done(), "Nothing is paused.\n");
+    let said = node.command(&[&pause[..], &["--yes"]].concat()).done();
+    assert_eq!(said, "Pause 1: mail to example.net waits until `posthouse mail resume 1`.\n");
 }
 
 #[test]

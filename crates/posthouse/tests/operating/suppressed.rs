@@ -10,7 +10,12 @@ fn mail_to_a_suppressed_address_is_refused_or_fails_and_goes_again_later() {
     let node = setup().to(&peer).flag("--retry", "1h").start();
     let queued = send(&node, "ben@example.net", "wait");
     deferred(&node, 1);
-    let said = node.command(&["mail", "suppress", "Ben@example.net", "--why", "asked for no more"]).done();
+    let suppress = ["mail", "suppress", "Ben@example.net", "--why", "asked for no more"];
+    let counted = node.command(&[&suppress[..], &["--dry-run"]].concat()).done();
+    assert_eq!(counted, "1 work (1 recipient) is meant; nothing was done.\n");
+    let unasked = "1 work (1 recipient) is meant, and nothing was done: there is nobody to ask";
+    failed(&node.command(&suppress), 2, unasked, "say --yes to do it, or --dry-run to count only");
+    let said = node.command(&[&suppress[..], &["--yes"]].concat()).done();
     assert_eq!(said, "1 address suppressed, 0 changed.\n");
     let letter = ["mail", "send", "--from", "a@example.com", "--to", "ben@example.NET", "--subject", "no"];
     failed(

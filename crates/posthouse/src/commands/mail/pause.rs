@@ -4,9 +4,12 @@ use base::{AddressPattern, Clock, DomainPattern};
 use clap::Args;
 use store::settings::About;
 
-use super::pauses::line;
+use super::{
+    pauses::line,
+    works::{Decision, Sure, counted, phrase},
+};
 use crate::{
-    api::PauseRequest,
+    api::{Earnest, PauseRequest, Selector, WorkAction, WorksRequest},
     commands::{ask::Ask, when::Until},
     failure::Failure,
     output::{self, Form},
@@ -14,7 +17,7 @@ use crate::{
 
 /// Let mail wait: to a domain, from a sender, of an account, or all of it
 ///
-/// What is under way goes on; mail is taken in as before. A pause ends with `mail resume`, or by itself. What is paused already
+/// What waits for that is counted first, and asked. What is under way goes on; mail is taken in as before. A pause ends with `mail resume`, or by itself. What is paused already
 /// gets the new end and reason.
 #[derive(Debug, Args)]
 pub(in crate::commands) struct Pause {
@@ -26,6 +29,8 @@ pub(in crate::commands) struct Pause {
     /// Why, for those who come later
     #[arg(long, value_name = "TEXT", default_value = "")]
     why: String,
+    #[command(flatten)]
+    sure: Sure,
     #[command(flatten)]
     ask: Ask,
 }
@@ -60,16 +65,36 @@ impl Pause {
         let now = Clock::system().now();
         let until = self.until.map(|until| until.moment(now));
         let request = PauseRequest { about: self.about.about(), until, why: self.why, by: who() };
-        let ask = self.ask;
-        let form = ask.form();
-        ask.run(async |client| {
-            let pause = client.pause(&request).await?;
-            Ok(match form {
-                Form::Json => output::json(&pause),
-                Form::Text => line(&pause),
-            })
+        let form = self.ask.form();
+        self.ask.run(async |client| {
+            let meant = client.works(&count(&request.about), |_| {}).await?;
+            let question = format!("Pause {}, for which {} wait", request.about, phrase(&meant));
+            match self.sure.decide(&meant, &question)? {
+                Decision::Act => {
+                    let pause = client.pause(&request).await?;
+                    Ok(match form {
+                        Form::Json => output::json(&pause),
+                        Form::Text => line(&pause),
+                    })
+                }
+                Decision::Counted | Decision::Refused => Ok(match form {
+                    Form::Json => output::json(&meant),
+                    Form::Text => format!("{}\n", counted(&meant)),
+                }),
+            }
         })
     }
+}
+
+/// Asks how many works a pause would keep from going.
+fn count(about: &About) -> WorksRequest {
+    let selector = match about.clone() {
+        About::Domain(domain) => Selector { domain: Some(domain), ..Selector::default() },
+        About::Sender(sender) => Selector { sender: Some(sender), ..Selector::default() },
+        About::Account(account) => Selector { account: Some(account), ..Selector::default() },
+        About::All => Selector { all: true, ..Selector::default() },
+    };
+    WorksRequest { selector, action: WorkAction::Hold, earnest: Earnest::Count }
 }
 
 /// Who is at the keyboard, as far as the system says.

@@ -2,21 +2,24 @@
 
 use std::{fs, io, path::PathBuf};
 
-use base::Clock;
+use base::{AddressPattern, Clock};
 use clap::Args;
 use indicatif::ProgressBar;
 use store::settings::MAX_SUPPRESSED_AT_ONCE;
 
+use super::works::{Decision, Sure, counted, phrase};
 use crate::{
-    api::{SuppressAnswer, SuppressRequest},
+    api::{Earnest, Selector, SuppressAnswer, SuppressRequest, WorkAction, WorksReport, WorksRequest},
     commands::{ask::Ask, when::Until},
+    control::Client,
     failure::Failure,
     output::{self, Form},
 };
 
 /// Send no more mail to addresses
 ///
-/// What is to go to them fails, and its sender is told. Letters count the same in either case.
+/// What is to go to them fails, and its sender is told. What waits for them is counted first, and asked. Letters count the same in
+/// either case.
 #[derive(Debug, Args)]
 pub(in crate::commands) struct Suppress {
     #[command(flatten)]
@@ -27,6 +30,8 @@ pub(in crate::commands) struct Suppress {
     /// Why, for those who come later
     #[arg(long, value_name = "TEXT", default_value = "")]
     why: String,
+    #[command(flatten)]
+    sure: Sure,
     #[command(flatten)]
     ask: Ask,
 }
@@ -68,6 +73,16 @@ impl Suppress {
         let until = self.until.map(|until| until.moment(Clock::system().now()));
         let bar = ProgressBar::new(all.len() as u64);
         self.ask.run(async |client| {
+            let meant = waiting(&client, &all).await?;
+            let many = count(all.len() as u64);
+            let question = format!("Suppress {many}, for which {} wait", phrase(&meant));
+            let decision = self.sure.decide(&meant, &question)?;
+            if decision != Decision::Act {
+                return Ok(match self.ask.form() {
+                    Form::Json => output::json(&meant),
+                    Form::Text => format!("{}\n", counted(&meant)),
+                });
+            }
             let mut sum = SuppressAnswer::default();
             for some in all.chunks(MAX_SUPPRESSED_AT_ONCE) {
                 let request = SuppressRequest { addresses: some.to_vec(), until, why: self.why.clone() };
@@ -78,11 +93,29 @@ impl Suppress {
             bar.finish_and_clear();
             Ok(match self.ask.form() {
                 Form::Json => output::json(&sum),
-                Form::Text => {
-                    let new = output::count(sum.new, "address").replace("addresss", "addresses");
-                    format!("{new} suppressed, {} changed.\n", sum.changed)
-                }
+                Form::Text => format!("{} suppressed, {} changed.\n", count(sum.new), sum.changed),
             })
         })
     }
+}
+
+/// Counts the works that wait for these addresses, and names one that is none.
+async fn waiting(client: &Client, addresses: &[String]) -> Result<WorksReport, Failure> {
+    let mut sum = WorksReport::default();
+    for some in addresses.chunks(MAX_SUPPRESSED_AT_ONCE) {
+        let recipients = some.iter().map(|address| {
+            address.parse().map_err(|_| Failure::world(format!("{address:?} is not an address")))
+        });
+        let recipients = recipients.collect::<Result<Vec<AddressPattern>, Failure>>()?;
+        let selector = Selector { recipients, ..Selector::default() };
+        let request = WorksRequest { selector, action: WorkAction::Cancel, earnest: Earnest::Count };
+        let meant = client.works(&request, |_| {}).await?;
+        sum.works += meant.works;
+        sum.recipients += meant.recipients;
+    }
+    Ok(sum)
+}
+
+fn count(addresses: u64) -> String {
+    format!("{addresses} {}", if addresses == 1 { "address" } else { "addresses" })
 }

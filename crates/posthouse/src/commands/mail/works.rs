@@ -30,9 +30,9 @@ struct Meant {
     /// Brought by this account: a client's address
     #[arg(long, value_name = "ACCOUNT", group = "selector")]
     account: Option<String>,
-    /// With this recipient, which has not ended
+    /// With this recipient, which has not ended; may be repeated
     #[arg(long, value_name = "ADDRESS", group = "selector")]
-    recipient: Option<AddressPattern>,
+    recipient: Vec<AddressPattern>,
     /// Accepted so long ago or longer
     #[arg(long, value_name = "AGE", group = "selector")]
     older_than: Option<HumanDuration>,
@@ -55,14 +55,55 @@ struct Meant {
 pub(super) struct Works {
     #[command(flatten)]
     meant: Meant,
+    #[command(flatten)]
+    sure: Sure,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// Whether to ask before something is done.
+#[derive(Debug, Args)]
+pub(super) struct Sure {
     /// Only count what is meant
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
     #[arg(long, short = 'y')]
     yes: bool,
-    #[command(flatten)]
-    ask: Ask,
+}
+
+/// What is to be done once it is known how much is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    Act,
+    /// It was only to be counted.
+    Counted,
+    /// Whoever was asked does not want it.
+    Refused,
+}
+
+impl Sure {
+    /// Decides, and asks whoever is at the terminal if it has to.
+    pub(super) fn decide(&self, meant: &WorksReport, question: &str) -> Result<Decision, Failure> {
+        match () {
+            () if self.dry_run => Ok(Decision::Counted),
+            () if self.yes || meant.works == 0 => Ok(Decision::Act),
+            () if !io::stdin().is_terminal() => {
+                let error = Failure::usage(format!(
+                    "{} meant, and nothing was done: there is nobody to ask",
+                    many(meant)
+                ));
+                Err(error.hint("say --yes to do it, or --dry-run to count only"))
+            }
+            () => {
+                write!(io::stderr(), "{question}? [y/N] ")?;
+                let mut answer = String::new();
+                io::stdin().lock().read_line(&mut answer)?;
+                let agreed = matches!(answer.trim(), "y" | "Y" | "yes");
+                Ok(if agreed { Decision::Act } else { Decision::Refused })
+            }
+        }
+    }
 }
 
 /// An action in words: for the question, and for what was done.
@@ -80,10 +121,11 @@ impl Works {
         let client = self.ask.client()?;
         let count = self.request(action, Earnest::Count);
         let meant = runtime.block_on(client.works(&count, |_| {}))?;
-        if self.dry_run || meant.works == 0 {
-            return self.show(&meant, &format!("{} meant; nothing was done.", many(&meant)));
+        let decision = self.sure.decide(&meant, &format!("{} {}", words.ask, phrase(&meant)))?;
+        if decision == Decision::Counted || meant.works == 0 {
+            return self.show(&meant, &counted(&meant));
         }
-        if !self.yes && !self.agreed(&meant, words)? {
+        if decision == Decision::Refused {
             return self.show(&meant, "Nothing was done.");
         }
         let request = self.request(action, Earnest::Act);
@@ -103,28 +145,13 @@ impl Works {
             domain,
             sender,
             account,
-            recipient,
+            recipients: recipient,
             older_than,
             attempts_over,
             reason,
             held,
         };
         WorksRequest { selector, action, earnest }
-    }
-
-    /// Asks whoever is at the terminal.
-    fn agreed(&self, meant: &WorksReport, words: &Words) -> Result<bool, Failure> {
-        if !io::stdin().is_terminal() {
-            let error = Failure::usage(format!(
-                "{} meant, and nothing was done: there is nobody to ask",
-                many(meant)
-            ));
-            return Err(error.hint("say --yes to do it, or --dry-run to count only"));
-        }
-        write!(io::stderr(), "{} {}? [y/N] ", words.ask, phrase(meant))?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
     fn show(&self, report: &WorksReport, text: &str) -> Result<(), Failure> {
@@ -143,8 +170,13 @@ async fn run(
     client.works(request, |report| bar.set_position(report.works)).await
 }
 
+/// What is said where it was only counted.
+pub(super) fn counted(meant: &WorksReport) -> String {
+    format!("{} meant; nothing was done.", many(meant))
+}
+
 /// `12 works (34 recipients)`.
-fn phrase(report: &WorksReport) -> String {
+pub(super) fn phrase(report: &WorksReport) -> String {
     format!("{} ({})", output::count(report.works, "work"), output::count(report.recipients, "recipient"))
 }
 
