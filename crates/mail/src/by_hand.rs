@@ -2,7 +2,7 @@
 //!
 //! Works are looked at by the page, so that a million of them neither holds the queue up nor needs memory.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use base::{AddressPattern, DomainPattern, MessageId, Timestamp, WorkId};
 use queue::{Change, Cursor, Kind, Queue, QueueError, Reason, Seen, Status, Ticket, WorkInfo};
@@ -101,7 +101,11 @@ pub struct Tally {
 }
 
 /// Works looked at in one go.
-const PAGE: usize = 4096;
+const PAGE: usize = 1024;
+/// With more than this to be told to the message log, the next page waits for it, if not for long.
+const AHEAD: usize = 4 * PAGE;
+const LOG_LOOK: Duration = Duration::from_millis(2);
+const LOG_LOOKS: u32 = 50;
 /// Most domains whose hosts are tried at once after a retry by hand.
 const WOKEN: usize = 10_000;
 
@@ -224,6 +228,7 @@ impl Gateway {
                 None => self.intake().queue.cancel(works, self.intake().clock.now()).await?,
             };
             let room = WOKEN.saturating_sub(woken.len());
+            self.let_the_log_follow().await;
             woken.extend(page.into_iter().filter_map(|meant| meant.domain).take(room));
             progress(tally);
         }
@@ -231,6 +236,18 @@ impl Gateway {
             self.dispatcher().wake(domain);
         }
         Ok(tally)
+    }
+}
+
+impl Gateway {
+    /// Waits until the message log has been told most of what was done, if it takes that: what it has not taken piles up in memory.
+    async fn let_the_log_follow(&self) {
+        for _ in 0..LOG_LOOKS {
+            if self.intake().queue.stats().waiting_tales <= AHEAD {
+                return;
+            }
+            tokio::time::sleep(LOG_LOOK).await;
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     outcome::{self, Outcome, Patient},
     pause,
     reach::Contact,
-    resolver::{NoWay, Resolver},
+    resolver::{NoWay, Resolver, Why},
     schedule::Slot,
     site::{Keeps, Used, Way},
     tls::Handshakes,
@@ -84,7 +84,9 @@ impl Delivery {
             Ok(hop) => hop,
             Err(no_way) => {
                 self.conclude_without(jobs, &no_way, |_| rule.clone()).await;
-                return Used { contact: Contact::Failed(no_way.text), ..nothing };
+                let is_ours = no_way.why == Why::Exhausted;
+                let contact = if is_ours { Contact::None } else { Contact::Failed(no_way.text) };
+                return Used { contact, ..nothing };
             }
         };
         let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
@@ -187,9 +189,14 @@ impl Delivery {
     }
 
     async fn conclude_without(&self, jobs: Vec<Job>, no_way: &NoWay, rule: impl Fn(&Job) -> Rule) {
-        for job in jobs {
+        for mut job in jobs {
             let (rule, now) = (rule(&job), self.clock.now());
-            let outcome = outcome::of_no_way(&job.info, no_way, now, job.patient(&rule));
+            let outcome = if no_way.why == Why::Exhausted {
+                let state = std::mem::take(&mut job.state);
+                outcome::of_exhaustion(&job.info, state, now, fastrand::f64())
+            } else {
+                outcome::of_no_way(&job.info, no_way, now, job.patient(&rule))
+            };
             self.conclude(job, outcome).await;
         }
     }

@@ -27,19 +27,17 @@ pub(crate) struct Fair<T> {
 struct Flow<T> {
     account: Account,
     waiting: VecDeque<T>,
+    /// How many were taken in an alternating order.
+    alternated: u32,
 }
 
-/// From which end of what an account has waiting something is taken.
+/// In which order what an account has waiting is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    First,
-    Last,
-}
-
-impl End {
-    pub(crate) fn other(self) -> Self {
-        if self == Self::First { Self::Last } else { Self::First }
-    }
+pub(crate) enum Order {
+    /// As it came.
+    Coming,
+    /// What came first and what came last, by turns.
+    Alternating,
 }
 
 impl<T> Default for Fair<T> {
@@ -67,14 +65,9 @@ impl<T> Fair<T> {
                 if at <= self.next && !self.flows.is_empty() {
                     self.next += 1;
                 }
-                self.flows.insert(at, Flow { account, waiting: VecDeque::from([one]) });
+                self.flows.insert(at, Flow { account, waiting: VecDeque::from([one]), alternated: 0 });
             }
         }
-    }
-
-    /// Whose turn it is.
-    pub(crate) fn next_account(&self) -> Option<Account> {
-        self.flows.get(self.next).map(|flow| flow.account)
     }
 
     /// Takes at most `most` of the account whose turn it is, and passes the turn on.
@@ -103,21 +96,24 @@ impl<T> Fair<T> {
     }
 
     /// Takes one of the next account that may have its turn; those before it that may not stay behind it.
-    pub(crate) fn pop_of(&mut self, may: impl Fn(Account) -> bool, end: End) -> Option<(Account, T)> {
+    pub(crate) fn pop_of(&mut self, may: impl Fn(Account) -> bool, order: Order) -> Option<(Account, T)> {
         let turns = (self.next..self.flows.len()).chain(0..self.next);
         let next = turns.into_iter().find(|at| may(self.flows[*at].account))?;
         self.next = next;
-        let Flow { account, waiting } = &mut self.flows[next];
+        let Flow { account, waiting, alternated } = &mut self.flows[next];
         let account = *account;
-        let one = if end == End::First { waiting.pop_front() } else { waiting.pop_back() }?;
+        *alternated = alternated.wrapping_add(u32::from(order == Order::Alternating));
+        let is_first = order == Order::Coming || alternated.is_multiple_of(2);
+        let one = if is_first { waiting.pop_front() } else { waiting.pop_back() }?;
         self.len -= 1;
         self.pass_on();
         Some((account, one))
     }
 
-    /// Whether an account has something waiting.
-    pub(crate) fn has(&self, account: Account) -> bool {
-        self.flows.binary_search_by_key(&account, |flow| flow.account).is_ok()
+    /// All accounts that have something waiting, from the one whose turn it is.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = Account> {
+        let (before, from) = self.flows.split_at(self.next.min(self.flows.len()));
+        from.iter().chain(before).map(|flow| flow.account)
     }
 
     /// Takes the next one.
@@ -225,7 +221,7 @@ mod tests {
         let mut left: Vec<_> = std::iter::from_fn(|| fair.pop()).collect();
         left.sort_unstable();
         assert_eq!(left, [0, 1, 2, 3, 9]);
-        assert!(fair.is_empty() && fair.next_account().is_none());
+        assert!(fair.is_empty() && fair.accounts().next().is_none());
     }
 
     #[test]

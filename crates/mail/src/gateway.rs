@@ -32,7 +32,7 @@ use crate::{
     resolver::Resolver,
     retention::Retention,
     session,
-    tls::Handshakes,
+    tls::{Handshakes, Trusted},
 };
 
 /// How often silent sessions and unused connections are looked for.
@@ -87,6 +87,10 @@ pub enum GatewayError {
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
 }
+
+/// What was read of the files that a configuration names.
+#[derive(Debug)]
+pub struct Files(Option<Trusted>);
 
 /// A work that waits, with what mail knows of it.
 #[derive(Clone, Debug)]
@@ -182,12 +186,19 @@ impl Gateway {
         Door(door)
     }
 
-    /// Reads again the files that a configuration names, the one that counts or one that is to.
+    /// Reads the files that a configuration names. Nothing changes by that.
     ///
     /// # Errors
-    /// One cannot be read; then all is as before.
-    pub fn read_files(&self, config: &Config) -> Result<(), GatewayError> {
-        self.handshakes.read_again(&config.delivery.tls).map_err(GatewayError::Tls)
+    /// One cannot be read.
+    pub fn read(&self, config: &Config) -> Result<Files, GatewayError> {
+        self.handshakes.read(&config.delivery.tls).map(Files).map_err(GatewayError::Tls)
+    }
+
+    /// From now on what was read of files counts.
+    pub fn take(&self, files: Files) {
+        if let Files(Some(trusted)) = files {
+            self.handshakes.trust_from_now_on(trusted);
+        }
     }
 
     /// Puts another configuration in the place of the one that counts.

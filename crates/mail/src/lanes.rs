@@ -9,6 +9,7 @@ use crate::{
     fair::{Account, Fair},
     resolver::NoWay,
     schedule::seconds,
+    site::Ready,
 };
 
 /// A lane that nobody used for this long is forgotten.
@@ -37,7 +38,7 @@ pub(crate) struct Lane {
 enum State {
     Unknown,
     /// Its hosts are being looked up, or will be; these wait for that.
-    Asking(Vec<Ticket>, Asked),
+    Asking(Vec<Ready>, Asked),
     To {
         site: usize,
         until: Option<Timestamp>,
@@ -113,18 +114,18 @@ impl Lanes {
     }
 
     /// A work waits until its domain's hosts are known.
-    pub(crate) fn ask(&mut self, domain: &Arc<str>, account: Account, ticket: Ticket) {
+    pub(crate) fn ask(&mut self, domain: &Arc<str>, account: Account, ready: Ready) {
         let Some(lane) = self.by_domain.get_mut(domain) else { return };
         let for_account = Asked::For(account);
         match &mut lane.state {
             State::Asking(waiting, asked) => {
-                waiting.push(ticket);
+                waiting.push(ready);
                 if *asked == Asked::Yes || *asked == for_account {
                     return;
                 }
                 *asked = for_account;
             }
-            state => *state = State::Asking(vec![ticket], for_account),
+            state => *state = State::Asking(vec![ready], for_account),
         }
         // It may stand there for others already, and is asked for in the first one's turn.
         self.to_ask.push(account, domain.clone());
@@ -151,7 +152,7 @@ impl Lanes {
         self.asking = self.asking.saturating_sub(1);
         let Some(lane) = self.by_domain.get_mut(domain) else { return Vec::new() };
         match std::mem::replace(&mut lane.state, State::Unknown) {
-            State::Asking(waiting, _) => waiting,
+            State::Asking(waiting, _) => waiting.into_iter().map(|ready| ready.ticket).collect(),
             other => {
                 lane.state = other;
                 Vec::new()
@@ -171,6 +172,18 @@ impl Lanes {
             // Those that wait for the answer are to find it, however short it counts.
             lane.state = State::Nowhere { why, until: until.max(now + SHORTEST) };
         }
+    }
+
+    /// Takes out what waits for an answer and is to be looked at by now; returns when the next one is, in seconds since 1970.
+    pub(crate) fn take_overdue(&mut self, now_seconds: u32, into: &mut Vec<Ticket>) -> Option<u32> {
+        let mut next = None;
+        for lane in self.by_domain.values_mut() {
+            let State::Asking(waiting, _) = &mut lane.state else { continue };
+            let overdue = waiting.extract_if(.., |ready| ready.look_at <= now_seconds);
+            into.extend(overdue.map(|ready| ready.ticket));
+            next = next.into_iter().chain(waiting.iter().map(|ready| ready.look_at)).min();
+        }
+        next
     }
 
     /// The site that a domain's mail goes to.

@@ -25,6 +25,7 @@ mod destination;
 mod dispatcher;
 mod due;
 mod envelope;
+mod exhausted;
 mod fair;
 mod gateway;
 mod intake;

@@ -7,6 +7,7 @@ use smtp::Reply;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
+    exhausted::is_exhausted,
     registry::{Registry, Room, TurnedAway},
     session::{Session, Shared},
 };
@@ -29,6 +30,9 @@ pub(crate) async fn listen(
         };
         match accepted {
             Ok((stream, peer)) => open(stream, peer, &shared, &registry, &shutdown),
+            Err(error) if !is_exhausted(&error) => {
+                tracing::debug!(%error, "a client has gone before it was let in");
+            }
             Err(error) => {
                 tracing::warn!(%error, "no connection can be taken; raise the limit of open files if this goes on");
                 drop(spare.take());

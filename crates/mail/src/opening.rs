@@ -3,7 +3,6 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use rustix::io::Errno;
 use smtp::client::{Event, Tls};
 use tokio::{
     net::TcpStream,
@@ -14,6 +13,7 @@ use crate::{
     attempt::Tools,
     burst::{Hop, Host, Trouble},
     connection::{Cause, Connection, Failure, Peer, plain},
+    exhausted::is_exhausted,
     tls::TlsLevel,
 };
 
@@ -171,12 +171,6 @@ impl Target<'_> {
         greet(&mut connection, tools).await.map_err(Unopened::Tls)?;
         Ok(connection)
     }
-}
-
-/// Whether this machine has no descriptor or no memory left.
-fn is_exhausted(error: &io::Error) -> bool {
-    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| lacks.contains(&errno))
 }
 
 /// Whether there is no way from here to such an address at all.

@@ -375,7 +375,7 @@ fn judge_no_way(no_way: &NoWay) -> Judged {
         Why::NoSuchDomain => (Verdict::Failed, "no-such-domain", 550, (5, 1, 2)),
         Why::NoAddress => (Verdict::Failed, "no-address", 550, (5, 4, 4)),
         Why::Loop => (Verdict::Failed, "loop", 554, (5, 4, 6)),
-        Why::Dns => (Verdict::NotNow, "dns", 451, (4, 4, 3)),
+        Why::Dns | Why::Exhausted => (Verdict::NotNow, "dns", 451, (4, 4, 3)),
     };
     (verdict, word.into(), Reply::new(code, status, no_way.text.clone()))
 }

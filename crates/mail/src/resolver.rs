@@ -13,6 +13,7 @@ use std::{
 
 use base::{Clock, HostName, NextHop, Timestamp};
 
+use crate::exhausted::EXHAUSTED;
 use crate::{Live, burst::Host};
 use cache::{Asked, Cache, Known};
 use wire::{Found, Kind, NameServers, Question, Source, Whose};
@@ -69,6 +70,8 @@ pub(crate) enum Why {
     Loop,
     /// Nobody answers: another time.
     Dns,
+    /// This machine has nothing left to ask with: another time.
+    Exhausted,
 }
 
 impl NoWay {
@@ -243,7 +246,8 @@ impl Two {
 }
 
 fn trouble(what: &str, text: &str) -> NoWay {
-    NoWay::new(Why::Dns, format!("{what} cannot be looked up: {text}"))
+    let why = if text == EXHAUSTED { Why::Exhausted } else { Why::Dns };
+    NoWay::new(why, format!("{what} cannot be looked up: {text}"))
 }
 
 /// A host with its addresses, if it has any and may have that name.

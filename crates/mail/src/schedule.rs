@@ -50,8 +50,6 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 100;
 /// What waits is looked at this often at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// For whom a site stands among those to be served if it is nobody's sake in particular.
-const NOBODY: Account = 0;
 /// What is not used any more is forgotten this often.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -154,9 +152,9 @@ impl Schedule {
     }
 
     fn arrive(&mut self, arrival: &Arrival, now: Timestamp) {
-        // Without its words a work cannot even expire.
-        let is_unreadable = arrival.reason == Reason::Unreadable;
-        let until = if is_unreadable { arrival.not_before } else { arrival.not_before.min(arrival.expires) };
+        // What the queue could not give it could not let expire either.
+        let was_not_given = matches!(arrival.reason, Reason::Unreadable | Reason::GivenBack);
+        let until = if was_not_given { arrival.not_before } else { arrival.not_before.min(arrival.expires) };
         if until > now {
             return self.due.add(until, arrival.ticket);
         }
@@ -186,7 +184,10 @@ impl Schedule {
                     let site = self.site(&arrival.lane, way, None, now);
                     self.ready(site, arrival.priority, account, ready, now);
                 }
-                None => self.lanes.ask(&arrival.lane, account, arrival.ticket),
+                None => {
+                    self.look_at = self.look_at.min(ready.look_at);
+                    self.lanes.ask(&arrival.lane, account, ready);
+                }
             },
         }
     }
@@ -223,18 +224,21 @@ impl Schedule {
         let Some(site) = &mut self.sites[number] else { return };
         site.add(priority, account, ready);
         self.look_at = self.look_at.min(ready.look_at);
-        self.queue_up(number, account, now);
+        self.queue_up(number, now);
     }
 
-    /// Lets a site stand among those to be served, for an account's sake or another's, if it may begin something.
-    fn queue_up(&mut self, number: usize, account: Account, now: Timestamp) {
+    /// Lets a site stand among those to be served, if it may begin something.
+    fn queue_up(&mut self, number: usize, now: Timestamp) {
         let Some(site) = &mut self.sites[number] else { return };
-        let Some(account) = site.for_whom(account) else { return };
+        if site.is_idle() {
+            return;
+        }
         match site.bar(now) {
             None => {
                 site.later = None;
-                if site.stands(account) {
-                    self.turns.stand(class_of(site, now), account, number);
+                let class = class_of(site, now);
+                for account in site.stand() {
+                    self.turns.stand(class, account, number);
                 }
             }
             Some((_, Some(until))) => {
@@ -269,7 +273,7 @@ impl Schedule {
         self.turns.end(class, account);
         if let Some(site) = &mut self.sites[number] {
             site.ended(used, slot.charged, now, spread);
-            self.queue_up(number, account, now);
+            self.queue_up(number, now);
         }
     }
 
@@ -313,7 +317,7 @@ impl Schedule {
                 && site.later == Some(until)
             {
                 site.later = None;
-                self.queue_up(number, NOBODY, now);
+                self.queue_up(number, now);
             }
         }
     }
@@ -338,20 +342,20 @@ impl Schedule {
         let is_now = class_of(site, now);
         if site.bar(now).is_some() || (is_now != class && !self.turns.may(is_now, account)) {
             // It answers no more since it came to stand there, or cannot begin more.
-            self.queue_up(number, account, now);
+            self.queue_up(number, now);
             return None;
         }
         let (works, charged) = site.take(now, size);
         if works.is_empty() {
             site.uncharge(charged);
-            self.queue_up(number, account, now);
+            self.queue_up(number, now);
             return None;
         }
         site.running += 1;
         let served = Served { class: is_now, ..served };
         self.turns.begin(is_now, account);
         let slot = Slot { served, charged, key: site.key.clone() };
-        self.queue_up(number, account, now);
+        self.queue_up(number, now);
         Some(Begin { what: What::Deliver(slot), works })
     }
 
@@ -376,7 +380,7 @@ impl Schedule {
             return;
         }
         self.looked = now;
-        let mut next = u32::MAX;
+        let mut next = self.lanes.take_overdue(seconds, &mut self.overdue).unwrap_or(u32::MAX);
         for site in self.sites.iter_mut().flatten() {
             site.take_overdue(seconds, &mut self.overdue);
             next = next.min(site.next_look().unwrap_or(u32::MAX));
@@ -472,7 +476,7 @@ impl Schedule {
         {
             site.reach.wake();
             site.later = None;
-            self.queue_up(number, NOBODY, now);
+            self.queue_up(number, now);
         }
     }
 

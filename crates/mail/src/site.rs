@@ -137,19 +137,24 @@ impl Site {
         self.ready.iter().map(|(_, fair)| fair.len()).sum()
     }
 
-    /// For whom it is to stand among those to be served next: for this account, if it has something here.
-    pub(crate) fn for_whom(&self, account: Account) -> Option<Account> {
-        let has = self.ready.iter().any(|(_, fair)| fair.has(account));
-        if has { Some(account) } else { self.ready.first()?.1.next_account() }
+    /// Whether nothing waits for it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.is_empty()
     }
 
-    /// It is to stand for an account; says whether it does not yet.
-    pub(crate) fn stands(&mut self, account: Account) -> bool {
-        let is_new = self.stands_for.len() < STANDS_FOR && !self.stands_for.contains(&account);
-        if is_new {
-            self.stands_for.push(account);
+    /// Lets it stand for each account that has something here, and returns those for which it did not yet.
+    pub(crate) fn stand(&mut self) -> Vec<Account> {
+        let mut new = Vec::new();
+        for account in self.ready.iter().flat_map(|(_, fair)| fair.accounts()) {
+            if self.stands_for.len() == STANDS_FOR {
+                break;
+            }
+            if !self.stands_for.contains(&account) {
+                self.stands_for.push(account);
+                new.push(account);
+            }
         }
-        is_new
+        new
     }
 
     /// It is served; says whether it stood there for that account.

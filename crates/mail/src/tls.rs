@@ -47,13 +47,16 @@ pub struct Tls {
     pub roots: Option<PathBuf>,
 }
 
+/// Whom to trust, and the setting that it was made of.
+pub(crate) type Trusted = (Option<PathBuf>, Arc<ClientConfig>);
+
 /// What handshakes need.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     provider: Arc<CryptoProvider>,
     anybody: Arc<ClientConfig>,
     /// Whom to trust, made of the setting that was seen last.
-    trusting: Mutex<Option<(Option<PathBuf>, Arc<ClientConfig>)>>,
+    trusting: Mutex<Option<Trusted>>,
     /// Hosts that failed at TLS.
     pub(crate) fruitless: Lately,
 }
@@ -72,20 +75,25 @@ impl Handshakes {
             trusting: Mutex::default(),
             fruitless: Lately::new(PLAIN_FOR),
         };
-        handshakes.read_again(tls)?;
+        if let Some(trusted) = handshakes.read(tls)? {
+            handshakes.trust_from_now_on(trusted);
+        }
         Ok(handshakes)
     }
 
-    /// Reads again who is trusted; handshakes from now on go by that.
+    /// Reads who is trusted, where that counts.
     ///
     /// # Errors
-    /// It cannot be read; then all is as before.
-    pub(crate) fn read_again(&self, tls: &Tls) -> Result<(), String> {
-        if tls.roots.is_some() || tls.level == TlsLevel::Verify {
-            let client = self.trust(tls.roots.as_deref())?;
-            *self.trusting.lock() = Some((tls.roots.clone(), client));
-        }
-        Ok(())
+    /// It cannot be read.
+    pub(crate) fn read(&self, tls: &Tls) -> Result<Option<Trusted>, String> {
+        let counts = tls.roots.is_some() || tls.level == TlsLevel::Verify;
+        let read = || Ok((tls.roots.clone(), self.trust(tls.roots.as_deref())?));
+        counts.then(read).transpose()
+    }
+
+    /// Handshakes from now on go by what was read.
+    pub(crate) fn trust_from_now_on(&self, trusted: Trusted) {
+        *self.trusting.lock() = Some(trusted);
     }
 
     /// Goes on under TLS with a host of this name; the error is what was wrong, in words.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::fair::{Account, End, Fair};
+use crate::fair::{Account, Fair, Order};
 
 /// Deliveries at once, over all sites.
 pub(crate) const SLOTS: usize = 500;
@@ -37,9 +37,6 @@ pub(crate) struct Turns {
     unproven: HashMap<Account, usize>,
     /// Whom it was last.
     last: Class,
-    /// Of the sites that have not been tried, those that came last have every second turn: what comes now need not wait until all that
-    /// came before has been found dead.
-    end: End,
 }
 
 /// A site that is served now, for the sake of an account.
@@ -59,7 +56,6 @@ impl Turns {
             running: [0; CLASSES.len()],
             unproven: HashMap::new(),
             last: Class::Failing,
-            end: End::First,
         }
     }
 
@@ -73,13 +69,11 @@ impl Turns {
         let first = self.last as usize + 1;
         for class in (first..first + CLASSES.len()).map(|at| CLASSES[at % CLASSES.len()]) {
             let mut standing = std::mem::take(&mut self.standing[class as usize]);
-            let end = if class == Class::New { self.end } else { End::First };
-            let served = standing.pop_of(|account| self.may(class, account), end);
+            // What comes now need not wait until all that its sender has to new sites was found dead.
+            let order = if class == Class::New { Order::Alternating } else { Order::Coming };
+            let served = standing.pop_of(|account| self.may(class, account), order);
             self.standing[class as usize] = standing;
             if let Some((account, site)) = served {
-                if class == Class::New {
-                    self.end = self.end.other();
-                }
                 self.last = class;
                 return Some(Served { site, account, class });
             }
@@ -181,5 +175,16 @@ mod tests {
             turns.end(served.class, served.account);
         }
         assert!(begin(&mut turns).iter().any(|served| served.site == 1000));
+    }
+
+    #[test]
+    fn with_two_who_take_turns_each_ones_first_and_last_come_too() {
+        let mut turns = Turns::new();
+        new(&mut turns, BULK, 0..1000);
+        new(&mut turns, SMALL, 1000..2000);
+        let begun: Vec<usize> = begin(&mut turns).into_iter().map(|served| served.site).collect();
+        for site in [0, 999, 1000, 1999] {
+            assert!(begun.contains(&site), "{site}");
+        }
     }
 }

@@ -289,6 +289,10 @@ impl RecentTales {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().tales.len()
+    }
+
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_one();

@@ -103,6 +103,8 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Frames that the reader of the feed has not stored for good yet.
     pub untold: u64,
+    /// Tales that wait in memory for their reader.
+    pub waiting_tales: usize,
     /// What happened and was given up, because the reader of the feed did not take it for too long; since the start.
     pub lost: u64,
     /// What was found damaged at the start and since.

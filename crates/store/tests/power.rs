@@ -81,19 +81,23 @@ fn write(records: &mut Records, from: u64, many: u64) -> u64 {
 }
 
 /// Opens what a loss of power has left: it holds what was durable, and of the rest a beginning, as its position says.
-fn holds(folder: &Path, durable: u64, written: u64) -> u64 {
+fn holds(folder: &Path, (durable, written): (u64, u64), seed: u64) -> u64 {
     let mut records = Records::open(folder.join(FILE)).expect("SQLite rolls back what is torn");
     let position = records.position().expect("it can be read").map_or(0, |position| position.sequence);
-    assert!((durable..=written).contains(&position), "{position} of {durable} to {written}");
+    assert!((durable..=written).contains(&position), "seed {seed}: {position} of {durable} to {written}");
     let reader = Reader::open(folder.join(FILE)).expect("it can be read");
     for sequence in 1..=written {
         let found = reader.message(message(sequence)).expect("it can be read").len();
-        assert_eq!(found, usize::from(sequence <= position), "record {sequence} at position {position}");
+        assert_eq!(
+            found,
+            usize::from(sequence <= position),
+            "seed {seed}: record {sequence} at position {position}"
+        );
     }
     // Told again from there, nothing is missing and nothing is there twice.
     let batch: Vec<Record<&str>> = (durable + 1..=written).map(record).collect();
     records.write(&batch, Position { spool: SPOOL, sequence: written }).expect("there is room");
-    assert_eq!(reader.counts().expect("it can be read").ends(), written);
+    assert_eq!(reader.counts().expect("it can be read").ends(), written, "seed {seed}");
     position
 }
 
@@ -113,7 +117,7 @@ fn what_was_made_durable_survives_and_the_rest_is_a_beginning_of_what_was_writte
         for _ in 0..random.u64(1..6) {
             written = write(&mut records, written, random.u64(1..30));
             let left = after_power_loss(&synced, &files(place.path()), &mut random);
-            let position = holds(left.path(), durable, written);
+            let position = holds(left.path(), (durable, written), seed);
             rolled_back += u64::from(position < written);
         }
     }
@@ -137,12 +141,12 @@ fn a_power_loss_within_a_checkpoint_takes_nothing_away() {
         within.insert(format!("{FILE}-wal"), before[&format!("{FILE}-wal")].clone());
         assert!(within[FILE] != before[FILE], "it has written to the database");
         let left = after_power_loss(&before, &within, &mut random);
-        assert_eq!(holds(left.path(), written, written), written);
+        assert_eq!(holds(left.path(), (written, written), seed), written);
         // Then what follows begins the write-ahead log anew.
         let synced = files(place.path());
         let more = write(&mut records, written, 20);
         let left = after_power_loss(&synced, &files(place.path()), &mut random);
-        holds(left.path(), written, more);
+        holds(left.path(), (written, more), seed);
     }
 }
 

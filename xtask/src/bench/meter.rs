@@ -139,6 +139,15 @@ pub(crate) fn resident(pid: Pid) -> Result<u64> {
     Ok(kib_of(&text, "VmRSS:").context("the process has no memory left")? * 1024)
 }
 
+/// From now on the peak is that from now on.
+///
+/// # Errors
+/// The system does not let us: proc_pid_clear_refs(5).
+pub(crate) fn forget_peak(pid: Pid) -> Result<()> {
+    let path = format!("/proc/{}/clear_refs", pid.as_raw_nonzero());
+    fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
+}
+
 /// The most that the resident memory of one process has been, in bytes.
 ///
 /// # Errors

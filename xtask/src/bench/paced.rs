@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -45,10 +46,7 @@ impl Paced {
     }
 
     fn session(self, node: SocketAddr, session: usize, start: Instant) -> Result<()> {
-        let mut stream = connect(self.client, node)?;
-        reply(&mut stream, "220")?;
-        stream.get_mut().write_all(b"EHLO sender.bench.example\r\n")?;
-        reply(&mut stream, "250")?;
+        let mut stream = open(self.client, node)?;
         #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
         for number in (session..self.messages).step_by(SESSIONS) {
             if let Some(rate) = self.rate {
@@ -59,17 +57,46 @@ impl Paced {
                     thread::park_timeout(early);
                 }
             }
-            let recipient = (self.recipient)(number);
-            let commands = format!("MAIL FROM:<from@bench.example>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n");
-            stream.get_mut().write_all(commands.as_bytes())?;
-            for code in ["250", "250", "354"] {
-                reply(&mut stream, code)?;
-            }
-            stream.get_mut().write_all(TEXT)?;
-            reply(&mut stream, "250")?;
+            hand_over(&mut stream, &(self.recipient)(number))?;
         }
         Ok(())
     }
+}
+
+/// Sends one message after the other until it is told to stop; returns how long the slowest took.
+///
+/// # Errors
+/// The node does not take one.
+pub(crate) fn longest_wait(node: SocketAddr, stop: &AtomicBool) -> Result<Duration> {
+    let mut stream = open(Ipv4Addr::LOCALHOST, node)?;
+    let mut longest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        hand_over(&mut stream, "somebody@probe.example")?;
+        longest = longest.max(start.elapsed());
+        thread::park_timeout(BETWEEN);
+    }
+    Ok(longest)
+}
+
+/// A session that is ready for messages.
+fn open(client: Ipv4Addr, node: SocketAddr) -> Result<BufReader<TcpStream>> {
+    let mut stream = connect(client, node)?;
+    reply(&mut stream, "220")?;
+    stream.get_mut().write_all(b"EHLO sender.bench.example\r\n")?;
+    reply(&mut stream, "250")?;
+    Ok(stream)
+}
+
+/// One message, from MAIL to the reply that it is taken.
+fn hand_over(stream: &mut BufReader<TcpStream>, recipient: &str) -> Result<()> {
+    let commands = format!("MAIL FROM:<from@bench.example>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n");
+    stream.get_mut().write_all(commands.as_bytes())?;
+    for code in ["250", "250", "354"] {
+        reply(stream, code)?;
+    }
+    stream.get_mut().write_all(TEXT)?;
+    reply(stream, "250")
 }
 
 fn connect(client: Ipv4Addr, node: SocketAddr) -> Result<BufReader<TcpStream>> {
@@ -100,6 +127,9 @@ fn reply(stream: &mut BufReader<TcpStream>, code: &str) -> Result<()> {
 const SESSIONS: usize = 20;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A probe sends so often.
+const BETWEEN: Duration = Duration::from_millis(2);
 
 /// A short text.
 const TEXT: &[u8] = b"Subject: fair\r\n\r\nThis is one of many.\r\n.\r\n";

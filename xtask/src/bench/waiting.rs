@@ -2,20 +2,24 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt,
     path::Path,
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    load, meter, posthouse,
+    load, meter, paced, posthouse,
     process::{Interrupt, Process},
 };
 use crate::{
@@ -106,6 +110,17 @@ pub(crate) fn drop_caches() -> Result<()> {
 /// A node on a data directory whose next hop takes connections and says nothing.
 pub(crate) struct Node {
     process: Process,
+    smtp: SocketAddr,
+}
+
+/// What a purge took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purge {
+    pub(crate) took: Duration,
+    /// How much more memory was resident at most than before, in bytes.
+    pub(crate) grew: u64,
+    /// How long a message that came meanwhile took at most.
+    pub(crate) longest_wait: Duration,
 }
 
 impl Node {
@@ -117,9 +132,10 @@ impl Node {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let hop = listener.local_addr()?;
         let connections = accept(listener);
-        let console = load::free_port()?;
+        let (smtp, console) = (load::free_port()?, load::free_port()?);
         let mut up = command(&posthouse::program().display().to_string(), &["up", "--data-dir"]);
-        up.arg(data).args(["--smtp", "127.0.0.1:0", "--log-level", "error", "--stop-grace", "0s"]);
+        up.arg(data).args(["--log-level", "error", "--stop-grace", "0s"]);
+        up.args(["--smtp", &format!("127.0.0.1:{smtp}")]);
         up.args(["--smarthost", &hop.to_string(), "--console", &format!("127.0.0.1:{console}")]);
         drop_caches()?;
         let start = Instant::now();
@@ -129,7 +145,7 @@ impl Node {
             let nothing_waits = works == 0 && posthouse::is_ready(console);
             Ok(connections.try_recv().ok().or(nothing_waits.then(Instant::now)))
         })?;
-        let node = Self { process };
+        let node = Self { process, smtp: SocketAddr::from((Ipv4Addr::LOCALHOST, smtp)) };
         node.rest(interrupt)?;
         let memory = meter::resident(node.process.pid())?;
         let start = Start {
@@ -144,6 +160,36 @@ impl Node {
             start.peak >> 20
         );
         Ok((node, start))
+    }
+
+    /// Cancels all that waits by the command line, while messages come in.
+    ///
+    /// # Errors
+    /// It does not work, or cannot be measured.
+    pub(crate) fn purge(&self, data: &Path) -> Result<Purge> {
+        let pid = self.process.pid();
+        let before = meter::resident(pid)?;
+        meter::forget_peak(pid)?;
+        let (stop, smtp) = (Arc::new(AtomicBool::new(false)), self.smtp);
+        let probe = thread::spawn({
+            let stop = stop.clone();
+            move || paced::longest_wait(smtp, &stop)
+        });
+        let start = Instant::now();
+        let program = posthouse::program().display().to_string();
+        let mut cancel = command(&program, &["mail", "cancel", "--all", "--yes", "--data-dir"]);
+        let cancelled = run(cancel.arg(data));
+        let took = start.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        let longest_wait = probe.join().map_err(|_| anyhow!("the probe panicked"))??;
+        cancelled?;
+        let grew = meter::peak(pid)?.saturating_sub(before);
+        eprintln!(
+            "xtask purge in {:.2} s, {} KiB more, {longest_wait:.0?} at most for a message",
+            took.as_secs_f64(),
+            grew >> 10
+        );
+        Ok(Purge { took, grew, longest_wait })
     }
 
     /// Waits until it has done what it does at its start.

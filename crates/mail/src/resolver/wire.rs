@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::Exchange;
+use crate::exhausted::{EXHAUSTED, is_exhausted};
 use crate::{Dns, Live};
 
 /// How often a question is put again that nobody answered.
@@ -236,6 +237,7 @@ fn words(error: &NetError) -> String {
     match error {
         NetError::Timeout | NetError::NoConnections => "no name server answers".into(),
         NetError::Dns(DnsError::ResponseCode(code)) => format!("the name server says: {code}"),
+        NetError::Io(error) if is_exhausted(error) => EXHAUSTED.into(),
         NetError::Io(error) => crate::connection::plain(error),
         other => other.to_string(),
     }

@@ -232,6 +232,45 @@ fn a_small_sender_stands_for_himself_where_a_bulk_sender_waits_too() {
 }
 
 #[test]
+fn what_comes_while_a_site_rests_goes_in_its_own_senders_turn_when_it_is_back() {
+    let mut world = World::new(Delivery::routed_for_tests());
+    let connections = Wishes { connections: Some(1), ..Wishes::default() };
+    world.schedule.set_config(Arc::new(Config {
+        delivery: Delivery { destinations: vec![domain("*", connections)], ..Delivery::for_tests() },
+        ..Config::for_tests()
+    }));
+    let come = |world: &mut World, lane: &str, now: Timestamp| {
+        world.arrive(lane, "bulk", 1);
+        world.answer(lane, &[&format!("mx.{lane}")], now);
+        let ticket = world.schedule.again(10)[0];
+        let arrival = Arrival { ticket, ..world.arrival(lane, "bulk") };
+        world.schedule.arrived([arrival].into_iter(), now);
+    };
+    come(&mut world, "s.example", NOW);
+    let begun = world.begin(NOW);
+    world.end(begun, &failed(), NOW);
+    world.arrive("s.example", "bulk", 1);
+    let small = world.arrive("s.example", "small", 1);
+    for n in 0..300 {
+        come(&mut world, &format!("d{n}.example"), NOW);
+    }
+    assert!(!works(&world.begin(NOW)).contains(&small[0]), "it rests");
+    assert!(
+        works(&world.begin(later(70_000))).contains(&small[0]),
+        "though the other has all slots that he may"
+    );
+}
+
+#[test]
+fn what_waits_for_an_answer_expires_too() {
+    let mut world = World::with(Vec::new());
+    let waiting = world.arrive("mute.example", "x", 3);
+    assert_eq!(world.schedule.ask().len(), 1);
+    let begun = world.begin(NOW + DAY + Duration::from_secs(2));
+    assert_eq!((&begun[0].what, works(&begun)), (&What::Look, waiting));
+}
+
+#[test]
 fn a_site_that_answers_nobody_rests_and_its_works_are_not_attempted() {
     let mut world = World::new(Delivery::routed_for_tests());
     world.arrive("a.example", "x", 1000);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::{
-    backup::{self, CONFIGURATION, Manifest, restore},
+    backup::{self, BackupError, CONFIGURATION, Manifest, restore},
     failure::Failure,
     output,
 };
@@ -33,7 +33,17 @@ impl Restore {
         let restored =
             restore(&backup::From::at(self.from.clone()), &self.data_dir, &mut |bytes| bar.inc(bytes));
         bar.finish_and_clear();
-        let manifest = restored?;
+        let manifest = restored.map_err(|error| match error {
+            // It is untouched, and may be in use.
+            BackupError::InTheWay { .. } => Failure::from(error),
+            _ => {
+                let hint = format!(
+                    "what was written to {} so far is no data directory: empty it before you try again",
+                    self.data_dir.display()
+                );
+                Failure::from(error).hint(hint)
+            }
+        })?;
         let shown = if self.json { output::json(&manifest) } else { self.text(&manifest) };
         Ok(output::print(&shown)?)
     }

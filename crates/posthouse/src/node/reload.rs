@@ -95,15 +95,18 @@ impl Reload {
         if differences.iter().any(|difference| difference.counts == Counts::AfterRestart) {
             return Ok(report(Reloaded::Refused, differences));
         }
-        self.gateway
-            .read_files(&settings::mail(&new, self.descriptors))
+        let files = self
+            .gateway
+            .read(&settings::mail(&new, self.descriptors))
             .map_err(|error| ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")))?;
         if differences.is_empty() {
+            self.gateway.take(files);
             return Ok(report(Reloaded::Unchanged, differences));
         }
         let bound = bind(current, &new).await.map_err(|error| {
             ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")).hint(error.hint())
         })?;
+        self.gateway.take(files);
         self.apply(current, view, new, bound);
         for Difference { key, old, new, .. } in &differences {
             let value = |value: &Option<String>| value.clone().unwrap_or_default();

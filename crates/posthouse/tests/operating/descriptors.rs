@@ -1,21 +1,34 @@
 //! A node without descriptors: it turns clients away with a word, and blames no host for it.
 
-use std::{collections::HashSet, fs};
+use std::{collections::BTreeSet, fs};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use testkit::{
     Node, Peer, Session,
     node::{number, word},
+    until,
 };
 
 use super::setup;
 
-/// The lowest descriptor that the node does not use.
-fn lowest_free(node: &Node) -> u64 {
+/// The descriptors that the node has.
+fn used(node: &Node) -> BTreeSet<u64> {
     let names = fs::read_dir(format!("/proc/{}/fd", node.id())).expect("the node runs");
-    let used: HashSet<String> =
-        names.map(|entry| entry.expect("it runs").file_name().to_string_lossy().into_owned()).collect();
-    (0..).find(|number: &u64| !used.contains(&number.to_string())).expect("there are many numbers")
+    let number = |name: std::ffi::OsString| name.to_string_lossy().parse().expect("it is a number");
+    names.map(|entry| number(entry.expect("it runs").file_name())).collect()
+}
+
+/// The lowest descriptor that the node does not use, once it has opened and closed what it does for a while.
+fn lowest_free(node: &Node) -> u64 {
+    let mut before = used(node);
+    let mut quiet = 0;
+    until("the node to leave its descriptors alone", || {
+        let now = used(node);
+        quiet = if now == before { quiet + 1 } else { 0 };
+        before = now;
+        (quiet == 10).then_some(())
+    });
+    (0..).find(|number| !before.contains(number)).expect("there are many numbers")
 }
 
 /// From now on the node opens no descriptor from this number on; returns what was the first before.

@@ -6,12 +6,14 @@
 //! that a recovery could still need; and as only what took effect is told, what is confirmed has taken effect.
 
 use std::{
+    io,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use base::MessageId;
 use parking_lot::{Condvar, Mutex};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::{
@@ -178,7 +180,7 @@ impl Collector {
         };
         let name = segment_name(slot);
         let path = shared.dir.join(&name);
-        let file = shared.disk.create(&path)?;
+        let file = shared.disk.create(&path).map_err(no_room)?;
         let filled = || {
             let zeros = vec![0; shared.options.segment_size.min(1 << 20)];
             let mut at = 0;
@@ -196,6 +198,17 @@ impl Collector {
             let _ = shared.disk.remove(&path);
         })?;
         Ok(FreeSegment { file, name })
+    }
+}
+
+/// Without a descriptor no segment can be made now, as if there were no room for it; that ends by itself.
+fn no_room(error: io::Error) -> QueueError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            tracing::warn!(%error, "no segment can be made; raise the limit of open files if this goes on");
+            QueueError::NoSpace
+        }
+        _ => error.into(),
     }
 }
 

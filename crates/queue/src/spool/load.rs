@@ -24,7 +24,7 @@ use crate::{
 /// Bodies up to this length are read with the words and proven whole at once; longer ones while they are read.
 const READ_AT_ONCE: u32 = 256 << 10;
 /// How long a work waits while too much waits for room on a full disk.
-const BEHIND_FOR: Duration = Duration::from_secs(5);
+const BEHIND_FOR: Duration = Duration::from_secs(30);
 /// A work that the disk does not give now is tried again after this time.
 const UNREADABLE_FOR: Duration = Duration::from_secs(60);
 
@@ -68,8 +68,13 @@ pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
             shared.set_aside(work, &what);
             None
         }
+        Err(error) if given.info.expires <= shared.clock.now() => {
+            shared.set_aside(work, &error.to_string());
+            None
+        }
         Err(error) => {
-            tracing::warn!(%work, %error, "cannot be read now; it is tried again");
+            let what = format!("work {work} cannot be read now, and is tried again: {error}");
+            shared.report(Damage { segment: 0, offset: 0, what });
             shared.ledger.put_off(work, given.epoch, shared.clock.now() + UNREADABLE_FOR, Reason::Unreadable);
             None
         }

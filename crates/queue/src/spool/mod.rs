@@ -135,7 +135,9 @@ pub struct Inspected {
 /// # Errors
 /// [`QueueError::Refused`] if somebody uses it, or if it is none; [`QueueError::Disk`].
 pub fn inspect(disk: &Disk, dir: &Path) -> Result<Inspected, QueueError> {
-    let _lock = lock(disk, dir)?;
+    // Where no lock was made yet, nobody has it; one that is made now might not be whoever starts next's.
+    let is_used = disk.open(&dir.join(LOCK)).is_ok();
+    let _lock = is_used.then(|| lock(disk, dir)).transpose()?;
     let Options { segment_size, warn_free: warn, min_free: least, .. } = Options::default();
     let disk = disk.untouched();
     let watch = Arc::new(Watch::new(Marks { warn, least }));
@@ -146,9 +148,12 @@ pub fn inspect(disk: &Disk, dir: &Path) -> Result<Inspected, QueueError> {
     Ok(Inspected { segments: segments.len(), works: index.counts().0, damage })
 }
 
+/// Whoever uses a spool has a lock on this file.
+const LOCK: &str = "spool.lock";
+
 /// Makes sure that nobody else uses a spool.
 fn lock(disk: &Disk, dir: &Path) -> Result<Lock, QueueError> {
-    disk.lock(dir.join("spool.lock")).map_err(|error| match error.kind() {
+    disk.lock(dir.join(LOCK)).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => QueueError::Refused(format!(
             "{} is in use by another process; stop that one, or choose another data directory",
             dir.display()

@@ -248,6 +248,7 @@ impl Provider for Spool {
             disk_bytes: (segments + free_segments) as u64 * self.shared.options.segment_size as u64,
             live_bytes: self.shared.ledger.with_index(|index| index.segments.total_bytes()),
             untold: self.shared.untold(),
+            waiting_tales: self.shared.tales.len(),
             lost: self.shared.lost.load(Ordering::SeqCst),
             damaged: self.shared.damage.lock().len(),
             room: self.shared.watch.room(),

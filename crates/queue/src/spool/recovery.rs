@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::{
     footer,
-    frame::{Nonce, borrow_ops, decode_front},
+    frame::{HEADER, Header, Nonce, borrow_ops, decode_front},
     scan::{Contents, Counts, Damage, Found, Judge, frames},
     segment::{DATA_START, OPEN_END, Pin, Sealed, Segment, SegmentHeader, TRAILER, Trailer},
     survey::{FreeSegment, Survey, survey},
@@ -163,13 +163,14 @@ fn learn(
             let Chapter { frames, gaps, .. } = source.read()?;
             proven = frames.iter().map(|frame| frame.header.synced).fold(proven, u64::max);
             if let Some(gap) = gaps.last() {
+                if sources.is_empty() && !is_end_known(&source, &frames, &gaps) {
+                    return Err(unknown_end(source.header.number, gap));
+                }
                 // A tail that is torn can be read: what stands behind a gap counts, and what stood in it is missed.
                 let behind = frames.last().filter(|frame| u64::from(frame.offset) > gap.start);
-                let number = source.header.number;
-                if behind.is_none() && sources.is_empty() {
-                    return Err(unknown_end(number, gap));
-                }
-                proven = behind.map_or(proven, |frame| proven.max(frame.header.sequence));
+                let here = behind.map(|frame| frame.header.sequence);
+                // Where a newer segment follows, it tells how far this one went.
+                proven = proven.max(here.unwrap_or(if sources.is_empty() { 0 } else { limit }));
             }
             write_again(&source.file, frames.iter().filter(|frame| frame.header.sequence > proven))?;
         }
@@ -179,6 +180,22 @@ fn learn(
     }
     sources.reverse();
     Ok((sources, proven))
+}
+
+/// Whether it can be told where a segment ends of which the disk does not give some places: its last frame is whole, and behind it
+/// no other one begins.
+fn is_end_known(source: &Source, frames: &[Found], gaps: &Gaps) -> bool {
+    let (last, next) = frames.last().map_or((DATA_START as u64, DATA_START as u64), |frame| {
+        (frame.offset.into(), u64::from(frame.offset) + frame.header.frame_len() as u64)
+    });
+    let Ok(start) = source.file.read_exact_at(HEADER, next) else {
+        // The segment is full.
+        return source.file.size().is_ok_and(|size| next + HEADER as u64 > size);
+    };
+    let touches = gaps.iter().any(|gap| gap.start < next + HEADER as u64 && last < gap.end);
+    let is_mark =
+        start.first_chunk().is_some_and(|start| Header::ops_len_of(source.header.nonce, start).is_some());
+    !touches && !is_mark
 }
 
 /// Where the last segment ends cannot be told, so nothing can be written behind it.

@@ -1,11 +1,15 @@
 //! What lies in the spool's folder: segments in use, such as are free, and what does not belong there.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     scan::Damage,
     segment::{FoundHeader, LOOKED_AT, SegmentHeader, SegmentState},
     slot_of,
+    window::{Gaps, read_around},
 };
 use crate::{
     QueueError,
@@ -34,9 +38,17 @@ pub(super) fn survey(disk: &Disk, dir: &Path, segment_size: u64) -> Result<Surve
             return Err(foreign(&path, "it is not a file of the spool"));
         }
         let file = disk.open(&path)?;
-        let mut start = vec![0; LOOKED_AT];
-        let read = file.read_at(&mut start, 0)?;
-        match SegmentHeader::decode(&start[..read]) {
+        let mut gaps = Gaps::new();
+        let start = read_around(&file, 0, LOOKED_AT, &mut gaps);
+        match SegmentHeader::decode(&start) {
+            // What it is may be known another time, and then it must not be a stranger here.
+            found if !gaps.is_empty() && !matches!(found, FoundHeader::Ours(_)) => {
+                return Err(QueueError::from(io::Error::other(format!(
+                    "it does not give the header of {}; try again, or copy the spool to another disk with a tool that reads around bad \
+                     places",
+                    path.display()
+                ))));
+            }
             FoundHeader::Blank => disk.remove(&path)?,
             FoundHeader::Foreign(why) => return Err(foreign(&path, &why)),
             FoundHeader::Damaged => survey.damage.push(Damage {

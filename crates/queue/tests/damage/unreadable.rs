@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use base::MessageId;
 use queue::{Change, Leased, Patience, Reason, Status, files::SimulatedDisk};
 
-use crate::bench::{Bench, ME, bytes_of, find, message, now, open, segments, try_open, work_of};
+use crate::bench::{Bench, ME, SEGMENT, bytes_of, find, message, now, open, segments, try_open, work_of};
 
 /// Three messages in the segment that was being written when the node was killed, and where each one's header stands.
 async fn killed() -> (SimulatedDisk, [MessageId; 3], [(PathBuf, usize); 3]) {
@@ -43,6 +43,53 @@ async fn a_start_reads_around_what_the_disk_does_not_give() {
     let statuses = bench.statuses();
     assert!([first, lost, last, fresh].iter().all(|id| statuses[id] == Status::Waiting), "{statuses:?}");
     bench.look_at_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_place_where_nothing_was_written_is_reported_and_no_more() {
+    let (disk, ids, places) = killed().await;
+    disk.spoil(&places[2].0, SEGMENT as u64 - 5000..SEGMENT as u64 - 4999);
+    let bench = open(disk);
+    let damage = bench.spool.damage();
+    assert!(damage.len() == 1 && damage[0].what.contains("does not give bytes"), "{damage:?}");
+    assert!(ids.iter().all(|id| bench.statuses()[id] == Status::Waiting));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_segment_holds_counts_though_the_end_of_the_older_is_hidden() {
+    let bench = open(SimulatedDisk::default());
+    for _ in 0..4 {
+        bench.publish(6000, 6000).await;
+    }
+    bench.until("segments are kept ready", |bench| bench.queue.stats().free_segments >= 3).await;
+    // Both are written before anything is synced, so nothing on the disk proves either.
+    bench.disk.hold_syncs();
+    let mut publishing = Vec::new();
+    let mut written = Vec::new();
+    for (header, body) in [(1000, 5000), (6000, 6000)] {
+        let message = message(header, body);
+        let id = message.message;
+        publishing.push(tokio::spawn(bench.queue.publish(vec![message])));
+        bench.until("it is written", |bench| holds(&bench.disk.after_kill(), id)).await;
+        written.push((id, find(&bench.disk.after_kill(), id.to_string().as_bytes())));
+    }
+    let disk = bench.disk.after_kill();
+    bench.disk.release_syncs();
+    let [(older, place), (newer, other)] = &written[..] else { panic!("there are two") };
+    assert_ne!(place.0, other.0, "the second begins a segment");
+    spoil(&disk, place);
+    let bench = open(disk);
+    assert_eq!(bench.statuses().get(newer), Some(&Status::Waiting));
+    let disk = bench.close().await;
+    disk.heal(&place.0);
+    let statuses = open(disk).statuses();
+    assert!(statuses.len() == 6 && statuses[older] == Status::Waiting, "{statuses:?}");
+}
+
+/// Whether a message stands somewhere on a disk.
+fn holds(disk: &SimulatedDisk, id: MessageId) -> bool {
+    let id = id.to_string();
+    segments(disk).iter().any(|path| bytes_of(disk, path).windows(32).any(|found| found == id.as_bytes()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
