@@ -100,8 +100,8 @@ pub struct Tally {
     pub done: usize,
 }
 
-/// Works looked at in one go.
-const PAGE: usize = 1024;
+/// Works looked at in one go: so few that what is made for them comes from the allocator's small pages, which are used again.
+const PAGE: usize = 256;
 /// With more than this to be told to the message log, the next page waits for it, if not for long.
 const AHEAD: usize = 4 * PAGE;
 const LOG_LOOK: Duration = Duration::from_millis(2);

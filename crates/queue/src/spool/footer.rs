@@ -27,8 +27,8 @@ struct Large {
     len: usize,
 }
 
-/// Operations longer than this are not held: those of a purge would fill half a segment.
-const HELD: usize = 16 << 10;
+/// Operations longer than this are not held: those of a purge would fill half a segment. A message's or an outcome's are shorter.
+const HELD: usize = 2 << 10;
 
 impl Footer {
     /// Its length when it is written.
