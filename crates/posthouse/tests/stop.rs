@@ -1,6 +1,6 @@
 //! SIGTERM: what was answered stays answered, what is under way is awaited, and then all ends well.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, net::TcpStream, time::Instant};
 
 use testkit::{
     Gate, Moment, Move, Node, Peer, Session, Setup, Taken,
@@ -92,7 +92,7 @@ fn a_dot_under_way_is_awaited() {
     node.terminate();
     node.said("the node is stopping");
     // Nobody else comes in any more, but the delivery goes on.
-    until("a closed door", || Session::greeted(node.smtp()).is_err().then_some(()));
+    until("a closed door", || TcpStream::connect(node.smtp()).is_err().then_some(()));
     assert!(node.is_running());
     gate.open();
     assert!(node.ended().success());

@@ -14,7 +14,7 @@ pub(super) const LOG: Database = Database {
     shape: "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL",
     // A log of 16 MiB between two checkpoints lets pages that are written often be copied once.
     habits: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 2048;
-        PRAGMA cache_size = -4096",
+        PRAGMA cache_size = -2048",
     tables: TABLES,
 };
 
