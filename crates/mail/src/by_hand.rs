@@ -102,7 +102,7 @@ pub struct Tally {
 
 /// Works looked at in one go: so few that what is made for them comes from the allocator's small pages, which are used again.
 const PAGE: usize = 256;
-/// With more than this to be told to the message log, the next page waits for it, if not for long.
+/// With more than this to be told to the message log, the next page waits for it: so often, each time so long, and then not any more.
 const AHEAD: usize = 4 * PAGE;
 const LOG_LOOK: Duration = Duration::from_millis(2);
 const LOG_LOOKS: u32 = 50;
@@ -219,6 +219,7 @@ impl Gateway {
     ) -> Result<Tally, QueueError> {
         let mut tally = Tally::default();
         let mut woken = HashSet::new();
+        let mut log = Log::Follows;
         let mut pages = Pages::new(selection, action, self.intake().clock.now());
         while let Some(page) = pages.next(&self.intake().queue).await? {
             tally.add(&page);
@@ -228,7 +229,9 @@ impl Gateway {
                 None => self.intake().queue.cancel(works, self.intake().clock.now()).await?,
             };
             let room = WOKEN.saturating_sub(woken.len());
-            self.let_the_log_follow().await;
+            if log == Log::Follows {
+                log = self.let_the_log_follow().await;
+            }
             woken.extend(page.into_iter().filter_map(|meant| meant.domain).take(room));
             progress(tally);
         }
@@ -239,15 +242,24 @@ impl Gateway {
     }
 }
 
+/// Whether the message log is told as fast as something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    Follows,
+    /// It is stuck or slow: nobody waits for it.
+    Lags,
+}
+
 impl Gateway {
-    /// Waits until the message log has been told most of what was done, if it takes that: what it has not taken piles up in memory.
-    async fn let_the_log_follow(&self) {
+    /// Waits a little until the message log has been told most of what was done: what it has not taken piles up in memory.
+    async fn let_the_log_follow(&self) -> Log {
         for _ in 0..LOG_LOOKS {
             if self.intake().queue.stats().waiting_tales <= AHEAD {
-                return;
+                return Log::Follows;
             }
             tokio::time::sleep(LOG_LOOK).await;
         }
+        Log::Lags
     }
 }
 

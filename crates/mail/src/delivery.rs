@@ -405,7 +405,7 @@ fn is_exhausted(tried: &Tried) -> bool {
     let is = |result: &TriedRecipient| {
         matches!(result, TriedRecipient::Broken { trouble: Trouble::Exhausted, .. })
     };
-    tried.results.iter().all(|(_, result)| is(result))
+    !tried.results.is_empty() && tried.results.iter().all(|(_, result)| is(result))
 }
 
 /// What an attempt shows of its site: it answers if it got as far as the message, and was not silent there.

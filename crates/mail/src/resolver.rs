@@ -13,8 +13,7 @@ use std::{
 
 use base::{Clock, HostName, NextHop, Timestamp};
 
-use crate::exhausted::EXHAUSTED;
-use crate::{Live, burst::Host};
+use crate::{Live, burst::Host, exhausted::EXHAUSTED};
 use cache::{Asked, Cache, Known};
 use wire::{Found, Kind, NameServers, Question, Source, Whose};
 

@@ -23,8 +23,10 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::Exchange;
-use crate::exhausted::{EXHAUSTED, is_exhausted};
-use crate::{Dns, Live};
+use crate::{
+    Dns, Live,
+    exhausted::{EXHAUSTED, is_exhausted},
+};
 
 /// How often a question is put again that nobody answered.
 const AGAIN: usize = 1;

@@ -124,8 +124,6 @@ pub struct Spool {
 pub struct Inspected {
     /// Segments in use.
     pub segments: usize,
-    /// Works that wait, are held or set aside.
-    pub works: usize,
     /// What is damaged.
     pub damage: Vec<Damage>,
 }
@@ -143,9 +141,8 @@ pub fn inspect(disk: &Disk, dir: &Path) -> Result<Inspected, QueueError> {
     let watch = Arc::new(Watch::new(Marks { warn, least }));
     let bodies =
         BodyFolder::open(disk.clone(), dir.join("bodies"), watch).map_err(|error| unusable(dir, &error))?;
-    let Recovered { index, segments, damage, .. } =
-        recover(&disk, &dir.join("segments"), &bodies, segment_size)?;
-    Ok(Inspected { segments: segments.len(), works: index.counts().0, damage })
+    let Recovered { segments, damage, .. } = recover(&disk, &dir.join("segments"), &bodies, segment_size)?;
+    Ok(Inspected { segments: segments.len(), damage })
 }
 
 /// Whoever uses a spool has a lock on this file.

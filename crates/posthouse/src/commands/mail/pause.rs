@@ -17,8 +17,8 @@ use crate::{
 
 /// Let mail wait: to a domain, from a sender, of an account, or all of it
 ///
-/// What waits for that is counted first, and asked. What is under way goes on; mail is taken in as before. A pause ends with `mail resume`, or by itself. What is paused already
-/// gets the new end and reason.
+/// What waits for that is counted first, and asked. What is under way goes on; mail is taken in as before. A pause ends with
+/// `mail resume`, or by itself. What is paused already gets the new end and reason.
 #[derive(Debug, Args)]
 pub(in crate::commands) struct Pause {
     #[command(flatten)]
