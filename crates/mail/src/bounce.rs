@@ -77,7 +77,7 @@ impl Bounces {
             hostname: config.hostname.as_str(),
             now,
             to: sender,
-            arrived: info.since,
+            arrived: info.work.message.time(),
             recipients: &recipients,
             header: original,
         };

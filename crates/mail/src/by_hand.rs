@@ -124,10 +124,10 @@ impl Selection {
             || self.works.contains(&seen.work);
         is_named
             // What came meanwhile is not meant by somebody who could not know of it.
-            && seen.since <= began
+            && seen.work.message.time() <= began
             && self.domain.as_ref().is_none_or(|pattern| pattern.matches(seen.lane))
             && self.account.as_ref().is_none_or(|account| **account == **seen.account)
-            && self.before.is_none_or(|before| seen.since < before)
+            && self.before.is_none_or(|before| seen.work.message.time() < before)
             && self.attempts_over.is_none_or(|attempts| seen.attempts > attempts)
             && self.reason.is_none_or(|reason| seen.reason == reason)
             && self.status.is_none_or(|status| seen.status == status)
@@ -326,7 +326,7 @@ fn of_info(info: &WorkInfo) -> Seen<'_> {
     Seen {
         work: info.work,
         ticket: Ticket(0),
-        since: info.since,
+        first_due: info.first_due,
         size: 0,
         lane: &info.lane,
         account: &info.account,

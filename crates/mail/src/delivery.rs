@@ -338,7 +338,7 @@ impl Job {
 /// A work that this version cannot read waits until somebody looks at it.
 fn hold(lease: Lease, info: &WorkInfo) {
     let conclusion = Conclusion {
-        at: info.since,
+        at: info.work.message.time(),
         ends: Vec::new(),
         rest: queue::Rest::Hold { reason: Reason::Damaged },
         state: bytes::Bytes::new(),

@@ -72,7 +72,7 @@ pub(crate) struct WarnAfter(Duration);
 impl WarnAfter {
     /// When a work is to be looked at though it has not gone, in seconds since 1970.
     pub(crate) fn of(self, arrival: &Arrival, now: Timestamp) -> u32 {
-        let warn = arrival.since + self.0;
+        let warn = arrival.first_due + self.0;
         let is_ahead = !self.0.is_zero() && warn > now;
         let look_at = if is_ahead { arrival.expires.min(warn) } else { arrival.expires };
         // The second in which it is over.

@@ -145,7 +145,7 @@ fn attempted(
 
 /// Whether the sender is to be told now that his message waits, if it does.
 fn is_warning_due(info: &WorkInfo, after: Duration, warned: Warned, now: Timestamp) -> bool {
-    !after.is_zero() && warned == Warned::No && now.since(info.since) >= after
+    !after.is_zero() && warned == Warned::No && now.since(info.first_due) >= after
 }
 
 /// What is kept of the recipients that wait.
@@ -452,7 +452,7 @@ mod tests {
         WorkInfo {
             work: WorkId { message: MessageId::generate(NOW), index: 0 },
             kind: Kind::Mail,
-            since: NOW,
+            first_due: NOW,
             lane: "example.com".into(),
             account: "".into(),
             priority: 5,
@@ -517,6 +517,18 @@ mod tests {
         assert_eq!(wait(None, NOW + minute, NOW).rest, rests(NOW + minute));
         let late = wait(None, far, NOW + rule.delay_warning);
         assert_eq!((late.warn, late.state.warned), (Warn::Now, Warned::Yes));
+    }
+
+    #[test]
+    fn what_was_scheduled_is_late_only_after_its_time() {
+        let tomorrow = NOW + Duration::from_secs(86_400);
+        let info = WorkInfo { first_due: tomorrow, ..info(tomorrow + Duration::from_secs(86_400)) };
+        let warn = |at: Timestamp| {
+            let results = vec![(0, reply(Stage::Rcpt, 450))];
+            let tried = Tried { at, host: "mx:25".into(), address: None, results };
+            of_attempt(&info, tried, patient(&RetryPlan::default(), Warned::No)).warn
+        };
+        assert_eq!((warn(tomorrow), warn(tomorrow + Duration::from_secs(3600))), (Warn::No, Warn::Now));
     }
 
     #[test]

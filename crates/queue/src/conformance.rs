@@ -23,6 +23,7 @@ macro_rules! conformance {
                 a_dropped_lease_gives_the_work_back,
                 a_dropped_committing_lease_makes_the_outcome_unknown,
                 a_conclusion_with_a_rest_comes_back_with_its_words,
+                the_age_of_what_was_scheduled_counts_from_its_time,
                 a_follow_up_arrives_with_the_conclusion,
                 a_lease_is_given_once_and_for_the_latest_arrival_only,
                 a_lapsed_holder_loses_all_and_its_late_word_overwrites_nothing,
@@ -241,6 +242,23 @@ pub async fn a_conclusion_with_a_rest_comes_back_with_its_words(queue: Queue) {
     assert_eq!(queue.stats().recipients, 0);
 }
 
+/// A test of [`Arrival::first_due`].
+pub async fn the_age_of_what_was_scheduled_counts_from_its_time(queue: Queue) {
+    let taken_in = Clock::system().now();
+    let later = taken_in + Duration::from_secs(3600);
+    let scheduled = NewWork { not_before: later, ..work("example.com", 1) };
+    let publication = Publication { at: taken_in, works: vec![scheduled], ..message("") };
+    queue.publish(vec![publication]).await.expect("it is published");
+    let first = arrival(&queue).await;
+    assert_eq!((first.first_due, first.reason), (later, Reason::Scheduled));
+    let leased = lease(&queue, ME, &first).await.expect("nobody holds it");
+    leased.lease.conclude(conclusion(Vec::new())).expect("it is concluded");
+    assert_eq!(arrival(&queue).await.first_due, later, "whatever comes after");
+    let at_once = Publication { at: taken_in, ..message("example.com") };
+    queue.publish(vec![at_once]).await.expect("it is published");
+    assert_eq!(arrival(&queue).await.first_due, taken_in);
+}
+
 /// A test of [`Conclusion::follow_ups`].
 pub async fn a_follow_up_arrives_with_the_conclusion(queue: Queue) {
     let (work, leased) = published(&queue, "example.com").await;
@@ -383,7 +401,8 @@ pub async fn a_walk_shows_each_work_once_with_all_there_is_to_know(queue: Queue)
             let lease = work.lease;
             seen =
                 Some((work.ticket, work.lane.clone(), work.account.clone(), work.remaining.count(), lease));
-            assert_eq!((work.since, work.size, work.priority), (first.since, first.size, first.priority));
+            assert_eq!((work.size, work.priority), (first.size, first.priority));
+            assert_eq!(work.first_due, first.first_due);
             assert_eq!((work.not_before, work.expires), (first.not_before, first.expires));
             assert_eq!((work.status, work.reason, work.attempts), (Status::Waiting, Reason::New, 0));
         }

@@ -49,6 +49,7 @@ pub(crate) enum Op<S = String> {
 pub(crate) struct Publish<S = String> {
     pub(crate) message: MessageId,
     pub(crate) kind: Kind,
+    /// When it was taken in; in a copy, when its works were first to go.
     pub(crate) at: Timestamp,
     pub(crate) repeat: Repeat,
     pub(crate) origin: Origin,
@@ -228,6 +229,15 @@ impl Untold {
 }
 
 impl<S> Publish<S> {
+    /// When its works were first to go. Of a copy's works only the next time is known.
+    pub(crate) fn first_due(&self) -> Timestamp {
+        let scheduled = self.works.iter().map(|work| work.standing.not_before).min();
+        match self.origin {
+            Origin::New => scheduled.map_or(self.at, |scheduled| scheduled.max(self.at)),
+            Origin::CopiedForward => self.at,
+        }
+    }
+
     /// Takes this publication's words out of its part of the head section.
     pub(crate) fn words(&self, head: &Bytes) -> MessageWords {
         let mut at = 0;

@@ -332,8 +332,8 @@ pub struct Arrival {
     pub work: WorkId,
     /// Which of its arrivals this is.
     pub ticket: Ticket,
-    /// When its message was taken in.
-    pub since: Timestamp,
+    /// When it was first to go: its message was taken in, or scheduled for then.
+    pub first_due: Timestamp,
     /// Bytes that its message takes in the spool.
     pub size: u32,
     /// What dispatch groups by.
@@ -357,7 +357,7 @@ impl From<&Seen<'_>> for Arrival {
         Self {
             work: seen.work,
             ticket: seen.ticket,
-            since: seen.since,
+            first_due: seen.first_due,
             size: seen.size,
             lane: seen.lane.clone(),
             account: seen.account.clone(),
@@ -377,8 +377,8 @@ pub struct WorkInfo {
     pub work: WorkId,
     /// Which trade.
     pub kind: Kind,
-    /// When it was taken in.
-    pub since: Timestamp,
+    /// When it was first to go: its message was taken in, or scheduled for then.
+    pub first_due: Timestamp,
     /// What dispatch groups by.
     pub lane: Arc<str>,
     /// Who caused it.
@@ -423,8 +423,8 @@ pub struct Seen<'q> {
     pub work: WorkId,
     /// Its latest arrival.
     pub ticket: Ticket,
-    /// When its message was taken in.
-    pub since: Timestamp,
+    /// When it was first to go: its message was taken in, or scheduled for then.
+    pub first_due: Timestamp,
     /// Bytes that its message takes in the spool.
     pub size: u32,
     /// What dispatch groups by.

@@ -44,7 +44,7 @@ impl World {
         Arrival {
             work: WorkId { message: MessageId::generate(NOW), index: 0 },
             ticket: Ticket(self.tickets),
-            since: NOW,
+            first_due: NOW,
             size: 1000,
             lane: domain.into(),
             account: account.into(),
@@ -341,7 +341,7 @@ fn a_pause_parks_what_it_holds_and_gives_it_back_when_it_ends() {
             until: Some(later(60_000)),
             why: "maintenance".into(),
             by: "anna".into(),
-            since: NOW,
+            first_due: NOW,
         }]
         .into(),
     );

@@ -25,7 +25,7 @@ pub(super) struct Waiting {
     many: usize,
     sums: HashMap<Arc<str>, Sum>,
     /// The oldest works, the youngest of them on top.
-    oldest: BinaryHeap<(Timestamp, WorkId)>,
+    oldest: BinaryHeap<WorkId>,
 }
 
 /// What waits for one destination.
@@ -70,7 +70,7 @@ impl Waiting {
             sum.add(seen);
         }
         if self.many > 0 {
-            self.oldest.push((seen.since, seen.work));
+            self.oldest.push(seen.work);
             if self.oldest.len() > self.many {
                 self.oldest.pop();
             }
@@ -81,7 +81,7 @@ impl Waiting {
     pub(super) fn finish(self) -> (Vec<Sum>, Vec<WorkId>) {
         let mut sums: Vec<Sum> = self.sums.into_values().collect();
         sums.sort_unstable_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
-        let works = self.oldest.into_sorted_vec().into_iter().map(|(_, work)| work).collect();
+        let works = self.oldest.into_sorted_vec();
         (sums, works)
     }
 }
@@ -89,13 +89,13 @@ impl Waiting {
 impl Sum {
     fn new(seen: &Seen<'_>) -> Self {
         let domain = seen.lane.clone();
-        Self { domain, works: 0, recipients: 0, oldest: seen.since, next: None, tried: None }
+        Self { domain, works: 0, recipients: 0, oldest: seen.work.message.time(), next: None, tried: None }
     }
 
     fn add(&mut self, seen: &Seen<'_>) {
         self.works += 1;
         self.recipients += u64::from(seen.remaining.count());
-        self.oldest = self.oldest.min(seen.since);
+        self.oldest = self.oldest.min(seen.work.message.time());
         if is_to_be_tried(seen.status, seen.lease) {
             self.next = Some(self.next.map_or(seen.not_before, |next| next.min(seen.not_before)));
         }
@@ -114,7 +114,7 @@ pub(super) fn is_to_be_tried(status: Status, lease: Option<Epoch>) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use base::Clock;
+    use base::{Clock, MessageId};
     use queue::{Change, Memory, Publication, conformance};
 
     use super::*;
@@ -128,8 +128,9 @@ mod tests {
             let mut works = vec![conformance::work("example.com", 2)];
             works[0].not_before = at(100 + second);
             works.extend((second == 2).then(|| conformance::work("example.net", 7)));
-            let message = Publication { at: at(second), works, ..conformance::message("") };
-            ids.push(message.message);
+            let id = MessageId::generate(at(second));
+            let message = Publication { message: id, at: at(second), works, ..conformance::message("") };
+            ids.push(id);
             queue.publish(vec![message]).await.expect("it is published");
         }
         let query = QueueQuery { domain: None, works: Some(2) };

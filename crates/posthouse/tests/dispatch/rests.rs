@@ -92,3 +92,26 @@ fn the_sender_of_what_waits_for_long_is_told_once() {
     wait::until("more attempts", || (tried(&node) >= before + 2).then_some(()));
     assert_eq!(reports.count(), 1);
 }
+
+#[test]
+fn a_scheduled_message_is_late_only_long_after_its_time() {
+    let peer = Peer::start(|moment| match moment {
+        Moment::Rcpt(_) => Move::say("450 4.2.0 later"),
+        _ => Move::Go,
+    });
+    let reports = Peer::willing();
+    let table = format!(
+        "[delivery]\nretry = [\"1s\"]\ndelay-warning = \"2s\"\n[[delivery.route]]\ndomain = \"example.com\"\nnext-hop = \"{}\"\n",
+        reports.address()
+    );
+    let node = setup(&peer, &table).start();
+    let mut session = Session::open(node.smtp());
+    session.say("EHLO client.example.com");
+    let began = Instant::now();
+    assert_eq!(session.say("MAIL FROM:<a@example.com> HOLDFOR=3").code, 250);
+    assert_eq!(session.say("RCPT TO:<u@example.net>").code, 250);
+    assert_eq!(session.data(SHORT).code, 250);
+    let report = reports.wait_for(1).remove(0);
+    assert!(String::from_utf8_lossy(&report.text).contains("\r\nAction: delayed\r\n"));
+    assert!(report.read.duration_since(began) >= Duration::from_millis(4900), "three seconds and two");
+}

@@ -102,7 +102,7 @@ impl Index {
         Some(Seen {
             work: self.works.id(work),
             ticket: self.works.ticket(at),
-            since: self.works.message_of(work).since,
+            first_due: self.works.message_of(work).first_due,
             size: self.works.size(work.message),
             lane: self.works.lane(work),
             account: self.works.account(work),
@@ -123,7 +123,7 @@ impl Index {
         Some(WorkInfo {
             work: id,
             kind: self.works.message_of(&self.works[at]).kind,
-            since: seen.since,
+            first_due: seen.first_due,
             lane: seen.lane.clone(),
             account: seen.account.clone(),
             priority: seen.priority,
@@ -174,7 +174,7 @@ impl Index {
         Some(Publish {
             message: id,
             kind: message.kind,
-            at: message.since,
+            at: message.first_due,
             repeat: message.repeat,
             origin: Origin::CopiedForward,
             header_len: 0,

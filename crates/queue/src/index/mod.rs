@@ -224,8 +224,8 @@ impl Index {
     fn stands(&mut self, at: u32, standing: Standing, place: Place, effects: &mut Effects) {
         let remaining = standing.remaining.among(self.works.remaining(at));
         if remaining.is_empty() {
-            let since = self.works.message_of(&self.works[at]).since;
-            return self.end(at, since, place.segment, EndedBy::AllRecords, effects);
+            let taken_in = self.works.message_of(&self.works[at]).id.time();
+            return self.end(at, taken_in, place.segment, EndedBy::AllRecords, effects);
         }
         let says_all = remaining == standing.remaining;
         self.works.set_standing(at, Standing { remaining, ..standing });

@@ -22,7 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) id: MessageId,
-    pub(super) since: Timestamp,
+    /// When its works were first to go.
+    pub(super) first_due: Timestamp,
     pub(super) place: Place,
     /// Bytes in its segment.
     pub(super) size: u32,
@@ -180,8 +181,9 @@ impl Works {
 
     /// Adds a message with its works.
     pub(super) fn add<S: AsRef<str>>(&mut self, publish: &Publish<S>, place: Place, size: u32) -> u32 {
-        let Publish { message: id, kind, at: since, repeat, .. } = *publish;
-        let message = self.messages.insert(Message { id, since, place, size, first: NONE, kind, repeat });
+        let Publish { message: id, kind, repeat, .. } = *publish;
+        let first_due = publish.first_due();
+        let message = self.messages.insert(Message { id, first_due, place, size, first: NONE, kind, repeat });
         let messages = &self.messages;
         self.ids.insert(hash_of(id), message, |at| hash_of(messages[at].id));
         if let BodyRef::File { .. } = publish.body {

@@ -179,12 +179,14 @@ impl World {
         for chunk in body.chunks(3000) {
             writer.write(chunk).await.expect("there is room");
         }
+        // Some are scheduled for later.
+        let first_due = now + Duration::from_secs(600 * u64::from(id.to_bytes()[15] % 3));
         let header: Bytes = format!("{id}{}", "h".repeat(new.header)).into();
         let works = new.recipients.iter().zip(0u16..).map(|(recipients, index)| NewWork {
             lane: format!("lane{index}").into(),
             account: "someone".into(),
             priority: 3,
-            not_before: now,
+            not_before: first_due,
             expires: now + Duration::from_secs(86_400),
             recipients: *recipients,
             needs: vec!["ip=192.0.2.1".into()],
@@ -208,10 +210,11 @@ impl World {
                 (
                     index,
                     Work {
+                        first_due,
                         remaining,
                         attempts: 0,
                         status: Status::Waiting,
-                        not_before: now,
+                        not_before: first_due,
                         state: Bytes::new(),
                     },
                 )

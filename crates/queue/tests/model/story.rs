@@ -12,6 +12,7 @@ use queue::{Change, REMEMBERED_FOR, Recipients, Status};
 /// What a work should be.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Work {
+    pub(crate) first_due: Timestamp,
     pub(crate) remaining: Recipients,
     pub(crate) attempts: u32,
     pub(crate) status: Status,

@@ -158,6 +158,7 @@ impl World {
             let info = self.queue.info(id).expect("it was just found");
             let words = self.queue.words(id).await.expect("it can be read").expect("it was just found");
             let work = Work {
+                first_due: info.first_due,
                 remaining: info.remaining,
                 attempts: info.attempts,
                 status: info.status,
