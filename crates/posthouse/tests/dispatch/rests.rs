@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::{Moment, Move, Peer, wait};
+use testkit::{Moment, Move, Peer, Session, wait};
 
-use super::{send, setup, words};
+use super::{SHORT, send, setup, words};
 
 /// A peer that closes each connection before its greeting, until it is told to answer.
 fn away_at_first() -> (Peer, Arc<AtomicBool>) {
