@@ -123,7 +123,13 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
     let mut left = Arrivals::Taken;
     let mut looked = Timestamp::default();
     loop {
-        let pause = if left == Arrivals::Left { Duration::ZERO } else { schedule.pause(clock.now(), GLANCE) };
+        // Nothing is begun whose outcome could not be written down.
+        let may_begin = delivery.queue.may_begin();
+        let pause = match left {
+            Arrivals::Left => Duration::ZERO,
+            Arrivals::Taken if may_begin => schedule.pause(clock.now(), GLANCE),
+            Arrivals::Taken => GLANCE,
+        };
         let event = tokio::select! {
             biased;
             () = shutdown.stopping() => return,
@@ -162,8 +168,10 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             delivery.queue.look(&again, &mut |seen| arrivals.push(Arrival::from(seen)));
             schedule.arrived(arrivals.drain(..), now);
         }
-        for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
-            spawn(begin, &delivery, &ended_sender, &asides, &shutdown);
+        if may_begin {
+            for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
+                spawn(begin, &delivery, &ended_sender, &asides, &shutdown);
+            }
         }
         if now.since(looked) >= GLANCE || now < looked {
             looked = now;

@@ -4,9 +4,6 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// What is said then of a name that cannot be looked up.
-pub(crate) const EXHAUSTED: &str = "this machine has nothing left to ask with";
-
 /// Whether it is so.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

@@ -108,7 +108,7 @@ pub(crate) fn of_attempt(info: &WorkInfo, tried: Tried, patient: Patient<'_>) ->
 /// What follows when this machine had nothing left to open a connection with: that is no attempt, and no host's fault.
 pub(crate) fn of_exhaustion(info: &WorkInfo, state: State, now: Timestamp, spread: f64) -> Outcome {
     let until = info.expires.min(now + EXHAUSTED_FOR.mul_f64(1.0 + spread));
-    waits_on(info, state, until, Reason::GivenBack, now)
+    waits_on(info, state, until, Reason::Exhausted, now)
 }
 
 /// What follows when there is nobody to hand a work to.

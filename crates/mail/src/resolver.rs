@@ -13,9 +13,9 @@ use std::{
 
 use base::{Clock, HostName, NextHop, Timestamp};
 
-use crate::{Live, burst::Host, exhausted::EXHAUSTED};
+use crate::{Live, burst::Host};
 use cache::{Asked, Cache, Known};
-use wire::{Found, Kind, NameServers, Question, Source, Whose};
+use wire::{Found, Kind, NameServers, Question, Source, Unanswered, Whose};
 
 /// Most hosts that one attempt gets.
 const HOSTS: usize = 5;
@@ -109,7 +109,7 @@ impl Resolver {
             Ok(Found::Exchanges(all)) => usable(domain, &all, us),
             Ok(Found::NoName) => Err(NoWay::new(Why::NoSuchDomain, format!("there is no domain {domain}"))),
             Ok(Found::Nothing | Found::Addresses(_)) => return self.implicit(domain, name, us, until).await,
-            Err(text) => Err(trouble(&format!("the mail hosts of {domain}"), &text)),
+            Err(why) => Err(trouble(&format!("the mail hosts of {domain}"), &why)),
         };
         MailHosts { found, until }
     }
@@ -126,7 +126,7 @@ impl Resolver {
                 Err(NoWay::new(Why::NoSuchDomain, text))
             }
             Ok(_) => Ok([Exchange { preference: 0, name }].into()),
-            Err(text) => Err(trouble(&format!("the address of {domain}"), &text)),
+            Err(why) => Err(trouble(&format!("the address of {domain}"), &why)),
         };
         MailHosts { found, until: until.min(counts) }
     }
@@ -147,7 +147,7 @@ impl Resolver {
             for (host, asked) in asked {
                 match asked.addresses().await.0 {
                     Ok(addresses) => hosts.extend(host_at(&host.name, port, addresses)),
-                    Err(text) => troubles = Some(trouble(&format!("the address of {}", host.name), &text)),
+                    Err(why) => troubles = Some(trouble(&format!("the address of {}", host.name), &why)),
                 }
             }
             if !hosts.is_empty() {
@@ -175,7 +175,7 @@ impl Resolver {
         match asked.addresses().await.0 {
             Ok(addresses) => host_at(&hop.host(), hop.port(), addresses)
                 .ok_or_else(|| NoWay::new(Why::Dns, format!("{} has no address", hop.host()))),
-            Err(text) => Err(trouble(&format!("the address of {}", hop.host()), &text)),
+            Err(why) => Err(trouble(&format!("the address of {}", hop.host()), &why)),
         }
     }
 
@@ -219,7 +219,7 @@ enum Two {
 
 impl Two {
     /// All addresses, the families in turn, IPv6 first; none only if both have none for sure.
-    async fn addresses(self) -> (Result<Vec<IpAddr>, String>, Timestamp) {
+    async fn addresses(self) -> (Result<Vec<IpAddr>, Unanswered>, Timestamp) {
         let (six, four) = match self {
             Self::Literal(address) => return (Ok(vec![address]), Timestamp::from_micros(i64::MAX)),
             Self::Asked(six, four) => (six.answer().await, four.answer().await),
@@ -244,9 +244,12 @@ impl Two {
     }
 }
 
-fn trouble(what: &str, text: &str) -> NoWay {
-    let why = if text == EXHAUSTED { Why::Exhausted } else { Why::Dns };
-    NoWay::new(why, format!("{what} cannot be looked up: {text}"))
+fn trouble(what: &str, unanswered: &Unanswered) -> NoWay {
+    let why = match unanswered {
+        Unanswered::Asked(_) => Why::Dns,
+        Unanswered::Exhausted => Why::Exhausted,
+    };
+    NoWay::new(why, format!("{what} cannot be looked up: {unanswered}"))
 }
 
 /// A host with its addresses, if it has any and may have that name.
@@ -275,7 +278,7 @@ mod tests {
 
     /// Names, and what is found under them; there is no other name.
     #[derive(Debug, Default)]
-    struct Zone(HashMap<(&'static str, Kind), Result<Found, String>>);
+    struct Zone(HashMap<(&'static str, Kind), Result<Found, Unanswered>>);
 
     impl Source for Zone {
         fn ask<'a>(&'a self, question: &'a Question) -> Asking<'a> {
@@ -290,13 +293,13 @@ mod tests {
         String::leak(name.to_owned())
     }
 
-    fn mx(hosts: &[(u16, &str)]) -> Result<Found, String> {
+    fn mx(hosts: &[(u16, &str)]) -> Result<Found, Unanswered> {
         let exchange =
             |(preference, name): &(u16, &str)| Exchange { preference: *preference, name: (*name).into() };
         Ok(Found::Exchanges(hosts.iter().map(exchange).collect()))
     }
 
-    fn at(addresses: &[&str]) -> Result<Found, String> {
+    fn at(addresses: &[&str]) -> Result<Found, Unanswered> {
         Ok(Found::Addresses(addresses.iter().map(|address| address.parse().unwrap()).collect()))
     }
 

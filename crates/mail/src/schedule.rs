@@ -152,9 +152,11 @@ impl Schedule {
     }
 
     fn arrive(&mut self, arrival: &Arrival, now: Timestamp) {
-        // What the queue could not give it could not let expire either.
-        let was_not_given = matches!(arrival.reason, Reason::Unreadable | Reason::GivenBack);
-        let until = if was_not_given { arrival.not_before } else { arrival.not_before.min(arrival.expires) };
+        let until = match arrival.reason {
+            // What the disk does not give cannot be let expire either.
+            Reason::Unreadable => arrival.not_before,
+            _ => arrival.not_before.min(arrival.expires),
+        };
         if until > now {
             return self.due.add(until, arrival.ticket);
         }

@@ -40,6 +40,13 @@ pub enum Waits {
         /// When it is read again.
         until: Timestamp,
     },
+    /// This machine had nothing left to attempt it with.
+    Exhausted {
+        /// When it is tried again.
+        until: Timestamp,
+    },
+    /// More has ended than the full disk has room to record: nothing is begun.
+    NoRoom,
     /// Its domain's mail hosts are being looked up.
     Lookup,
     /// Its hosts answer nobody.
@@ -93,6 +100,7 @@ impl Gateway {
         let waits = match Waits::of_info(&info, self.intake().clock.now()) {
             Some(Waits::Scheduled { .. }) if info.reason == Reason::Paused => self.paused(&waiting),
             Some(waits) => waits,
+            None if !self.intake().queue.may_begin() => Waits::NoRoom,
             None => self.dispatcher().why(info.lane, info.account).await.unwrap_or(Waits::Turn),
         };
         Ok(Some((waiting, waits)))
@@ -122,6 +130,7 @@ impl Waits {
             (Status::Waiting, Reason::Deferred) => Some(Self::Retry { until }),
             (Status::Waiting, Reason::PossiblyDone) => Some(Self::PossiblyDone { until }),
             (Status::Waiting, Reason::Unreadable) => Some(Self::Unreadable { until }),
+            (Status::Waiting, Reason::Exhausted) => Some(Self::Exhausted { until }),
             (Status::Waiting, _) => Some(Self::Scheduled { until }),
         }
     }

@@ -408,6 +408,31 @@ fn texts_that_do_not_fit_into_memory_are_put_off_and_come_later() {
     still_takes_mail(&node, &peer, inside.len() + 2);
 }
 
+#[test]
+fn with_hardly_any_memory_left_newcomers_are_turned_away_and_those_inside_come_to_their_end() {
+    let (node, peer) = start("[limits]\nreceive-memory = \"2MiB\"");
+    let text = message("piece", 100 << 10);
+    let mut inside = Vec::new();
+    let refusal = until("newcomers are turned away", || {
+        let mut session = match Session::greeted(node.smtp()) {
+            Ok(session) => session,
+            Err(error) => return Some(error.to_string()),
+        };
+        session.envelope("a@example.com", &["inside@example.net"]);
+        let chunk = [format!("BDAT {}\r\n", text.len()).as_bytes(), &text].concat();
+        assert_eq!(session.send(&chunk).code, 250);
+        inside.push(session);
+        None
+    });
+    assert_eq!(refusal, "421 4.7.0 too much mail is coming in at once; try again later");
+    assert_eq!(metric(&node, "posthouse_sessions_turned_away_total"), 1);
+    for session in &mut inside {
+        assert_eq!(session.send(b"BDAT 0 LAST\r\n").code, 250);
+    }
+    assert_eq!(peer.wait_for(inside.len()).len(), inside.len());
+    still_takes_mail(&node, &peer, inside.len());
+}
+
 const NO_MEMORY: &str = "4.3.1 too much mail is coming in at once; try again later";
 
 #[test]

@@ -72,6 +72,10 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn stats(&self) -> Stats;
     /// See [`Queue::room`].
     fn room(&self) -> Room;
+    /// See [`Queue::may_begin`].
+    fn may_begin(&self) -> bool {
+        true
+    }
     /// See [`Queue::damage`].
     fn damage(&self) -> Vec<Damage>;
     /// See [`Queue::snapshot`].
@@ -278,6 +282,13 @@ impl Queue {
     #[must_use]
     pub fn room(&self) -> Room {
         self.0.room()
+    }
+
+    /// Whether attempts should be begun: not while more has ended than a full disk has room to record. Whoever begins one all the
+    /// same is given the work, and its outcome waits in memory with the others.
+    #[must_use]
+    pub fn may_begin(&self) -> bool {
+        self.0.may_begin()
     }
 
     /// What was found damaged at the start and since.

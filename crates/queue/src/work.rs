@@ -105,6 +105,8 @@ pub enum Reason {
     Paused,
     /// The disk did not give it; it is read again later.
     Unreadable,
+    /// The machine had nothing left to attempt it with.
+    Exhausted,
 }
 
 impl Reason {
@@ -122,6 +124,7 @@ impl Reason {
             Self::Damaged => "damaged",
             Self::Paused => "paused",
             Self::Unreadable => "unreadable",
+            Self::Exhausted => "exhausted",
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::wire::{Found, Question, Source};
+use super::wire::{Found, Question, Source, Unanswered};
 
 /// Answers that are kept at most.
 const ANSWERS: usize = 1 << 17;
@@ -39,7 +39,7 @@ const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Known {
     /// What there is; an error says why nobody knows.
-    pub(super) found: Result<Found, String>,
+    pub(super) found: Result<Found, Unanswered>,
     /// How long it counts.
     pub(super) until: Timestamp,
 }
@@ -116,7 +116,7 @@ impl Cache {
     async fn fetch(&self, question: &Question) -> Known {
         let answer = match self.turns.acquire().await {
             Ok(_turn) => self.source.ask(question).await,
-            Err(closed) => Err(closed.to_string()),
+            Err(closed) => Err(closed.to_string().into()),
         };
         let now = self.clock.now();
         let mut state = self.state.lock();
@@ -126,7 +126,7 @@ impl Cache {
                 let until = now + counts(&answer.found, answer.ttl);
                 Entry { known: Known { found: Ok(answer.found), until }, since: now, of_use: until + STALE }
             }
-            Err(text) => match state.answers.find(question) {
+            Err(why) => match state.answers.find(question) {
                 Some(entry) if entry.known.found.is_ok() && now < entry.of_use => {
                     let mut entry = entry.clone();
                     entry.known.until = now + STALE_COUNTS;
@@ -134,7 +134,7 @@ impl Cache {
                 }
                 _ => {
                     let until = now + TROUBLE;
-                    Entry { known: Known { found: Err(text), until }, since: now, of_use: until }
+                    Entry { known: Known { found: Err(why), until }, since: now, of_use: until }
                 }
             },
         };
@@ -200,7 +200,7 @@ mod tests {
     /// Says what it is told to say, one answer a question, once it may.
     #[derive(Debug, Default)]
     struct Scripted {
-        answers: Mutex<Vec<Result<Answer, String>>>,
+        answers: Mutex<Vec<Result<Answer, Unanswered>>>,
         asked: Mutex<usize>,
         may: Notify,
     }
@@ -216,13 +216,13 @@ mod tests {
     }
 
     impl Scripted {
-        fn says(&self, answer: Result<Answer, String>) {
+        fn says(&self, answer: Result<Answer, Unanswered>) {
             self.answers.lock().push(answer);
             self.may.notify_one();
         }
     }
 
-    fn addresses(ttl: u64) -> Result<Answer, String> {
+    fn addresses(ttl: u64) -> Result<Answer, Unanswered> {
         let found = Found::Addresses(["192.0.2.1".parse().unwrap()].into());
         Ok(Answer { found, ttl: Some(Duration::from_secs(ttl)) })
     }

@@ -23,10 +23,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::Exchange;
-use crate::{
-    Dns, Live,
-    exhausted::{EXHAUSTED, is_exhausted},
-};
+use crate::{Dns, Live, exhausted::is_exhausted};
 
 /// How often a question is put again that nobody answered.
 const AGAIN: usize = 1;
@@ -83,7 +80,30 @@ pub(super) enum Found {
 }
 
 /// An answer on its way; the error is why there is none.
-pub(super) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, String>> + Send + 'a>>;
+/// Why nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unanswered {
+    /// Who was asked is silent, or says something else.
+    #[error("{0}")]
+    Asked(String),
+    /// This machine has no descriptor or no memory left for a question.
+    #[error("this machine has nothing left to ask with")]
+    Exhausted,
+}
+
+impl From<String> for Unanswered {
+    fn from(words: String) -> Self {
+        Self::Asked(words)
+    }
+}
+
+impl From<&str> for Unanswered {
+    fn from(words: &str) -> Self {
+        Self::Asked(words.into())
+    }
+}
+
+pub(super) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, Unanswered>> + Send + 'a>>;
 
 /// Who answers questions: name servers, or a test.
 pub(super) trait Source: fmt::Debug + Send + Sync {
@@ -158,7 +178,7 @@ impl Source for NameServers {
             match timeout(dns.timeout * ENDS, client.lookup(name, question.kind.record_type())).await {
                 Ok(Ok(lookup)) => Ok(read(&lookup, question.kind)),
                 Ok(Err(NetError::Dns(DnsError::NoRecordsFound(nothing)))) => none(&nothing),
-                Ok(Err(error)) => Err(words(&error)),
+                Ok(Err(error)) => Err(unanswered(&error)),
                 Err(_) => Err("no name server answers".into()),
             }
         })
@@ -224,24 +244,23 @@ fn read(lookup: &Lookup, kind: Kind) -> Answer {
     Answer { found, ttl: ttl.map(|ttl| Duration::from_secs(ttl.into())) }
 }
 
-fn none(nothing: &NoRecords) -> Result<Answer, String> {
+fn none(nothing: &NoRecords) -> Result<Answer, Unanswered> {
     let found = match nothing.response_code {
         ResponseCode::NXDomain => Found::NoName,
         ResponseCode::NoError => Found::Nothing,
-        code => return Err(code.to_string()),
+        code => return Err(code.to_string().into()),
     };
     // The time that the zone names for what it does not have (RFC 2308, section 5).
     Ok(Answer { found, ttl: nothing.negative_ttl.map(|ttl| Duration::from_secs(ttl.into())) })
 }
 
-/// Why there is no answer, in words for people.
-fn words(error: &NetError) -> String {
+fn unanswered(error: &NetError) -> Unanswered {
     match error {
+        NetError::Io(error) if is_exhausted(error) => Unanswered::Exhausted,
         NetError::Timeout | NetError::NoConnections => "no name server answers".into(),
-        NetError::Dns(DnsError::ResponseCode(code)) => format!("the name server says: {code}"),
-        NetError::Io(error) if is_exhausted(error) => EXHAUSTED.into(),
-        NetError::Io(error) => crate::connection::plain(error),
-        other => other.to_string(),
+        NetError::Dns(DnsError::ResponseCode(code)) => format!("the name server says: {code}").into(),
+        NetError::Io(error) => crate::connection::plain(error).into(),
+        other => other.to_string().into(),
     }
 }
 

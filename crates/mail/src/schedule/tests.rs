@@ -341,7 +341,7 @@ fn a_pause_parks_what_it_holds_and_gives_it_back_when_it_ends() {
             until: Some(later(60_000)),
             why: "maintenance".into(),
             by: "anna".into(),
-            first_due: NOW,
+            since: NOW,
         }]
         .into(),
     );

@@ -242,7 +242,7 @@ fn reason(word: &str) -> Result<Reason, String> {
     })
 }
 
-const REASONS: [Reason; 10] = [
+const REASONS: [Reason; 11] = [
     Reason::New,
     Reason::Scheduled,
     Reason::Deferred,
@@ -253,6 +253,7 @@ const REASONS: [Reason; 10] = [
     Reason::Damaged,
     Reason::Paused,
     Reason::Unreadable,
+    Reason::Exhausted,
 ];
 
 /// A work and what it waits for, for people and programs.
@@ -295,6 +296,13 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
         Waits::Unreadable { until } => {
             why.until = Some(until.into());
             ("unreadable", "the disk does not give it; it is read again: look at the log and the disk".into())
+        }
+        Waits::Exhausted { until } => {
+            why.until = Some(until.into());
+            ("exhausted", "this machine had no descriptor or no memory left for a connection".into())
+        }
+        Waits::NoRoom => {
+            ("no-room", "the disk is full, and too much has ended that could not be written down yet".into())
         }
         Waits::Lookup => ("lookup", format!("the mail hosts of {} are being looked up", why.domain)),
         Waits::Rests { site, failures, trouble, until } => {

@@ -96,7 +96,7 @@ fn the_sender_of_what_waits_for_long_is_told_once() {
 #[test]
 fn a_scheduled_message_is_late_only_long_after_its_time() {
     let peer = Peer::start(|moment| match moment {
-        Moment::Rcpt(_) => Move::say("450 4.2.0 later"),
+        Moment::Recipient(_) => Move::Say("450 4.2.0 later".into()),
         _ => Move::Go,
     });
     let reports = Peer::willing();

@@ -23,8 +23,6 @@ use crate::{
 
 /// Bodies up to this length are read with the words and proven whole at once; longer ones while they are read.
 const READ_AT_ONCE: u32 = 256 << 10;
-/// How long a work waits while too much waits for room on a full disk.
-const BEHIND_FOR: Duration = Duration::from_secs(30);
 /// A work that the disk does not give now is tried again after this time.
 const UNREADABLE_FOR: Duration = Duration::from_secs(60);
 
@@ -53,12 +51,6 @@ impl Drop for Loaded {
 /// Loads what was leased; what is damaged is set aside.
 pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
     let work = given.info.work;
-    if shared.inbox.is_behind() {
-        // Nothing is attempted whose outcome could not be written down.
-        let until = shared.clock.now() + BEHIND_FOR;
-        shared.ledger.put_off(work, given.epoch, until, Reason::GivenBack);
-        return None;
-    }
     match shared.load(work, &given.content) {
         Ok((words, body)) => {
             let given = Some((given.epoch, given.info, words, body));

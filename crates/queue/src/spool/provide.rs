@@ -260,6 +260,10 @@ impl Provider for Spool {
         self.shared.watch.room()
     }
 
+    fn may_begin(&self) -> bool {
+        !self.shared.inbox.is_behind()
+    }
+
     fn damage(&self) -> Vec<Damage> {
         self.shared.damage.lock().clone()
     }
