@@ -178,14 +178,23 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             *orders.depths.lock() = schedule.depths(now);
         }
         for domain in schedule.ask() {
-            let (delivery, sender) = (delivery.clone(), answer_sender.clone());
-            tokio::spawn(async move {
-                let answer = delivery.resolver.mail_hosts(&domain, &delivery.config.now().hostname).await;
-                // A dispatcher that is gone needs no answer.
-                let _ = sender.send((domain, answer));
-            });
+            look_up(domain, &delivery, &answer_sender);
         }
     }
+}
+
+/// Looks up the mail hosts of a domain.
+fn look_up(
+    domain: Arc<str>,
+    delivery: &Arc<Delivery>,
+    answers: &mpsc::UnboundedSender<(Arc<str>, MailHosts)>,
+) {
+    let (delivery, answers) = (delivery.clone(), answers.clone());
+    tokio::spawn(async move {
+        let answer = delivery.resolver.mail_hosts(&domain, &delivery.config.now().hostname).await;
+        // A dispatcher that is gone needs no answer.
+        let _ = answers.send((domain, answer));
+    });
 }
 
 /// How long the message of a work is, unless its ticket is a thing of the past.
