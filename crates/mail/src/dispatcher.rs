@@ -123,11 +123,9 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
     let mut left = Arrivals::Taken;
     let mut looked = Timestamp::default();
     loop {
-        // Nothing is begun whose outcome could not be written down.
-        let may_begin = delivery.queue.may_begin();
         let pause = match left {
             Arrivals::Left => Duration::ZERO,
-            Arrivals::Taken if may_begin => schedule.pause(clock.now(), GLANCE),
+            Arrivals::Taken if delivery.queue.may_begin() => schedule.pause(clock.now(), GLANCE),
             Arrivals::Taken => GLANCE,
         };
         let event = tokio::select! {
@@ -168,7 +166,8 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             delivery.queue.look(&again, &mut |seen| arrivals.push(Arrival::from(seen)));
             schedule.arrived(arrivals.drain(..), now);
         }
-        if may_begin {
+        // Nothing is begun whose outcome could not be written down.
+        if delivery.queue.may_begin() {
             for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
                 spawn(begin, &delivery, &ended_sender, &asides, &shutdown);
             }
@@ -224,6 +223,7 @@ fn spawn(
     let Begin { what, works } = begin;
     let asides = asides.clone();
     let (delivery, ended, activity) = (delivery.clone(), ended.clone(), shutdown.activity("delivery"));
+    let shutdown = shutdown.clone();
     tokio::spawn(async move {
         match what {
             What::Deliver(slot) => {
@@ -235,12 +235,27 @@ fn spawn(
             }
             What::Refuse(why) => {
                 let _turn = asides.acquire().await;
-                delivery.refuse(&why, works).await;
+                if has_room(&delivery.queue, &shutdown).await {
+                    delivery.refuse(&why, works).await;
+                }
             }
             What::Look => {
                 let _turn = asides.acquire().await;
-                delivery.look(works).await;
+                if has_room(&delivery.queue, &shutdown).await {
+                    delivery.look(works).await;
+                }
             }
         }
     });
+}
+
+/// Waits until an outcome could be written down; not so if the node stops before. A million works may have been set apart together.
+async fn has_room(queue: &Queue, shutdown: &Shutdown) -> bool {
+    while !queue.may_begin() {
+        tokio::select! {
+            () = shutdown.stopping() => return false,
+            () = tokio::time::sleep(GLANCE) => {}
+        }
+    }
+    true
 }

@@ -100,8 +100,11 @@ impl Gateway {
         let waits = match Waits::of_info(&info, self.intake().clock.now()) {
             Some(Waits::Scheduled { .. }) if info.reason == Reason::Paused => self.paused(&waiting),
             Some(waits) => waits,
-            None if !self.intake().queue.may_begin() => Waits::NoRoom,
-            None => self.dispatcher().why(info.lane, info.account).await.unwrap_or(Waits::Turn),
+            None => match self.dispatcher().why(info.lane, info.account).await {
+                Some(Waits::Paused(pause)) => Waits::Paused(pause),
+                _ if !self.intake().queue.may_begin() => Waits::NoRoom,
+                waits => waits.unwrap_or(Waits::Turn),
+            },
         };
         Ok(Some((waiting, waits)))
     }

@@ -247,6 +247,10 @@ impl Provider for Memory {
         Room::Enough
     }
 
+    fn may_begin(&self) -> bool {
+        true
+    }
+
     fn damage(&self) -> Vec<Damage> {
         Vec::new()
     }

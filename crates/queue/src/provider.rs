@@ -73,9 +73,7 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::room`].
     fn room(&self) -> Room;
     /// See [`Queue::may_begin`].
-    fn may_begin(&self) -> bool {
-        true
-    }
+    fn may_begin(&self) -> bool;
     /// See [`Queue::damage`].
     fn damage(&self) -> Vec<Damage>;
     /// See [`Queue::snapshot`].

@@ -79,7 +79,6 @@ pub(super) enum Found {
     NoName,
 }
 
-/// An answer on its way; the error is why there is none.
 /// Why nobody knows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unanswered {
@@ -103,6 +102,7 @@ impl From<&str> for Unanswered {
     }
 }
 
+/// An answer on its way; the error is why there is none.
 pub(super) type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, Unanswered>> + Send + 'a>>;
 
 /// Who answers questions: name servers, or a test.

@@ -96,8 +96,8 @@ impl Queued {
 
 /// Where transactions wait for the writer.
 ///
-/// It has no bound of its own: what is awaited is bounded by those who wait, what is not by the leases there are. None are given while
-/// much of it waits for room on a full disk.
+/// It has no bound of its own: what is awaited is bounded by those who wait, what is not by the leases there are. None should be
+/// taken while much of it waits for room on a full disk ([`Queue::may_begin`](crate::Queue::may_begin)).
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: Mutex<InboxState>,
@@ -159,7 +159,7 @@ enum WriterIs {
 
 /// While the disk syncs, this many bytes are gathered before they are written, so that it is told once.
 const ENOUGH: usize = 512 << 10;
-/// With more bytes than this waiting for room on a full disk, no leases are given.
+/// With more bytes than this waiting for room on a full disk, nothing more should be begun.
 const POSTPONED: usize = 1 << 20;
 /// What nobody waits for is written after this time at the latest: within [`crate::CONCLUDED_WITHIN`], with a margin.
 const GATHERED_FOR: Duration = Duration::from_millis(4);
