@@ -47,6 +47,8 @@ pub(crate) struct Figures {
     pub(crate) messages: u64,
     /// Messages delivered per second.
     pub(crate) rate: Median,
+    /// The rate of each run as a part of the other contender's in the same turn; nothing where it ran alone.
+    pub(crate) beside: Option<Median>,
     /// What the server cost; nothing in the null run.
     pub(crate) cost: Option<Cost>,
 }
@@ -96,36 +98,47 @@ pub(crate) struct Entrant {
     pub(crate) load: Load,
 }
 
-/// Runs each entrant `runs` times after a warm-up, and where there are several, in turns.
+/// Runs one contender `runs` times after a warm-up.
 ///
 /// # Errors
 /// Something ended, stalled, or was interrupted.
-pub(crate) fn measure(
-    entrants: &[Entrant],
+pub(crate) fn alone(entrant: &Entrant, row: Row, runs: u32, interrupt: &Interrupt) -> Result<Figures> {
+    warm_up(entrant, interrupt)?;
+    let samples: Result<Vec<_>> = (1..=runs).map(|run| one_run(entrant, row, run, interrupt)).collect();
+    figures(entrant, row, &samples?)
+}
+
+/// Runs two contenders in turns, each as often first as second: `runs` times either way. Each run is a warm-up and a run of a server
+/// that was just started, because one start is some hundredths faster than another of the same program.
+///
+/// # Errors
+/// Something did not start, ended, stalled, or was interrupted.
+pub(crate) fn in_turns(
+    both: [Contender; 2],
+    start: impl Fn(Contender) -> Result<Entrant>,
     row: Row,
     runs: u32,
     interrupt: &Interrupt,
 ) -> Result<Vec<Figures>> {
-    for entrant in entrants {
-        let warm_up = Load { messages: entrant.load.messages / WARM_UP_PART, ..entrant.load.clone() };
-        one_run(&warm_up, entrant.server.as_deref(), &entrant.sink, interrupt)?;
-    }
-    let mut samples: Vec<Vec<Sample>> = entrants.iter().map(|_| Vec::new()).collect();
-    for run in 1..=runs {
-        for (entrant, samples) in entrants.iter().zip(&mut samples) {
-            let sample = one_run(&entrant.load, entrant.server.as_deref(), &entrant.sink, interrupt)?;
-            eprintln!(
-                "xtask {:<9} {:>3} KiB, {:>3} sessions, run {run}: {:>6.0}/s{}",
-                entrant.contender.name(),
-                row.kib,
-                row.sessions,
-                sample.rate,
-                sample.cpu.map_or_else(String::new, |cpu| format!(", {cpu:.0} µs a message")),
-            );
-            samples.push(sample);
+    let mut samples = [Vec::new(), Vec::new()];
+    let mut entrants = [None, None];
+    for run in 1..=2 * runs {
+        let order = if run % 2 == 1 { [0, 1] } else { [1, 0] };
+        for place in order {
+            let entrant = entrants[place].insert(start(both[place])?);
+            warm_up(entrant, interrupt)?;
+        }
+        for place in order {
+            let entrant = entrants[place].as_ref().expect("it was started");
+            samples[place].push(one_run(entrant, row, run, interrupt)?);
         }
     }
-    entrants.iter().zip(samples).map(|(entrant, samples)| figures(entrant, row, &samples)).collect()
+    let rates =
+        samples[1].iter().zip(&samples[0]).map(|(ours, its): (&Sample, &Sample)| ours.rate / its.rate);
+    let beside = [None, Some(Median::of(rates.collect()))];
+    let each = entrants.iter().flatten().zip(&samples).zip(beside);
+    each.map(|((entrant, samples), beside)| Ok(Figures { beside, ..figures(entrant, row, samples)? }))
+        .collect()
 }
 
 fn figures(entrant: &Entrant, row: Row, samples: &[Sample]) -> Result<Figures> {
@@ -142,7 +155,8 @@ fn figures(entrant: &Entrant, row: Row, samples: &[Sample]) -> Result<Figures> {
         _ => None,
     };
     let rate = median(|sample| Some(sample.rate)).expect("there is at least one run");
-    Ok(Figures { contender: entrant.contender, row, messages: entrant.load.messages, rate, cost })
+    let messages = entrant.load.messages;
+    Ok(Figures { contender: entrant.contender, row, messages, rate, beside: None, cost })
 }
 
 struct Sample {
@@ -151,7 +165,26 @@ struct Sample {
     written: Option<f64>,
 }
 
-fn one_run(load: &Load, server: Option<&dyn Server>, sink: &Sink, interrupt: &Interrupt) -> Result<Sample> {
+fn warm_up(entrant: &Entrant, interrupt: &Interrupt) -> Result<()> {
+    let load = Load { messages: entrant.load.messages / WARM_UP_PART, ..entrant.load.clone() };
+    send(&load, entrant.server.as_deref(), &entrant.sink, interrupt)?;
+    Ok(())
+}
+
+fn one_run(entrant: &Entrant, row: Row, run: u32, interrupt: &Interrupt) -> Result<Sample> {
+    let sample = send(&entrant.load, entrant.server.as_deref(), &entrant.sink, interrupt)?;
+    eprintln!(
+        "xtask {:<9} {:>3} KiB, {:>3} sessions, run {run}: {:>6.0}/s{}",
+        entrant.contender.name(),
+        row.kib,
+        row.sessions,
+        sample.rate,
+        sample.cpu.map_or_else(String::new, |cpu| format!(", {cpu:.0} µs a message")),
+    );
+    Ok(sample)
+}
+
+fn send(load: &Load, server: Option<&dyn Server>, sink: &Sink, interrupt: &Interrupt) -> Result<Sample> {
     let used = || server.map(|server| server.meter().used(server.process().pid())).transpose();
     let (cpu_before, written_before) = (used()?, meter::written(&place::bench()));
     let target = sink.count()? + load.messages;

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -40,7 +41,9 @@ pub(crate) enum Usage {
 impl Meter {
     /// A meter at zero.
     pub(crate) fn new(name: &str) -> Self {
-        let name = format!("posthouse-bench-{}-{name}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("posthouse-bench-{}-{number}-{name}", std::process::id());
         GROUP_ROOTS
             .iter()
             .filter(|(root, file, _)| Path::new(root).join(file).exists())

@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Message sizes in KiB; 10 brings the row with 100 sessions along.
     #[arg(long, value_delimiter = ',', default_value = "1,10,100")]
     sizes: Vec<u64>,
-    /// Runs per figure; the median counts.
+    /// Runs per figure, and twice as many in turns with a former release; the median counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
     /// Messages per run, for all alike; without it, as many as take each some seconds.
@@ -120,12 +120,17 @@ fn take(options: &Options, former: Option<&Path>, taken: &mut Taken, interrupt: 
     if !options.idle {
         for row in ROWS.iter().filter(|row| options.sizes.contains(&row.kib)) {
             for contender in &options.only {
-                let mut entrants = Vec::new();
-                if let (Contender::Posthouse, Some(former)) = (contender, former) {
-                    entrants.push(entrant(Contender::Former, former, *row, options, interrupt)?);
+                let start = |contender| {
+                    let program = former.filter(|_| contender == Contender::Former).map(Path::to_owned);
+                    entrant(contender, &program.unwrap_or_else(posthouse::program), *row, options, interrupt)
+                };
+                if former.is_some() && *contender == Contender::Posthouse {
+                    let both = [Contender::Former, Contender::Posthouse];
+                    taken.figures.extend(measure::in_turns(both, start, *row, options.runs, interrupt)?);
+                } else {
+                    let entrant = start(*contender)?;
+                    taken.figures.push(measure::alone(&entrant, *row, options.runs, interrupt)?);
                 }
-                entrants.push(entrant(*contender, &posthouse::program(), *row, options, interrupt)?);
-                taken.figures.extend(measure::measure(&entrants, *row, options.runs, interrupt)?);
             }
         }
     }

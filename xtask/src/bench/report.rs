@@ -17,9 +17,14 @@ pub(crate) fn markdown(figures: &[Figures], verdicts: &[Verdict], runs: u32) -> 
     let mut lines = vec![format!("`cargo xtask {command}`; {}.", machine::describe()?)];
     if !figures.is_empty() {
         let method = figures.iter().find_map(|each| each.cost.as_ref()).map_or("", |cost| cost.method);
+        let turns = if figures.iter().any(|each| each.beside.is_some()) {
+            " (of two in turns twice as many, each started anew for each and as often first as second; their ratio is that of each turn)"
+        } else {
+            ""
+        };
         lines.push(format!(
             "Load tools on the same cores, loopback, kept sessions; `250` after sync in both servers; medians of \
-             {runs} runs after a warm-up, least and most in brackets. Delivered: by the sink's counter, from first \
+             {runs} runs{turns} after a warm-up, least and most in brackets. Delivered: by the sink's counter, from first \
              connect to last message. CPU: {method}, until queue and CPU are quiet. Written: to the device, by all."
         ));
         lines.push(String::new());

@@ -2,7 +2,7 @@
 
 use super::{
     idle::Idle,
-    measure::{Figures, Row},
+    measure::{Figures, Median, Row},
     relay::Contender,
 };
 
@@ -62,7 +62,7 @@ enum Target {
     PostfixCpu(f64),
     /// Delivered at least this part of what it is with 20 sessions.
     FewerSessionsRate(f64),
-    /// Delivered at least this part of what the former release did in the same run.
+    /// Delivered at least this part of what the former release did in the same turn, by the median of all turns.
     FormerRate(f64),
 }
 
@@ -95,8 +95,9 @@ fn judge_one(figures: &[Figures], row: Row, target: Target) -> Option<Verdict> {
             (ratio, ratio >= part, format!("at least {part} of 20 sessions"), format!("{ratio:.2}"))
         }
         Target::FormerRate(part) => {
-            let ratio = ours / rate(Contender::Former, row)?;
-            (ratio, ratio >= part, format!("at least {part} of the former release"), format!("{ratio:.2}"))
+            let Median { value, min, max } = find(Contender::Posthouse, row)?.beside?;
+            let measured = format!("{value:.2} ({min:.2}–{max:.2})");
+            (value, value >= part, format!("at least {part} of the former release"), measured)
         }
     };
     let compares_with_postfix = matches!(target, Target::PostfixRate(_) | Target::PostfixCpu(_));
@@ -155,12 +156,12 @@ const VOID_UNDER_SMALL: f64 = 0.015;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::measure::{Cost, Median};
+    use crate::bench::measure::Cost;
 
     fn figures(contender: Contender, row: Row, rate: f64, cpu: f64) -> Figures {
         let median = |value| Median { value, min: value, max: value };
         let cost = Cost { cpu: median(cpu), written: None, memory: 0, method: "" };
-        Figures { contender, row, messages: 1, rate: median(rate), cost: Some(cost) }
+        Figures { contender, row, messages: 1, rate: median(rate), beside: None, cost: Some(cost) }
     }
 
     fn outcomes(null: f64, postfix: f64, ours: f64, cpu: f64) -> Vec<Outcome> {
@@ -188,10 +189,12 @@ mod tests {
 
     #[test]
     fn this_release_is_held_against_the_former_one() {
-        let former = figures(Contender::Former, SMALL, 10_000.0, 90.0);
-        let ours = |rate| figures(Contender::Posthouse, SMALL, rate, 90.0);
-        assert_eq!(judge(&[former.clone(), ours(9400.0)], None)[0].outcome, Outcome::Ok);
-        assert_eq!(judge(&[former, ours(9200.0)], None)[0].outcome, Outcome::Miss);
+        let beside = |part| Figures {
+            beside: Some(Median::of(vec![part])),
+            ..figures(Contender::Posthouse, SMALL, 9000.0, 90.0)
+        };
+        assert_eq!(judge(&[beside(0.94)], None)[0].outcome, Outcome::Ok);
+        assert_eq!(judge(&[beside(0.92)], None)[0].outcome, Outcome::Miss);
     }
 
     #[test]
