@@ -90,6 +90,7 @@ impl Delivery {
             }
         };
         let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
+        let jobs = jobs.into_iter().map(Some).collect();
         let mut home = Here { delivery: self, rule, jobs, contact: Contact::None };
         let tools = Tools {
             kept: &self.kept,
@@ -180,6 +181,9 @@ impl Delivery {
 
     /// The recipients of a work that no mail is sent to, and why.
     async fn suppressed(&self, job: &Job) -> Vec<(u8, String)> {
+        if self.bounces.intake.suppresses_nobody() {
+            return Vec::new();
+        }
         let numbers =
             || job.info.remaining.iter().filter(|number| usize::from(*number) < job.recipients.len());
         let waiting = numbers().map(|number| job.recipients[usize::from(number)].clone()).collect();
@@ -355,18 +359,19 @@ fn hold(lease: Lease, info: &WorkInfo) {
 struct Here<'a> {
     delivery: &'a Delivery,
     rule: &'a Rule,
-    jobs: Vec<Job>,
+    /// Those that nothing was told of yet.
+    jobs: Vec<Option<Job>>,
     /// What the attempt has shown of the site so far.
     contact: Contact,
 }
 
 impl Home for Here<'_> {
     fn body(&self, item: usize) -> BodySource {
-        self.jobs[item].body.clone()
+        self.jobs[item].as_ref().expect("an item's body is sent before it is told of").body.clone()
     }
 
     async fn commit(&mut self, item: usize) -> Result<Recipients, LeaseOver> {
-        let job = &mut self.jobs[item];
+        let job = self.jobs[item].as_mut().ok_or(LeaseOver)?;
         match std::mem::replace(&mut job.right, Right::None) {
             Right::Lease(lease) => {
                 let (committing, remaining) = lease.commit().await?;
@@ -381,22 +386,14 @@ impl Home for Here<'_> {
         if self.contact != Contact::Answered {
             self.contact = contact(&tried);
         }
-        let job = &mut self.jobs[item];
-        let right = std::mem::replace(&mut job.right, Right::None);
-        let told = Job {
-            info: job.info.clone(),
-            header: job.header.clone(),
-            recipients: std::mem::take(&mut job.recipients),
-            state: std::mem::take(&mut job.state),
-            body: job.body.clone(),
-            right,
-        };
+        let Some(mut job) = self.jobs[item].take() else { return };
         let outcome = if is_exhausted(&tried) {
-            outcome::of_exhaustion(&told.info, told.state.clone(), tried.at, fastrand::f64())
+            let state = std::mem::take(&mut job.state);
+            outcome::of_exhaustion(&job.info, state, tried.at, fastrand::f64())
         } else {
-            outcome::of_attempt(&told.info, tried, told.patient(self.rule))
+            outcome::of_attempt(&job.info, tried, job.patient(self.rule))
         };
-        self.delivery.conclude(told, outcome).await;
+        self.delivery.conclude(job, outcome).await;
     }
 }
 

@@ -68,9 +68,14 @@ impl Intake {
         }
     }
 
+    /// Whether mail may be sent to every address.
+    pub(crate) fn suppresses_nobody(&self) -> bool {
+        self.settings.suppression_count() == 0
+    }
+
     /// Which of these addresses no mail is sent to, by their places, and why.
     pub(crate) async fn suppressed(&self, addresses: Vec<Address>) -> Vec<(usize, String)> {
-        if self.settings.suppression_count() == 0 {
+        if self.suppresses_nobody() {
             return Vec::new();
         }
         let (settings, now) = (self.settings.clone(), self.clock.now());

@@ -173,8 +173,10 @@ impl Resolver {
             None => self.begin_addresses(&hop.host(), Whose::Ours),
         };
         match asked.addresses().await.0 {
-            Ok(addresses) => host_at(&hop.host(), hop.port(), addresses)
-                .ok_or_else(|| NoWay::new(Why::Dns, format!("{} has no address", hop.host()))),
+            Ok(addresses) if addresses.is_empty() => {
+                Err(NoWay::new(Why::Dns, format!("{} has no address", hop.host())))
+            }
+            Ok(addresses) => Ok(Host { name: hop.clone(), addresses: at(addresses, hop.port()) }),
             Err(why) => Err(trouble(&format!("the address of {}", hop.host()), &why)),
         }
     }
@@ -257,7 +259,11 @@ fn host_at(name: &str, port: u16, addresses: Vec<IpAddr>) -> Option<Host> {
     let hop =
         literal(name).map_or_else(|| format!("{name}:{port}"), |ip| SocketAddr::new(ip, port).to_string());
     let name = hop.parse().ok().filter(|_| !addresses.is_empty())?;
-    Some(Host { name, addresses: addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect() })
+    Some(Host { name, addresses: at(addresses, port) })
+}
+
+fn at(addresses: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {
+    addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 /// The address in brackets that a domain may be (RFC 5321, section 4.1.3).
