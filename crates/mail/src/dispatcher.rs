@@ -125,8 +125,8 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
     loop {
         let pause = match left {
             Arrivals::Left => Duration::ZERO,
-            Arrivals::Taken if delivery.queue.may_begin() => schedule.pause(clock.now(), GLANCE),
-            Arrivals::Taken => GLANCE,
+            Arrivals::Taken if !delivery.queue.may_begin() && !schedule.has_again() => GLANCE,
+            Arrivals::Taken => schedule.pause(clock.now(), GLANCE),
         };
         let event = tokio::select! {
             biased;
@@ -166,11 +166,8 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             delivery.queue.look(&again, &mut |seen| arrivals.push(Arrival::from(seen)));
             schedule.arrived(arrivals.drain(..), now);
         }
-        // Nothing is begun whose outcome could not be written down.
-        if delivery.queue.may_begin() {
-            for begin in schedule.begin(now, &|ticket| size(&delivery.queue, ticket)) {
-                spawn(begin, &delivery, &ended_sender, &asides, &shutdown);
-            }
+        for begin in what_may_begin(&mut schedule, &delivery.queue, now) {
+            spawn(begin, &delivery, &ended_sender, &asides, &shutdown);
         }
         if now.since(looked) >= GLANCE || now < looked {
             looked = now;
@@ -180,6 +177,15 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             look_up(domain, &delivery, &answer_sender);
         }
     }
+}
+
+/// What is to begin now: nothing whose outcome could not be written down.
+fn what_may_begin(schedule: &mut Schedule, queue: &Queue, now: Timestamp) -> Vec<Begin> {
+    if queue.may_begin() {
+        return schedule.begin(now, &|ticket| size(queue, ticket));
+    }
+    schedule.keep_up(now);
+    Vec::new()
 }
 
 /// Looks up the mail hosts of a domain.
@@ -259,3 +265,6 @@ async fn has_room(queue: &Queue, shutdown: &Shutdown) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod no_room;

@@ -281,18 +281,28 @@ impl Schedule {
 
     /// What is to begin now. `size` tells how long a message is, or that its ticket is a thing of the past.
     pub(crate) fn begin(&mut self, now: Timestamp, size: &dyn Fn(Ticket) -> Option<u32>) -> Vec<Begin> {
-        while let Some(due) = self.due.take(now) {
-            self.again.extend(due);
-        }
-        self.wake_sites(now);
-        self.look(now);
+        self.keep_up(now);
         let mut begun = Vec::new();
         while let Some(served) = self.turns.next() {
             begun.extend(self.burst(served, now, size));
         }
         self.set_apart(&mut begun);
-        self.forget(now);
         begun
+    }
+
+    /// Does what the time asks for, and begins nothing.
+    pub(crate) fn keep_up(&mut self, now: Timestamp) {
+        while let Some(due) = self.due.take(now) {
+            self.again.extend(due);
+        }
+        self.wake_sites(now);
+        self.look(now);
+        self.forget(now);
+    }
+
+    /// Whether there are such works as [`again`](Self::again) takes.
+    pub(crate) fn has_again(&self) -> bool {
+        !self.again.is_empty()
     }
 
     /// Works whose arrivals are to be handled again, some at a time.
@@ -501,7 +511,7 @@ impl Schedule {
 
     /// How long nothing will happen by itself.
     pub(crate) fn pause(&self, now: Timestamp, longest: Duration) -> Duration {
-        if !self.again.is_empty() || !self.overdue.is_empty() || !self.refused.is_empty() {
+        if self.has_again() || !self.overdue.is_empty() || !self.refused.is_empty() {
             return Duration::ZERO;
         }
         let due = self.due.next();

@@ -46,11 +46,15 @@ fn without_descriptors_clients_are_turned_away_with_a_word_and_no_attempt_is_cou
     let mut session = Session::open(node.smtp());
     let before = allow(&node, Some(lowest_free(&node)));
     session.envelope("a@example.com", &["b@example.net"]);
-    assert_eq!(session.data(b"Subject: Hi\r\n\r\nhello\r\n").code, 250);
+    let taken = session.data(b"Subject: Hi\r\n\r\nhello\r\n").to_string();
+    let (_, id) = taken.split_once("queued as ").expect("it was taken");
     node.said("no connection can be opened");
     let refused = Session::greeted(node.smtp()).expect_err("there is no descriptor for it");
     assert!(refused.to_string().contains("421"), "{refused}");
     allow(&node, before);
+    // It waits for some seconds, between one attempt and the next.
+    let why = || node.json(&["mail", "why", id])[0]["reason"].clone();
+    until("the reason that it waits", || (why() == "exhausted").then_some(()));
     assert_eq!(peer.wait_for(1).len(), 1);
     let records = node.records_of("b@example.net", 2);
     let of = |what: &str| records.iter().find(|record| word(record, "what") == what);
