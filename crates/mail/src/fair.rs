@@ -20,6 +20,8 @@ pub(crate) struct Fair<T> {
     flows: Vec<Flow<T>>,
     /// The one whose turn it is.
     next: usize,
+    /// Who had the last turn: while others come, it has not the next one too.
+    served: Option<Account>,
     len: usize,
 }
 
@@ -42,7 +44,7 @@ pub(crate) enum Order {
 
 impl<T> Default for Fair<T> {
     fn default() -> Self {
-        Self { flows: Vec::new(), next: 0, len: 0 }
+        Self { flows: Vec::new(), next: 0, served: None, len: 0 }
     }
 }
 
@@ -61,8 +63,11 @@ impl<T> Fair<T> {
         match self.flows.binary_search_by_key(&account, |flow| flow.account) {
             Ok(at) => self.flows[at].waiting.push_back(one),
             Err(at) => {
-                // Whose turn it is keeps it: one that was just served and comes again waits for the others.
-                if at <= self.next && !self.flows.is_empty() {
+                let whose = self.flows.get(self.next).map(|flow| flow.account);
+                // Whose turn it is keeps it, unless it was just served: one turn is all that anybody has before the others.
+                if whose.is_some() && whose == self.served {
+                    self.next = at;
+                } else if whose.is_some() && at <= self.next {
                     self.next += 1;
                 }
                 self.flows.insert(at, Flow { account, waiting: VecDeque::from([one]), alternated: 0 });
@@ -82,6 +87,7 @@ impl<T> Fair<T> {
     /// The account whose turn it is was served.
     fn pass_on(&mut self) {
         let Some(flow) = self.flows.get_mut(self.next) else { return };
+        self.served = Some(flow.account);
         if flow.waiting.is_empty() {
             self.flows.remove(self.next);
         } else {
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_late_waits_for_one_turn_of_each_other_and_no_more() {
+    fn one_that_comes_while_another_is_served_alone_is_next() {
         for late in [0, 5, 99] {
             let mut fair = Fair::default();
             for n in 0..1000 {
@@ -184,8 +190,24 @@ mod tests {
             }
             fair.pop();
             fair.push(late, 5000);
-            let two = [fair.pop(), fair.pop()];
-            assert!(two.contains(&Some(5000)), "{late}: {two:?}");
+            assert_eq!([fair.pop(), fair.pop()], [Some(5000), Some(1)], "{late}");
+            // What comes again and again does not keep the other one from its turns.
+            for n in 0..10 {
+                fair.push(late, 6000 + n);
+                assert_eq!([fair.pop(), fair.pop()], [Some(6000 + n), Some(2 + n)], "{late}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_was_served_and_comes_again_first_is_served_behind_another() {
+        for other in [7, 99] {
+            let mut fair = Fair::default();
+            fair.push(50, 1);
+            fair.pop();
+            fair.push(50, 2);
+            fair.push(other, 3);
+            assert_eq!([fair.pop(), fair.pop()], [Some(3), Some(2)], "{other}");
         }
     }
 

@@ -153,8 +153,8 @@ impl Schedule {
 
     fn arrive(&mut self, arrival: &Arrival, now: Timestamp) {
         let until = match arrival.reason {
-            // What the disk does not give cannot be let expire either.
-            Reason::Unreadable => arrival.not_before,
+            // What cannot be read now cannot be let expire either.
+            Reason::Unreadable | Reason::Exhausted => arrival.not_before,
             _ => arrival.not_before.min(arrival.expires),
         };
         if until > now {

@@ -96,11 +96,16 @@ impl Gateway {
     /// If its words cannot be read.
     pub async fn why(&self, work: WorkId) -> Result<Option<(Waiting, Waits)>, QueueError> {
         let Some(waiting) = self.inspect(work).await? else { return Ok(None) };
-        let info = waiting.info.clone();
-        let waits = match Waits::of_info(&info, self.intake().clock.now()) {
-            Some(Waits::Scheduled { .. }) if info.reason == Reason::Paused => self.paused(&waiting),
-            Some(waits) => waits,
-            None => match self.dispatcher().why(info.lane, info.account).await {
+        let (info, now) = (&waiting.info, self.intake().clock.now());
+        let waits = match Waits::of_info(info, now) {
+            Some(waits) => match (waits.until(), self.pause_of(&waiting, now)) {
+                // What ends last is what it waits for.
+                (Some(until), Some(pause)) if pause.until.is_none_or(|end| end >= until) => {
+                    Waits::Paused(pause)
+                }
+                _ => waits,
+            },
+            None => match self.dispatcher().why(info.lane.clone(), info.account.clone()).await {
                 Some(Waits::Paused(pause)) => Waits::Paused(pause),
                 _ if !self.intake().queue.may_begin() => Waits::NoRoom,
                 waits => waits.unwrap_or(Waits::Turn),
@@ -109,15 +114,16 @@ impl Gateway {
         Ok(Some((waiting, waits)))
     }
 
-    /// The pause that holds a message back for its sender's sake.
-    fn paused(&self, waiting: &Waiting) -> Waits {
+    /// Of the pauses that hold a message back, the one that ends last.
+    fn pause_of(&self, waiting: &Waiting, now: Timestamp) -> Option<Pause> {
+        let Waiting { info, header, .. } = waiting;
         let pauses = self.intake().pauses();
-        let now = self.intake().clock.now();
-        let pause = pauses
-            .iter()
-            .find(|pause| pause::is_on(pause, now) && pause::holds_sender(pause, &waiting.header.sender));
-        pause
-            .map_or(Waits::Scheduled { until: waiting.info.not_before }, |pause| Waits::Paused(pause.clone()))
+        let holding = pauses.iter().filter(|pause| {
+            pause::is_on(pause, now)
+                && (pause::holds(pause, &info.lane, &info.account)
+                    || pause::holds_sender(pause, &header.sender))
+        });
+        holding.max_by_key(|pause| (pause.until.is_none(), pause.until)).cloned()
     }
 }
 
@@ -135,6 +141,18 @@ impl Waits {
             (Status::Waiting, Reason::Unreadable) => Some(Self::Unreadable { until }),
             (Status::Waiting, Reason::Exhausted) => Some(Self::Exhausted { until }),
             (Status::Waiting, _) => Some(Self::Scheduled { until }),
+        }
+    }
+
+    /// When a work that waits for nothing but its time goes on.
+    const fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Scheduled { until }
+            | Self::Retry { until }
+            | Self::PossiblyDone { until }
+            | Self::Unreadable { until }
+            | Self::Exhausted { until } => Some(*until),
+            _ => None,
         }
     }
 

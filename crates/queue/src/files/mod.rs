@@ -17,8 +17,14 @@ use std::{
     sync::Arc,
 };
 
+use rustix::io::Errno;
 #[cfg(any(test, feature = "testing"))]
 pub use simulated::{Call, Camera, Fault, Shot, SimulatedDisk, When};
+
+/// Whether a call failed because no more files may be open at once: that says nothing of the disk, and ends by itself.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
 
 /// The provider's side of the seam.
 pub trait DiskProvider: Send + Sync + 'static {

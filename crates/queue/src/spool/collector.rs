@@ -13,7 +13,6 @@ use std::{
 
 use base::MessageId;
 use parking_lot::{Condvar, Mutex};
-use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::{
@@ -29,6 +28,7 @@ use super::{
 use crate::{
     QueueError,
     body::BodyFolder,
+    files::lacks_descriptors,
     op::{BodyRef, Op},
     transaction::Transaction,
 };
@@ -193,23 +193,23 @@ impl Collector {
             file.sync()?;
             shared.disk.sync_dir(&shared.dir)
         };
-        filled().inspect_err(|_| {
-            // Half a file helps nobody, least of all on a full disk.
-            let _ = shared.disk.remove(&path);
-        })?;
+        filled()
+            .inspect_err(|_| {
+                // Half a file helps nobody, least of all on a full disk.
+                let _ = shared.disk.remove(&path);
+            })
+            .map_err(no_room)?;
         Ok(FreeSegment { file, name })
     }
 }
 
 /// Without a descriptor no segment can be made now, as if there were no room for it; that ends by itself.
 fn no_room(error: io::Error) -> QueueError {
-    match Errno::from_io_error(&error) {
-        Some(Errno::MFILE | Errno::NFILE) => {
-            tracing::warn!(%error, "no segment can be made; raise the limit of open files if this goes on");
-            QueueError::NoSpace
-        }
-        _ => error.into(),
+    if lacks_descriptors(&error) {
+        tracing::warn!(%error, "no segment can be made; raise the limit of open files if this goes on");
+        return QueueError::NoSpace;
     }
+    error.into()
 }
 
 /// Collects until the spool ends.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     BodySource, Epoch, QueueError, Reason, Words, WorkInfo,
     body::{BodyFolder, StoredBody, checksum},
+    files::lacks_descriptors,
     index::Place,
     ledger::{Content, Given},
     memory::recent,
@@ -23,6 +24,8 @@ use crate::{
 
 /// Bodies up to this length are read with the words and proven whole at once; longer ones while they are read.
 const READ_AT_ONCE: u32 = 256 << 10;
+/// A work whose body cannot be opened for want of descriptors is tried again after this time.
+const EXHAUSTED_FOR: Duration = Duration::from_secs(10);
 /// A work that the disk does not give now is tried again after this time.
 const UNREADABLE_FOR: Duration = Duration::from_secs(60);
 
@@ -58,6 +61,12 @@ pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
         }
         Err(QueueError::Damaged(what)) => {
             shared.set_aside(work, &what);
+            None
+        }
+        Err(QueueError::Disk(error)) if lacks_descriptors(&error) => {
+            tracing::warn!(%work, %error, "a body cannot be opened now, and is tried again");
+            let until = shared.clock.now() + EXHAUSTED_FOR;
+            shared.ledger.put_off(work, given.epoch, until, Reason::Exhausted);
             None
         }
         Err(error) if given.info.expires <= shared.clock.now() => {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{
-    Connection, OptionalExtension, Statement, ToSql, Transaction, TransactionBehavior, types::Null,
+    Connection, ErrorCode, OptionalExtension, Statement, ToSql, Transaction, TransactionBehavior, ffi,
+    types::Null,
 };
 
 use super::{
@@ -34,6 +35,15 @@ pub struct Records {
     insert_row: String,
     /// The last record that forgetting has looked at since this log was opened.
     pub(super) passed: i64,
+    syncs: Syncs,
+}
+
+/// Whether a sync of the write-ahead log tells the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Syncs {
+    Work,
+    /// One has failed: what it was to write may be gone, and a later one would say nothing of it.
+    Failed,
 }
 
 impl Records {
@@ -51,6 +61,7 @@ impl Records {
             insert_rows: insert(ROWS),
             insert_row: insert(1),
             passed: 0,
+            syncs: Syncs::Work,
         })
     }
 
@@ -63,8 +74,11 @@ impl Records {
     /// Nothing of the batch was written, and the position is the former one.
     pub fn write(&mut self, batch: &[Record<&str>], position: Position) -> Result<()> {
         let written = self.try_write(batch, position);
-        if written.is_err() {
+        if let Err(error) = &written {
             self.names.forget();
+            if is_io(error) {
+                self.syncs = Syncs::Failed;
+            }
         }
         written.map_err(|e| LOG.error(&self.path, e))
     }
@@ -93,14 +107,40 @@ impl Records {
     /// the checkpoint that took it out (<https://sqlite.org/pragma.html#pragma_synchronous>). Unlike
     /// a checkpoint this neither waits for readers nor is cut short by them.
     ///
+    /// After a sync that failed, the next one would say nothing of what that one was to write. So then all that the write-ahead log
+    /// holds is written anew, into the database, and that is synced.
+    ///
     /// # Errors
     /// It is not known to be durable; segments of the spool must not be recycled on its account.
     pub fn make_durable(&mut self) -> Result<()> {
+        let done = match self.syncs {
+            Syncs::Work => self.sync(),
+            Syncs::Failed => self.rewrite(),
+        };
+        self.syncs = match &done {
+            Ok(()) => Syncs::Work,
+            Err(error) if is_io(error) => Syncs::Failed,
+            Err(_) => self.syncs,
+        };
+        done.map_err(|e| LOG.error(&self.path, e))
+    }
+
+    fn sync(&self) -> rusqlite::Result<()> {
         let synced = self
             .connection
             .execute_batch("PRAGMA synchronous = FULL; UPDATE position SET one = one WHERE one = 1");
         let back = self.connection.execute_batch("PRAGMA synchronous = NORMAL");
-        synced.and(back).map_err(|e| LOG.error(&self.path, e))
+        synced.and(back)
+    }
+
+    /// Moves all of the write-ahead log into the database (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
+    fn rewrite(&self) -> rusqlite::Result<()> {
+        let is_busy =
+            self.connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, bool>(0))?;
+        if is_busy {
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+        }
+        Ok(())
     }
 
     fn try_write(&mut self, batch: &[Record<&str>], position: Position) -> rusqlite::Result<()> {
@@ -117,6 +157,10 @@ impl Records {
             .execute((position.spool.to_be_bytes(), position.sequence.cast_signed()))?;
         transaction.commit()
     }
+}
+
+fn is_io(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
 }
 
 fn insert(rows: usize) -> String {
@@ -198,5 +242,38 @@ impl Row<'_, '_> {
                 self.bind(conclusion.duplicate.number())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn after_a_sync_that_failed_all_is_written_anew_into_the_database() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (path, alone) = (folder.path().join("records.db"), folder.path().join("alone.db"));
+        let mut records = Records::open(&path).unwrap();
+        // What a power loss leaves of the log where the write-ahead log was never synced.
+        let left = || {
+            fs::copy(&path, &alone).unwrap();
+            Records::open(&alone).ok()?.position().ok()?
+        };
+        let position = |sequence| Position { spool: 7, sequence };
+        records.write(&[], position(1)).unwrap();
+        records.make_durable().unwrap();
+        assert_ne!(left(), Some(position(1)), "it stands in the write-ahead log");
+        records.syncs = Syncs::Failed;
+        // While somebody reads what was before, not all of it can be moved.
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM position").unwrap();
+        records.write(&[], position(2)).unwrap();
+        records.connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+        records.make_durable().unwrap_err();
+        reader.execute_batch("COMMIT").unwrap();
+        records.make_durable().unwrap();
+        assert_eq!((left(), records.syncs), (Some(position(2)), Syncs::Work));
     }
 }
