@@ -8,7 +8,7 @@ use queue::{
     files::{Call, Fault, SimulatedDisk, When},
 };
 
-use crate::bench::{Bench, bytes_of, message, open, segments, work_of};
+use crate::bench::{Bench, body_of, bytes_of, message, open, segments, work_of};
 
 /// So many segments a spool makes ready before it needs them.
 const KEPT_READY: usize = 3;
@@ -26,10 +26,8 @@ struct Promised {
 async fn publish(queue: Queue, sizes: usize, is_expected: fn(&QueueError) -> bool) -> Vec<MessageId> {
     let mut stored = Vec::new();
     for n in 0..12 {
-        let message = message(sizes * n % 7000, sizes * n % 5000);
-        let id = message.message;
-        match queue.publish(vec![message]).await {
-            Ok(_) => stored.push(id),
+        match publish_one(&queue, sizes * n % 7000, sizes * n % 11_000).await {
+            Ok(id) => stored.push(id),
             Err(error) => {
                 assert!(is_expected(&error), "{error}");
                 break;
@@ -37,6 +35,19 @@ async fn publish(queue: Queue, sizes: usize, is_expected: fn(&QueueError) -> boo
         }
     }
     stored
+}
+
+/// A message whose body comes as a stream: the longer ones lie in files of their own.
+async fn publish_one(queue: &Queue, header: usize, body: usize) -> Result<MessageId, QueueError> {
+    let mut message = message(header, 0);
+    let id = message.message;
+    let mut writer = queue.body(id, 0);
+    for chunk in body_of(id, body).chunks(3000) {
+        writer.write(chunk).await?;
+    }
+    message.body = writer.finish().await?;
+    queue.publish(vec![message]).await?;
+    Ok(id)
 }
 
 async fn work(bench: &Bench, is_expected: fn(&QueueError) -> bool) -> Promised {
@@ -137,6 +148,8 @@ async fn whichever_call_fails_and_however_every_promise_is_kept() {
         (Call::Write, Fault::Full),
         (Call::Create, Fault::Full),
         (Call::Create, Fault::Broken),
+        (Call::Sync, Fault::Full),
+        (Call::Sync, Fault::Broken),
         (Call::SyncDir, Fault::Broken),
         (Call::Remove, Fault::Broken),
     ];
