@@ -7,9 +7,12 @@ use std::path::Path;
 
 use base::{Clock, Timestamp};
 use queue::{BodySource, Chunk, LeaseOver, QueueError, Recipients};
-use smtp::client::{
-    Event, RecipientResult, Stage, Transaction,
-    stuff::{END_OF_DATA, Stuffer},
+use smtp::{
+    Extension,
+    client::{
+        Event, RecipientResult, Stage, Transaction,
+        stuff::{END_OF_DATA, Stuffer},
+    },
 };
 
 use crate::{
@@ -39,6 +42,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) kept: &'a Kept,
     /// Addresses that could not be reached.
     pub(crate) dead: &'a Lately,
+    /// Addresses that kept silent when commands came together: they are spoken to one command at a time.
+    pub(crate) one_by_one: &'a Lately,
     pub(crate) handshakes: &'a Handshakes,
     /// The certificates of those who are trusted, if they are not those that the machine trusts.
     pub(crate) roots: Option<&'a Path>,
@@ -77,7 +82,11 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
             }
         };
         let mut attempt = Attempt::new(burst, connection, tools, told);
-        match attempt.run(home).await {
+        let ended = attempt.run(home).await;
+        if let Err(Stop::Failed(failure)) = &ended {
+            attempt.doubt_pipelining(failure);
+        }
+        match ended {
             Ok(()) => {
                 if attempt.connection.client.is_idle() {
                     finished.keeps = tools.kept.put(&burst.hop, attempt.connection);
@@ -195,6 +204,17 @@ impl<'a> Attempt<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A host that offers PIPELINING and is silent when it is used may have lost what came early.
+    fn doubt_pipelining(&self, failure: &Failure) {
+        let Connection { client, peer, .. } = &self.connection;
+        let is_early = matches!(client.stage(), Stage::Mail | Stage::Rcpt | Stage::Data);
+        if is_early && failure.is_timeout() && client.capabilities().offers(Extension::Pipelining) {
+            let Peer { host, address: Some(address) } = peer else { return };
+            tracing::info!(%host, %address, "silent when commands came together; it gets them one by one for a while");
+            self.tools.one_by_one.failed(*address);
+        }
     }
 
     /// How long to wait for the host, by what is due next.

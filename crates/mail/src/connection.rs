@@ -85,6 +85,11 @@ impl fmt::Display for Cause {
 }
 
 impl Failure {
+    /// Whether the host kept silent.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self.cause, Cause::Broke(Trouble::Timeout, _))
+    }
+
     /// Whether the host was there, and is not any more.
     pub(crate) fn is_loss(&self) -> bool {
         matches!(self.cause, Cause::Broke(Trouble::Lost, _))

@@ -44,6 +44,8 @@ pub(crate) struct Delivery {
     pub(crate) handshakes: Arc<Handshakes>,
     /// Addresses that could not be reached.
     pub(crate) dead: Lately,
+    /// Addresses that kept silent when commands came together.
+    pub(crate) one_by_one: Lately,
 }
 
 /// How long one burst may take at most, however busy the next hop seems.
@@ -95,6 +97,7 @@ impl Delivery {
         let tools = Tools {
             kept: &self.kept,
             dead: &self.dead,
+            one_by_one: &self.one_by_one,
             handshakes: &self.handshakes,
             roots: config.delivery.tls.roots.as_deref(),
             timeouts: &config.delivery.timeouts,

@@ -156,6 +156,7 @@ impl Gateway {
             holder: Holder(fastrand::u128(1..)),
             handshakes,
             dead: Lately::new(opening::DEAD_FOR),
+            one_by_one: Lately::new(opening::ONE_BY_ONE_FOR),
             resolver: Resolver::new(config.clone(), clock.clone()),
             config,
             clock,

@@ -21,6 +21,8 @@ use crate::{
 const ADDRESSES: usize = 2;
 /// How long an address that could not be reached is tried last.
 pub(crate) const DEAD_FOR: Duration = Duration::from_secs(2 * 60);
+/// How long a host that kept silent when commands came together is spoken to one command at a time.
+pub(crate) const ONE_BY_ONE_FOR: Duration = Duration::from_secs(60 * 60);
 /// No other address is tried after this time.
 const OPENING_ENDS: Duration = Duration::from_secs(5 * 60);
 
@@ -41,7 +43,12 @@ pub(crate) async fn open(hop: &Hop, tools: Tools<'_>) -> Result<Connection, Fail
             continue;
         }
         match target.open(tools).await {
-            Ok(connection) => return Ok(connection),
+            Ok(mut connection) => {
+                if tools.one_by_one.has_failed(target.address) {
+                    connection.client.forgo_pipelining();
+                }
+                return Ok(connection);
+            }
             Err(Unopened::Exhausted(why)) => return Err(why),
             Err(Unopened::NoWay(why)) => failure = failure.or(Some(why)),
             Err(Unopened::Failed(why) | Unopened::Tls(why)) => {

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Address, Needs, Reply, ReplyError, ReplyParser, ReversePath, Severity};
+use crate::{Address, Extension, Needs, Reply, ReplyError, ReplyParser, ReversePath, Severity};
 use exchange::{Exchange, Next};
 
 pub use capabilities::{Capabilities, Tls};
@@ -288,6 +288,11 @@ impl Client {
     /// What is to be written to the host. The driver clears what it has written.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
+    }
+
+    /// From now on each command waits for the reply to the one before, whatever the host offered.
+    pub fn forgo_pipelining(&mut self) {
+        self.capabilities = self.capabilities.without(Extension::Pipelining);
     }
 
     /// What the host offered in EHLO.

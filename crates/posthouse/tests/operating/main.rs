@@ -8,6 +8,7 @@ mod descriptors;
 mod disk;
 mod doctor;
 mod health;
+mod log;
 mod notify;
 mod pauses;
 mod reload;

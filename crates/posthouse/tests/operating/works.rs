@@ -1,9 +1,9 @@
 //! Works by selection: counted first, done only when somebody says so, and only to what was meant.
 
 use serde_json::Value;
-use testkit::{Node, until};
+use testkit::{Node, Setup, until};
 
-use super::{deferred, send, setup, unwilling};
+use super::{PROGRAM, deferred, send, setup, unwilling};
 
 /// A node with five works that wait, of which two are for one domain.
 fn waiting() -> (Node, testkit::Peer, super::Mood, Vec<String>) {
@@ -110,4 +110,31 @@ fn works_are_rescheduled_and_a_scheduled_message_waits_for_its_time() {
     assert_eq!(peer.wait_for(1).len(), 1);
     assert_eq!(node.command(&["mail", "reschedule", "--at", "0s", "--all", "--yes"]).code, Some(0));
     until("all to be delivered", || (peer.count() == 7).then_some(()));
+}
+
+#[test]
+fn a_destination_has_a_plan_of_retries_of_its_own_and_so_has_a_message() {
+    let (peer, _) = unwilling();
+    let node = Setup::new(PROGRAM)
+        .file("[spool]\nsegment = \"4MiB\"\n[[delivery.destination]]\ndomain = \"slow.example\"\nretry = [\"6h\"]\n")
+        .to(&peer)
+        .flag("--retry", "10m")
+        .start();
+    let send = |to: &str, more: &[&str]| {
+        let words = ["mail", "send", "--from", "a@example.com", "--to", to, "--body", "x"];
+        node.json(&[&words[..], more].concat())["id"].as_str().expect("it has an id").to_owned()
+    };
+    let ids = [
+        send("a@quick.example", &[]),
+        send("b@slow.example", &[]),
+        send("c@slow.example", &["--retry", "3days"]),
+    ];
+    deferred(&node, 3);
+    let units = ids.map(|id| {
+        let text = node.command(&["mail", "why", &id]).done();
+        let ends = text.split_once("ends in ").expect("it says when").1;
+        let time = ends.split([' ', ',']).next().expect("a time");
+        time.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned()
+    });
+    assert_eq!(units, ["m", "h", "days"]);
 }

@@ -46,6 +46,12 @@ impl Capabilities {
         self.extensions.contains(extension)
     }
 
+    /// The same, less an extension that the host does not master.
+    #[must_use]
+    pub(super) fn without(self, extension: Extension) -> Self {
+        Self { extensions: self.extensions.without(extension), ..self }
+    }
+
     /// Whether the host offers to go on under TLS.
     #[must_use]
     pub fn tls(self) -> Tls {
