@@ -13,7 +13,10 @@ const BUILT_AFTER: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 const SET_BY_TIMESYNCD: &str = "/run/systemd/timesync/synchronized";
 
 pub(super) fn check() -> Finding {
-    let now = Clock::system().now();
+    judge(Clock::system().now(), is_kept_right)
+}
+
+fn judge(now: Timestamp, is_kept_right: impl FnOnce() -> Option<bool>) -> Finding {
     if now < BUILT_AFTER {
         return Finding::problem(CHECK, format!("it says {now}, which is long ago"))
             .advice("set it: mail would expire at once when it is set later");
@@ -40,5 +43,21 @@ fn is_kept_right() -> Option<bool> {
         "yes" => Some(true),
         "no" => Some(false),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Verdict, *};
+
+    #[test]
+    fn a_clock_is_right_while_somebody_keeps_it_right() {
+        let now = BUILT_AFTER;
+        assert_eq!(judge(now, || Some(true)).verdict, Verdict::Ok);
+        assert_eq!(judge(now, || Some(false)).verdict, Verdict::Warning);
+        assert_eq!(judge(now, || None).verdict, Verdict::Skipped);
+        let long_ago = judge(Timestamp::default(), || Some(true));
+        assert_eq!(long_ago.verdict, Verdict::Problem);
+        assert_eq!(long_ago.finding, "it says 1970-01-01T00:00:00.000Z, which is long ago");
     }
 }

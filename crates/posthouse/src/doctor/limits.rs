@@ -21,7 +21,10 @@ fn descriptors(config: &Config, running: Option<&Running>) -> Finding {
     let Some(most) = fs::read_to_string(&path).ok().and_then(|limits| open_files(&limits)) else {
         return Finding::skipped(CHECK, format!("{path} cannot be read"));
     };
-    let wanted = u64::from(config.limits.sessions.number()) + RESERVED as u64;
+    judge_files(most, u64::from(config.limits.sessions.number()) + RESERVED as u64)
+}
+
+fn judge_files(most: u64, wanted: u64) -> Finding {
     let finding = format!("{most} open files are allowed, and {wanted} are needed for limits.sessions");
     if most < wanted {
         return Finding::warning(CHECK, finding)
@@ -44,7 +47,10 @@ fn memory(config: &Config) -> Finding {
     let Some(total) = total(&read("/proc/meminfo")) else {
         return Finding::skipped(CHECK, "the system does not say how much memory it has");
     };
-    let wanted = ByteSize(config.limits.receive_memory.0.saturating_add(RESTING.0));
+    judge_memory(total, ByteSize(config.limits.receive_memory.0.saturating_add(RESTING.0)))
+}
+
+fn judge_memory(total: u64, wanted: ByteSize) -> Finding {
     let finding = format!(
         "the machine has {} of memory, of which the node may take about {}",
         ByteSize::mib(total >> 20),
@@ -64,7 +70,7 @@ fn total(meminfo: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Verdict, *};
 
     #[test]
     fn the_hard_limit_and_all_memory_are_read() {
@@ -74,5 +80,15 @@ mod tests {
         assert_eq!(open_files(limits), Some(524_288));
         assert_eq!(open_files(&limits.replace("524288", "unlimited")), Some(u64::MAX));
         assert_eq!(total("MemTotal:        2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+    }
+
+    #[test]
+    fn a_machine_with_too_little_is_warned_of() {
+        assert_eq!(judge_files(1000, 1000).verdict, Verdict::Ok);
+        let few = judge_files(999, 1000);
+        assert_eq!(few.verdict, Verdict::Warning);
+        assert_eq!(few.finding, "999 open files are allowed, and 1000 are needed for limits.sessions");
+        assert_eq!(judge_memory(10 << 30, ByteSize::mib(8192)).verdict, Verdict::Ok);
+        assert_eq!(judge_memory(10 << 30, ByteSize::mib(8193)).verdict, Verdict::Warning);
     }
 }

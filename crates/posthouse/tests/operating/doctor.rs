@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Peer, Setup, free_address, tools::run};
+use testkit::{Dns, Peer, Setup, free_address, tools::run};
 
 use super::{PROGRAM, setup};
 
@@ -122,4 +122,27 @@ fn files_that_others_may_open_and_a_broken_configuration_are_found() {
     let ran = run(Command::new(PROGRAM).args(["doctor", "--config", config.to_str().unwrap()]), b"");
     assert_eq!(ran.code, Some(3));
     assert!(ran.stderr.contains("did you mean \"smtp.listen\"?"), "{}", ran.stderr);
+}
+
+#[test]
+fn where_the_mail_of_a_domain_goes_is_asked_and_its_hosts_are_connected_to() {
+    let folder = TempDir::new().unwrap();
+    let (dns, peer) = (Dns::start(), Peer::willing());
+    dns.mail("example.net", &[(10, "mx.example.net")]);
+    dns.host("mx.example.net", &["127.0.0.1"]);
+    let config = folder.path().join("posthouse.toml");
+    let port = peer.address().port();
+    fs::write(&config, format!("{}delivery.port = {port}\n", dns.setting())).unwrap();
+    let data = folder.path().join("data");
+    let of = |domain: &str| {
+        let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
+        doctor(&["--config", config, "--data-dir", data, "--domain", domain]).1
+    };
+    let found = of("example.net");
+    let goes = format!("mail for example.net goes to mx.example.net (127.0.0.1:{port})");
+    assert_eq!(at(&found, "dns", &goes).0, "ok");
+    assert_eq!(at(&found, "outbound", &format!("127.0.0.1:{port} greets: 220")).0, "ok");
+    let found = of("nowhere.example");
+    assert_eq!(at(&found, "dns", "nowhere.example").0, "problem");
+    assert_eq!(at(&found, "outbound", "nowhere.example").0, "skipped");
 }
