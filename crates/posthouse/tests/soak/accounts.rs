@@ -1,6 +1,9 @@
 //! The accounts: what came in by the records, against what became of it, by the records and by the next hop.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use serde_json::Value;
 use testkit::{Node, Taken, load::Sent, node::number, peer::Verdict, tools};
@@ -21,6 +24,8 @@ pub(super) struct Accounts {
     askew: u64,
     /// Recipients that were answered 250 and are not in the records.
     lost: u64,
+    /// Recipients that the records call delivered and that the next hop has not taken.
+    claimed: usize,
     /// Recipients that came twice, and how many of these the records mark.
     duplicated: usize,
     marked: u64,
@@ -42,6 +47,8 @@ print(json.dumps({
     'marked': one('SELECT count(*) FROM record WHERE kind = 3 AND duplicate = 1'),
     'askew': one('''SELECT count(*) FROM (SELECT sum(kind = 1) AS came, sum(kind = 3) AS went FROM record
         GROUP BY message, work, recipient HAVING came != 1 OR went != 1)'''),
+    'delivered': [row[0] for row in log.execute('''SELECT came.address FROM record AS went JOIN record AS came
+        USING (message, work, recipient) WHERE went.kind = 3 AND went.outcome = 2 AND came.kind = 1''')],
     'lost': one('SELECT count(*) FROM answered WHERE address NOT IN (SELECT address FROM known)')}))";
 
 /// That all have ended and the log knows it; else how things stand.
@@ -64,6 +71,7 @@ impl Accounts {
             queued: number(&node.json(&["status"]), "queued"),
             askew: number(&read, "askew"),
             lost: number(&read, "lost"),
+            claimed: claimed(&read["delivered"], taken),
             duplicated: duplicated(taken),
             marked: number(&read, "marked"),
         }
@@ -71,29 +79,41 @@ impl Accounts {
 
     pub(super) fn judge(&self, counts: &Counts) {
         assert_eq!(self.accepted + self.generated, self.ended + self.queued, "{self}");
-        assert_eq!((self.askew, self.lost), (0, 0), "{self}");
+        assert_eq!((self.askew, self.lost, self.claimed), (0, 0, 0), "{self}");
         assert!(self.duplicated <= counts.all() * IN_FLIGHT, "{self}");
         assert!(self.accepted > 0 && self.generated > 0, "{self}");
     }
 }
 
+/// The recipients of what the next hop has taken.
+fn came(taken: &[Taken]) -> impl Iterator<Item = &str> {
+    let delivered = |taken: &&Taken| taken.answer.is_some_and(|answer| answer.verdict == Verdict::Yes);
+    taken.iter().filter(delivered).flat_map(|taken| &taken.recipients).map(String::as_str)
+}
+
+/// How many recipients are delivered to by the records alone.
+fn claimed(delivered: &Value, taken: &[Taken]) -> usize {
+    let came: HashSet<&str> = came(taken).collect();
+    let delivered = delivered.as_array().expect("the script prints a list").iter();
+    delivered.filter(|address| !came.contains(address.as_str().expect("it is a text"))).count()
+}
+
 /// How many recipients took a message more than once. Reports are not told apart by their recipients, who get many.
 fn duplicated(taken: &[Taken]) -> usize {
-    let mut came: HashMap<&str, usize> = HashMap::new();
-    let delivered = |taken: &&Taken| taken.answer.is_some_and(|answer| answer.verdict == Verdict::Yes);
-    for recipient in taken.iter().filter(delivered).flat_map(|taken| &taken.recipients) {
-        *came.entry(recipient).or_default() += usize::from(!recipient.starts_with("from."));
+    let mut times: HashMap<&str, usize> = HashMap::new();
+    for recipient in came(taken) {
+        *times.entry(recipient).or_default() += usize::from(!recipient.starts_with("from."));
     }
-    came.values().filter(|times| **times > 1).count()
+    times.values().filter(|times| **times > 1).count()
 }
 
 impl fmt::Display for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accepted, generated, ended, queued, askew, lost, duplicated, marked } = self;
+        let Self { accepted, generated, ended, queued, askew, lost, claimed, duplicated, marked } = self;
         write!(
             f,
-            "{accepted} accepted + {generated} generated = {ended} ended + {queued} queued; {lost} lost, {askew} without one end; \
-             {duplicated} duplicated ({marked} ends marked as possible ones)"
+            "{accepted} accepted + {generated} generated = {ended} ended + {queued} queued; {lost} lost, {claimed} delivered by the \
+             records alone, {askew} without one end; {duplicated} duplicated ({marked} ends marked as possible ones)"
         )
     }
 }

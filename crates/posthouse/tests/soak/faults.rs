@@ -78,9 +78,8 @@ impl Fault {
             Self::NoFiles => {
                 let before = limit_files(node, Some(random.u64(3..60)));
                 wait::pass(a_while);
-                if node.is_running() {
-                    limit_files(node, before);
-                }
+                assert!(node.is_running(), "a want of descriptors has ended the node");
+                limit_files(node, before);
             }
             Self::FullDisk => {
                 let ballast = node.setup().folder().join("ballast");
