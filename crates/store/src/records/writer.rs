@@ -247,9 +247,12 @@ impl Row<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::Duration};
 
-    use super::*;
+    use base::{MessageId, Timestamp, WorkId};
+
+    use super::{super::Duplicate, *};
+    use crate::records::Conclusion;
 
     #[test]
     fn after_a_sync_that_failed_all_is_written_anew_into_the_database() {
@@ -270,10 +273,51 @@ mod tests {
         let reader = Connection::open(&path).unwrap();
         reader.execute_batch("BEGIN; SELECT * FROM position").unwrap();
         records.write(&[], position(2)).unwrap();
-        records.connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+        records.connection.busy_timeout(Duration::ZERO).unwrap();
         records.make_durable().unwrap_err();
         reader.execute_batch("COMMIT").unwrap();
         records.make_durable().unwrap();
         assert_eq!((left(), records.syncs), (Some(position(2)), Syncs::Work));
+    }
+    fn end_of(message: MessageId) -> Record<&'static str> {
+        let conclusion = Conclusion {
+            epoch: 1,
+            outcome: Outcome::Delivered,
+            reason: "dot",
+            remote_host: "mx.example.net",
+            remote_address: "198.51.100.7:25",
+            reply: "250 2.0.0 Ok",
+            attempt: 1,
+            delay: Duration::ZERO,
+            duplicate: Duplicate::No,
+        };
+        let (work, at) = (WorkId { message, index: 0 }, Timestamp::from_millis(1));
+        Record { work, recipient: 0, at, node: "mx1", what: What::Conclusion(conclusion) }
+    }
+
+    #[test]
+    fn a_full_log_takes_nothing_of_a_batch_and_goes_on_when_there_is_room() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut records = Records::open(folder.path().join("records.db")).unwrap();
+        let pages = |records: &Records, most: u32| {
+            records.connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(())).unwrap();
+        };
+        let position = |sequence| Position { spool: 7, sequence };
+        let batch = |from: u64| -> Vec<MessageId> {
+            (from..from + 200).map(|n| MessageId::from_bytes(u128::from(n).to_be_bytes())).collect()
+        };
+        let rows =
+            |ids: &[MessageId]| -> Vec<Record<&'static str>> { ids.iter().map(|id| end_of(*id)).collect() };
+        records.write(&rows(&batch(0)), position(1)).unwrap();
+        pages(&records, 1);
+        let error = records.write(&rows(&batch(200)), position(2)).unwrap_err();
+        assert!(error.to_string().contains("full"), "{error}");
+        assert_eq!(records.position().unwrap(), Some(position(1)));
+        records.make_durable().unwrap();
+        pages(&records, u32::MAX / 2);
+        records.write(&rows(&batch(200)), position(2)).unwrap();
+        let count: i64 =
+            records.connection.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
+        assert_eq!((count, records.position().unwrap()), (400, Some(position(2))));
     }
 }
