@@ -7,12 +7,9 @@ use std::path::Path;
 
 use base::{Clock, Timestamp};
 use queue::{BodySource, Chunk, LeaseOver, QueueError, Recipients};
-use smtp::{
-    Extension,
-    client::{
-        Event, RecipientResult, Stage, Transaction,
-        stuff::{END_OF_DATA, Stuffer},
-    },
+use smtp::client::{
+    Event, RecipientResult, Stage, Transaction,
+    stuff::{END_OF_DATA, Stuffer},
 };
 
 use crate::{
@@ -82,11 +79,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
             }
         };
         let mut attempt = Attempt::new(burst, connection, tools, told);
-        let ended = attempt.run(home).await;
-        if let Err(Stop::Failed(failure)) = &ended {
-            attempt.doubt_pipelining(failure);
-        }
-        match ended {
+        match attempt.run(home).await {
             Ok(()) => {
                 if attempt.connection.client.is_idle() {
                     finished.keeps = tools.kept.put(&burst.hop, attempt.connection);
@@ -96,6 +89,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
             // The host closed it while nobody used it: that is no attempt.
             Err(Stop::Failed(_)) if attempt.connection.age == Age::Kept => told = attempt.told,
             Err(Stop::Failed(failure)) => {
+                attempt.doubt_pipelining(&failure);
                 attempt.tell_unfinished(home, &failure).await;
                 return finished;
             }
@@ -209,8 +203,7 @@ impl<'a> Attempt<'a> {
     /// A host that offers PIPELINING and is silent when it is used may have lost what came early.
     fn doubt_pipelining(&self, failure: &Failure) {
         let Connection { client, peer, .. } = &self.connection;
-        let is_early = matches!(client.stage(), Stage::Mail | Stage::Rcpt | Stage::Data);
-        if is_early && failure.is_timeout() && client.capabilities().offers(Extension::Pipelining) {
+        if failure.is_timeout() && client.awaits_one_of_many() {
             let Peer { host, address: Some(address) } = peer else { return };
             tracing::info!(%host, %address, "silent when commands came together; it gets them one by one for a while");
             self.tools.one_by_one.failed(*address);

@@ -18,9 +18,7 @@ pub(crate) fn account(name: &str) -> Account {
 pub(crate) struct Fair<T> {
     /// By account; none is empty.
     flows: Vec<Flow<T>>,
-    /// The one whose turn it is.
-    next: usize,
-    /// Who had the last turn: while others come, it has not the next one too.
+    /// Who had the last turn: the next one is of the first account behind it, in a circle.
     served: Option<Account>,
     len: usize,
 }
@@ -44,11 +42,27 @@ pub(crate) enum Order {
 
 impl<T> Default for Fair<T> {
     fn default() -> Self {
-        Self { flows: Vec::new(), next: 0, served: None, len: 0 }
+        Self::after(None)
     }
 }
 
 impl<T> Fair<T> {
+    /// Nothing yet, and this account had the last turn.
+    pub(crate) const fn after(served: Option<Account>) -> Self {
+        Self { flows: Vec::new(), served, len: 0 }
+    }
+
+    /// Who had the last turn.
+    pub(crate) const fn served(&self) -> Option<Account> {
+        self.served
+    }
+
+    /// Whose turn it is, by its place.
+    fn turn(&self) -> usize {
+        let behind = self.flows.partition_point(|flow| Some(flow.account) <= self.served);
+        if behind == self.flows.len() { 0 } else { behind }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -63,13 +77,6 @@ impl<T> Fair<T> {
         match self.flows.binary_search_by_key(&account, |flow| flow.account) {
             Ok(at) => self.flows[at].waiting.push_back(one),
             Err(at) => {
-                let whose = self.flows.get(self.next).map(|flow| flow.account);
-                // Whose turn it is keeps it, unless it was just served: one turn is all that anybody has before the others.
-                if whose.is_some() && whose == self.served {
-                    self.next = at;
-                } else if whose.is_some() && at <= self.next {
-                    self.next += 1;
-                }
                 self.flows.insert(at, Flow { account, waiting: VecDeque::from([one]), alternated: 0 });
             }
         }
@@ -77,48 +84,41 @@ impl<T> Fair<T> {
 
     /// Takes at most `most` of the account whose turn it is, and passes the turn on.
     pub(crate) fn take(&mut self, most: usize, into: &mut Vec<T>) {
-        let Some(flow) = self.flows.get_mut(self.next) else { return };
+        let turn = self.turn();
+        let Some(flow) = self.flows.get_mut(turn) else { return };
         let some = flow.waiting.len().min(most);
         into.extend(flow.waiting.drain(..some));
         self.len -= some;
-        self.pass_on();
+        self.was_served(turn);
     }
 
-    /// The account whose turn it is was served.
-    fn pass_on(&mut self) {
-        let Some(flow) = self.flows.get_mut(self.next) else { return };
+    fn was_served(&mut self, at: usize) {
+        let flow = &mut self.flows[at];
         self.served = Some(flow.account);
         if flow.waiting.is_empty() {
-            self.flows.remove(self.next);
-        } else {
-            if flow.waiting.len() * 4 < flow.waiting.capacity() {
-                flow.waiting.shrink_to(flow.waiting.len() * 2);
-            }
-            self.next += 1;
-        }
-        if self.next >= self.flows.len() {
-            self.next = 0;
+            self.flows.remove(at);
+        } else if flow.waiting.len() * 4 < flow.waiting.capacity() {
+            flow.waiting.shrink_to(flow.waiting.len() * 2);
         }
     }
 
     /// Takes one of the next account that may have its turn; those before it that may not stay behind it.
     pub(crate) fn pop_of(&mut self, may: impl Fn(Account) -> bool, order: Order) -> Option<(Account, T)> {
-        let turns = (self.next..self.flows.len()).chain(0..self.next);
-        let next = turns.into_iter().find(|at| may(self.flows[*at].account))?;
-        self.next = next;
+        let turn = self.turn();
+        let next = (turn..self.flows.len()).chain(0..turn).find(|at| may(self.flows[*at].account))?;
         let Flow { account, waiting, alternated } = &mut self.flows[next];
         let account = *account;
         *alternated = alternated.wrapping_add(u32::from(order == Order::Alternating));
         let is_first = order == Order::Coming || alternated.is_multiple_of(2);
         let one = if is_first { waiting.pop_front() } else { waiting.pop_back() }?;
         self.len -= 1;
-        self.pass_on();
+        self.was_served(next);
         Some((account, one))
     }
 
     /// All accounts that have something waiting, from the one whose turn it is.
     pub(crate) fn accounts(&self) -> impl Iterator<Item = Account> {
-        let (before, from) = self.flows.split_at(self.next.min(self.flows.len()));
+        let (before, from) = self.flows.split_at(self.turn());
         from.iter().chain(before).map(|flow| flow.account)
     }
 
@@ -149,7 +149,6 @@ impl<T> Fair<T> {
         }
         self.len -= into.len() - before;
         self.flows.retain(|flow| !flow.waiting.is_empty());
-        self.next = 0;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -197,6 +196,21 @@ mod tests {
                 assert_eq!([fair.pop(), fair.pop()], [Some(6000 + n), Some(2 + n)], "{late}");
             }
         }
+    }
+
+    #[test]
+    fn who_has_the_turn_keeps_it_while_some_are_taken_out() {
+        let mut fair = Fair::default();
+        for n in 0..6 {
+            fair.push(7, ('a', n));
+            fair.push(50, ('b', n));
+        }
+        let mut order = Vec::new();
+        while let Some((who, _)) = fair.pop() {
+            order.push(who);
+            fair.take_out(|_, (_, n)| *n == 100, &mut Vec::new());
+        }
+        assert_eq!(order, "abababababab".chars().collect::<Vec<_>>());
     }
 
     #[test]

@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Retention) {
     let mut trouble = Trouble::None;
     let mut durable = Instant::now();
+    // When it may be synced again, where it could not be.
+    let mut again = Instant::now();
     let mut confirmed = Position::default();
     loop {
         let closed = feed.is_closed();
@@ -59,7 +61,8 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
             }
         }
         let idle = tales.is_empty();
-        if position != confirmed && (idle || durable.elapsed() >= DURABLE_EVERY) {
+        let may_sync = closed || Instant::now() >= again;
+        if position != confirmed && may_sync && (idle || durable.elapsed() >= DURABLE_EVERY) {
             // What tells nothing moves the position too, or its segment would be kept for it.
             let written = if idle { write(&mut records, &[], position) } else { Ok(()) };
             match written.and_then(|()| records.make_durable()) {
@@ -69,7 +72,10 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
                     confirmed = position;
                     durable = Instant::now();
                 }
-                Err(error) => trouble.begins("the message log cannot be synced", &error),
+                Err(error) => {
+                    trouble.begins("the message log cannot be synced", &error);
+                    again = Instant::now() + PAUSE;
+                }
             }
         }
         if closed && idle {

@@ -61,6 +61,8 @@ pub(crate) struct Site {
     pub(crate) key: Arc<Key>,
     /// Works whose time has come, by priority, the highest first.
     ready: Vec<(u8, Fair<Ready>)>,
+    /// Whose turn it was last.
+    served: Option<Account>,
     pub(crate) running: usize,
     /// Connections that are believed to be kept for the next burst.
     kept: usize,
@@ -108,6 +110,7 @@ impl Site {
         let throttle = |rate: Option<u64>| rate.map(Throttle::new);
         Self {
             ready: Vec::new(),
+            served: None,
             running: 0,
             kept: 0,
             reach: Reach::new(rule.connections),
@@ -126,7 +129,7 @@ impl Site {
         match self.ready.get_mut(at) {
             Some((other, fair)) if *other == priority => fair.push(account, ready),
             _ => {
-                let mut fair = Fair::default();
+                let mut fair = Fair::after(self.served);
                 fair.push(account, ready);
                 self.ready.insert(at, (priority, fair));
             }
@@ -201,9 +204,10 @@ impl Site {
             && self.bytes.as_ref().is_none_or(|throttle| throttle.allowed(now) > 0)
             && let Some((_, fair)) = self.ready.first_mut()
         {
-            // One account's turn at a time: with bytes to watch, or few to give, one by one.
+            // One account's turn at a time: one by one with bytes to watch.
             let at_once = if self.bytes.is_some() { 1 } else { most - taken.len() };
             fair.take(at_once, &mut some);
+            self.served = fair.served();
             if fair.is_empty() {
                 self.ready.remove(0);
             }

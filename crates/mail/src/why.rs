@@ -97,19 +97,19 @@ impl Gateway {
     pub async fn why(&self, work: WorkId) -> Result<Option<(Waiting, Waits)>, QueueError> {
         let Some(waiting) = self.inspect(work).await? else { return Ok(None) };
         let (info, now) = (&waiting.info, self.intake().clock.now());
-        let waits = match Waits::of_info(info, now) {
-            Some(waits) => match (waits.until(), self.pause_of(&waiting, now)) {
+        let waits = match (Waits::of_info(info, now), self.pause_of(&waiting, now)) {
+            (Some(waits), Some(pause)) => match waits.until() {
                 // What ends last is what it waits for.
-                (Some(until), Some(pause)) if pause.until.is_none_or(|end| end >= until) => {
-                    Waits::Paused(pause)
-                }
+                Some(until) if pause.until.is_none_or(|end| end >= until) => Waits::Paused(pause),
                 _ => waits,
             },
-            None => match self.dispatcher().why(info.lane.clone(), info.account.clone()).await {
-                Some(Waits::Paused(pause)) => Waits::Paused(pause),
-                _ if !self.intake().queue.may_begin() => Waits::NoRoom,
-                waits => waits.unwrap_or(Waits::Turn),
-            },
+            (Some(waits), None) => waits,
+            (None, Some(pause)) => Waits::Paused(pause),
+            (None, None) if !self.intake().queue.may_begin() => Waits::NoRoom,
+            (None, None) => {
+                let waits = self.dispatcher().why(info.lane.clone(), info.account.clone()).await;
+                waits.unwrap_or(Waits::Turn)
+            }
         };
         Ok(Some((waiting, waits)))
     }

@@ -295,7 +295,7 @@ impl Client {
         self.capabilities = self.capabilities.without(Extension::Pipelining);
     }
 
-    /// What the host offered in EHLO.
+    /// What the host offered in EHLO, less what is not used.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
@@ -314,6 +314,12 @@ impl Client {
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.current.as_ref().map_or(Stage::Hello, Exchange::stage)
+    }
+
+    /// Whether the host is to answer a command that went out together with others.
+    #[must_use]
+    pub fn awaits_one_of_many(&self) -> bool {
+        self.current.as_ref().is_some_and(Exchange::awaits_one_of_many)
     }
 
     /// Takes out all messages that have no end, when the session is broken or the connection is gone.

@@ -96,7 +96,7 @@ fn judge_one(figures: &[Figures], row: Row, target: Target) -> Option<Verdict> {
         }
         Target::FormerRate(part) => {
             let Median { value, min, max } = find(Contender::Posthouse, row)?.beside?;
-            let measured = format!("{value:.2} ({min:.2}–{max:.2})");
+            let measured = format!("{value:.3} ({min:.2}–{max:.2})");
             (value, value >= part, format!("at least {part} of the former release"), measured)
         }
     };

@@ -156,8 +156,12 @@ async fn on_a_full_disk_nothing_begins_and_nothing_expires_until_there_is_room()
             [goes, too_old].into_iter().all(|work| bench.queue.info(work).is_none())
         })
         .await;
-    let ends = bench.gateway.counters().totals();
-    assert_eq!((ends.delivered, ends.expired), (1, 1));
+    bench
+        .until("both are counted", |bench| {
+            let ends = bench.gateway.counters().totals();
+            (ends.delivered, ends.expired) == (1, 1)
+        })
+        .await;
     drop(log);
     bench.gateway.stop(PATIENCE).await;
 }

@@ -230,8 +230,14 @@ impl World {
         let told = self.tell();
         let story = self.ahead().story;
         self.take_note(&told);
-        let so_far = if self.lost() == 0 { &story[..self.log.len().min(story.len())] } else { &story[..] };
-        if let Some(wrong) = self.contradicts(so_far) {
+        let so_far = &story[..self.log.len().min(story.len())];
+        // Where some was given up, what was told may be anywhere in it, and what is synced is told.
+        let wrong = if self.lost() == 0 {
+            self.contradicts(so_far, so_far)
+        } else {
+            self.contradicts(&story, &self.durable.story)
+        };
+        if let Some(wrong) = wrong {
             panic!("{wrong}, told {told:?}");
         }
     }
@@ -251,14 +257,14 @@ impl World {
         self.lost_before + self.queue.stats().lost
     }
 
-    /// Why what the reader knows is not this story.
-    fn contradicts(&self, story: &[Event]) -> Option<String> {
+    /// Why what the reader knows is not of this story, or not all that was certainly told.
+    fn contradicts(&self, story: &[Event], told: &[Event]) -> Option<String> {
         let is_it = match self.keeping {
             Keeping::All => self.log == story,
             // A reader that stays away for too long misses no more than is counted.
             Keeping::Little => {
-                let known = story.iter().filter(|event| self.log.contains(event)).count();
-                known == self.log.len() && (story.len() - known) as u64 <= self.lost()
+                let missing = told.iter().filter(|event| !self.log.contains(event)).count();
+                self.log.iter().all(|event| story.contains(event)) && missing as u64 <= self.lost()
             }
         };
         (!is_it).then(|| format!("the log knows {:?} of {story:?}", self.log))
@@ -319,7 +325,7 @@ impl World {
             let difference = match model.differs(&actual) {
                 Some(difference) => Some(difference),
                 None if model.story.len() < told_before => Some("the feed has told more".into()),
-                None => self.contradicts(&model.story),
+                None => self.contradicts(&model.story, &model.story),
             };
             match (difference, step) {
                 (None, _) => break,

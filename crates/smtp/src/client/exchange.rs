@@ -207,6 +207,11 @@ impl Exchange {
         }
     }
 
+    /// Whether the reply that is awaited is to a command that went out together with others.
+    pub(super) fn awaits_one_of_many(&self) -> bool {
+        self.is_pipelined() && matches!(self.awaited, Awaited::Mail | Awaited::Rcpt(_) | Awaited::Data)
+    }
+
     pub(super) fn stage(&self) -> Stage {
         match self.awaited {
             Awaited::Rset | Awaited::Mail => Stage::Mail,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, named_params};
 
-use super::{Records, Result, schema::LOG};
+use super::{Records, Result};
 
 /// How long records are kept, and how much of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,8 @@ impl Records {
     /// # Errors
     /// The log cannot be written; then nothing was forgotten.
     pub fn forget(&mut self, retention: Retention, now: Timestamp, most: usize) -> Result<Forgotten> {
-        self.try_forget(retention, now, most).map_err(|e| LOG.error(&self.path, e))
+        let forgotten = self.try_forget(retention, now, most);
+        self.hear(forgotten)
     }
 
     /// Gives room that forgetting has left back to the file system, a little of it. Logs of before this could be done keep
@@ -67,7 +68,8 @@ impl Records {
     /// # Errors
     /// The log cannot be written.
     pub fn give_back(&mut self) -> Result<()> {
-        self.try_give_back().map_err(|e| LOG.error(&self.path, e))
+        let given_back = self.try_give_back();
+        self.hear(given_back)
     }
 
     fn try_forget(

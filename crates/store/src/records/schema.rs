@@ -12,9 +12,7 @@ pub(super) const LOG: Database = Database {
     schema_version: SCHEMA_VERSION,
     // That pages can be given back costs 0.1 us of CPU a message (examples/records.rs, which says 3.6 in all).
     shape: "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL",
-    // A log of 16 MiB between two checkpoints lets pages that are written often be copied once.
-    habits: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 2048;
-        PRAGMA cache_size = -2048",
+    habits: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -2048",
     tables: TABLES,
 };
 

@@ -1,9 +1,13 @@
 //! The one writer of the message log.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::c_int,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Statement, ToSql, Transaction, TransactionBehavior, ffi,
+    hooks::{CheckpointMode, Wal},
     types::Null,
 };
 
@@ -15,6 +19,9 @@ use super::{
 
 /// Rows a statement inserts at once. Measured: 10 cost a third less than one each, 50 no less.
 const ROWS: usize = 10;
+
+/// So many pages of the write-ahead log are checkpointed: 16 MiB let pages that are written often be copied once.
+const CHECKPOINT_AT: c_int = 2048;
 
 /// How far the projector has read the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +45,12 @@ pub struct Records {
     syncs: Syncs,
 }
 
-/// Whether a sync of the write-ahead log tells the truth.
+/// Whether the write-ahead log holds nothing that a sync could pass over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Syncs {
-    Work,
-    /// One has failed: what it was to write may be gone, and a later one would say nothing of it.
-    Failed,
+    Trusted,
+    /// One has failed, or may have in the process before: what it was to write may be gone, and a later one would say nothing of it.
+    Doubtful,
 }
 
 impl Records {
@@ -54,6 +61,7 @@ impl Records {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let connection = LOG.open_for_writing(&path)?;
+        connection.wal_hook(Some(checkpoint));
         Ok(Self {
             path,
             connection,
@@ -61,7 +69,7 @@ impl Records {
             insert_rows: insert(ROWS),
             insert_row: insert(1),
             passed: 0,
-            syncs: Syncs::Work,
+            syncs: Syncs::Doubtful,
         })
     }
 
@@ -74,13 +82,18 @@ impl Records {
     /// Nothing of the batch was written, and the position is the former one.
     pub fn write(&mut self, batch: &[Record<&str>], position: Position) -> Result<()> {
         let written = self.try_write(batch, position);
-        if let Err(error) = &written {
+        if written.is_err() {
             self.names.forget();
-            if is_io(error) {
-                self.syncs = Syncs::Failed;
-            }
         }
-        written.map_err(|e| LOG.error(&self.path, e))
+        self.hear(written)
+    }
+
+    /// What SQLite said. After a failure of the disk no sync is trusted.
+    pub(super) fn hear<T>(&mut self, said: rusqlite::Result<T>) -> Result<T> {
+        if said.as_ref().is_err_and(is_io) {
+            self.syncs = Syncs::Doubtful;
+        }
+        said.map_err(|e| LOG.error(&self.path, e))
     }
 
     /// How far the projector has come; nothing in a new log.
@@ -107,22 +120,20 @@ impl Records {
     /// the checkpoint that took it out (<https://sqlite.org/pragma.html#pragma_synchronous>). Unlike
     /// a checkpoint this neither waits for readers nor is cut short by them.
     ///
-    /// After a sync that failed, the next one would say nothing of what that one was to write. So then all that the write-ahead log
-    /// holds is written anew, into the database, and that is synced.
+    /// After a sync that failed, and after a start, this is not enough: then all that the write-ahead log holds is first written anew,
+    /// into the database, and the log begins anew.
     ///
     /// # Errors
     /// It is not known to be durable; segments of the spool must not be recycled on its account.
     pub fn make_durable(&mut self) -> Result<()> {
         let done = match self.syncs {
-            Syncs::Work => self.sync(),
-            Syncs::Failed => self.rewrite(),
+            Syncs::Trusted => self.sync(),
+            Syncs::Doubtful => self.rewrite().and_then(|()| self.sync()),
         };
-        self.syncs = match &done {
-            Ok(()) => Syncs::Work,
-            Err(error) if is_io(error) => Syncs::Failed,
-            Err(_) => self.syncs,
-        };
-        done.map_err(|e| LOG.error(&self.path, e))
+        if done.is_ok() {
+            self.syncs = Syncs::Trusted;
+        }
+        self.hear(done)
     }
 
     fn sync(&self) -> rusqlite::Result<()> {
@@ -133,10 +144,11 @@ impl Records {
         synced.and(back)
     }
 
-    /// Moves all of the write-ahead log into the database (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
+    /// Moves all of the write-ahead log into the database, and empties it, once nobody reads from it
+    /// (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
     fn rewrite(&self) -> rusqlite::Result<()> {
         let is_busy =
-            self.connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, bool>(0))?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
         if is_busy {
             return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
         }
@@ -156,6 +168,18 @@ impl Records {
             .prepare_cached("REPLACE INTO position (one, spool, sequence) VALUES (1, ?, ?)")?
             .execute((position.spool.to_be_bytes(), position.sequence.cast_signed()))?;
         transaction.commit()
+    }
+}
+
+/// Checkpoints the write-ahead log once it is long. SQLite itself would pass over that the disk has failed at it.
+fn checkpoint(wal: &Wal, pages: c_int) -> rusqlite::Result<()> {
+    if pages < CHECKPOINT_AT {
+        return Ok(());
+    }
+    match wal.checkpoint_v2(CheckpointMode::PASSIVE) {
+        // The commit stands all the same, and is written again.
+        Err(error) if is_io(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -255,30 +279,42 @@ mod tests {
     use crate::records::Conclusion;
 
     #[test]
-    fn after_a_sync_that_failed_all_is_written_anew_into_the_database() {
+    fn after_a_start_and_after_a_sync_that_failed_all_is_written_anew() {
         let folder = tempfile::TempDir::new().unwrap();
-        let (path, alone) = (folder.path().join("records.db"), folder.path().join("alone.db"));
+        let (path, copy) = (folder.path().join("records.db"), folder.path().join("copy.db"));
+        let wal = || fs::metadata(folder.path().join("records.db-wal")).unwrap().len();
         let mut records = Records::open(&path).unwrap();
-        // What a power loss leaves of the log where the write-ahead log was never synced.
-        let left = || {
-            fs::copy(&path, &alone).unwrap();
-            Records::open(&alone).ok()?.position().ok()?
+        // What stands in the database itself, whatever became of the write-ahead log.
+        let alone = || {
+            fs::copy(&path, &copy).unwrap();
+            Records::open(&copy).ok()?.position().ok()?
         };
         let position = |sequence| Position { spool: 7, sequence };
         records.write(&[], position(1)).unwrap();
         records.make_durable().unwrap();
-        assert_ne!(left(), Some(position(1)), "it stands in the write-ahead log");
-        records.syncs = Syncs::Failed;
-        // While somebody reads what was before, not all of it can be moved.
+        assert_eq!((alone(), records.syncs), (Some(position(1)), Syncs::Trusted));
+        for sequence in 2..9 {
+            records.write(&[], position(sequence)).unwrap();
+        }
+        records.make_durable().unwrap();
+        assert_eq!(alone(), Some(position(1)), "now a sync of the write-ahead log is enough");
+        let long = wal();
+
+        let failed = ffi::Error::new(ffi::SQLITE_IOERR_FSYNC);
+        records.hear::<()>(Err(rusqlite::Error::SqliteFailure(failed, None))).unwrap_err();
+        assert_eq!(records.syncs, Syncs::Doubtful);
+        // While somebody reads, even what is newest, the log cannot begin anew.
         let reader = Connection::open(&path).unwrap();
         reader.execute_batch("BEGIN; SELECT * FROM position").unwrap();
-        records.write(&[], position(2)).unwrap();
         records.connection.busy_timeout(Duration::ZERO).unwrap();
         records.make_durable().unwrap_err();
+        assert_eq!(records.syncs, Syncs::Doubtful);
         reader.execute_batch("COMMIT").unwrap();
         records.make_durable().unwrap();
-        assert_eq!((left(), records.syncs), (Some(position(2)), Syncs::Work));
+        assert_eq!((alone(), records.syncs), (Some(position(8)), Syncs::Trusted));
+        assert!(wal() < long, "it has begun anew");
     }
+
     fn end_of(message: MessageId) -> Record<&'static str> {
         let conclusion = Conclusion {
             epoch: 1,
