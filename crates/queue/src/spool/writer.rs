@@ -1,7 +1,7 @@
 //! The writer: gives frames their sequence and place, writes them, and hands them to the syncer.
 
 use std::{
-    io::IoSlice,
+    io::{self, IoSlice},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -194,9 +194,10 @@ impl Writer {
 
     /// Leaves this segment for a fresh one.
     fn roll(&mut self, claim: Claim, written: &mut Written) -> Result<(), QueueError> {
-        self.flush(written)?;
+        self.flush(written).map_err(has_failed)?;
         let next = fresh_segment(&self.shared, self.sequence, claim)?;
-        self.seal(written)?;
+        // From here on the next one says where this one ends: nothing more may come into it.
+        self.seal(written).map_err(has_failed)?;
         self.segment = next;
         self.at = DATA_START;
         Ok(())
@@ -274,10 +275,18 @@ fn fresh_segment(shared: &Shared, after: u64, claim: Claim) -> Result<Arc<Segmen
         pin: Pin::default(),
     };
     let header = segment.header(shared.spool, OPEN_END, SegmentState::Used);
-    segment.file.write_at(&header.encode(), 0)?;
+    segment.file.write_at(&header.encode(), 0).map_err(|error| has_failed(error.into()))?;
     let segment = Arc::new(segment);
     shared.segments.lock().insert(number, segment.clone());
     Ok(segment)
+}
+
+/// A segment has had its room since it was made. A disk that has none for it all the same, as where each write is a copy, has failed.
+fn has_failed(error: QueueError) -> QueueError {
+    match error {
+        QueueError::NoSpace => QueueError::Disk(Arc::new(io::ErrorKind::StorageFull.into())),
+        other => other,
+    }
 }
 
 /// What a segment has to give, in bytes.
