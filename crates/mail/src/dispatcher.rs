@@ -184,7 +184,7 @@ fn what_may_begin(schedule: &mut Schedule, queue: &Queue, now: Timestamp) -> Vec
     if queue.may_begin() {
         return schedule.begin(now, &|ticket| size(queue, ticket));
     }
-    schedule.keep_up(now);
+    schedule.hold_up(now);
     Vec::new()
 }
 

@@ -71,6 +71,14 @@ pub(crate) enum What {
     Look,
 }
 
+/// Whether nothing could be begun since something last was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum HeldUp {
+    #[default]
+    No,
+    Yes,
+}
+
 /// The right to deliver one burst; it goes back with what the burst came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
@@ -97,6 +105,7 @@ pub(crate) struct Schedule {
     /// Works whose arrivals are to be handled again.
     again: VecDeque<Ticket>,
     refused: Vec<(NoWay, Ticket)>,
+    held_up: HeldUp,
     overdue: Vec<Ticket>,
     look_at: u32,
     looked: Timestamp,
@@ -137,6 +146,7 @@ impl Schedule {
             parked: BTreeMap::new(),
             again: VecDeque::new(),
             refused: Vec::new(),
+            held_up: HeldUp::No,
             overdue: Vec::new(),
             look_at: u32::MAX,
             looked: now,
@@ -281,6 +291,10 @@ impl Schedule {
 
     /// What is to begin now. `size` tells how long a message is, or that its ticket is a thing of the past.
     pub(crate) fn begin(&mut self, now: Timestamp, size: &dyn Fn(Ticket) -> Option<u32>) -> Vec<Begin> {
+        if std::mem::take(&mut self.held_up) == HeldUp::Yes {
+            // Meanwhile there may be somewhere to go.
+            self.again.extend(self.refused.drain(..).map(|(_, ticket)| ticket));
+        }
         self.keep_up(now);
         let mut begun = Vec::new();
         while let Some(served) = self.turns.next() {
@@ -290,8 +304,13 @@ impl Schedule {
         begun
     }
 
-    /// Does what the time asks for, and begins nothing.
-    pub(crate) fn keep_up(&mut self, now: Timestamp) {
+    /// Begins nothing now, and does what the time asks for all the same.
+    pub(crate) fn hold_up(&mut self, now: Timestamp) {
+        self.held_up = HeldUp::Yes;
+        self.keep_up(now);
+    }
+
+    fn keep_up(&mut self, now: Timestamp) {
         while let Some(due) = self.due.take(now) {
             self.again.extend(due);
         }

@@ -141,6 +141,19 @@ fn mail_that_goes_nowhere_is_refused_together() {
 }
 
 #[test]
+fn what_was_to_be_refused_while_nothing_could_be_begun_is_looked_at_again() {
+    let mut world = World::with(Vec::new());
+    world.arrive("gone.example", "x", 1);
+    world.schedule.ask();
+    let nowhere = NoWay { why: Why::NoSuchDomain, text: "no such domain".into() };
+    world.schedule.answered("gone.example", MailHosts { found: Err(nowhere), until: NOW }, NOW);
+    world.schedule.again(1000);
+    let tickets = world.arrive("gone.example", "x", 3);
+    world.schedule.hold_up(NOW);
+    assert_eq!((world.begin(NOW), world.schedule.again(1000)), (Vec::new(), tickets));
+}
+
+#[test]
 fn another_sender_s_message_takes_the_next_slot_of_a_throttled_site() {
     let throttle = Wishes { messages_per_minute: Some(300), ..Wishes::default() };
     let mut world = World::new(Delivery {

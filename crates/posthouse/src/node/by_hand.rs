@@ -299,10 +299,7 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
         }
         Waits::Exhausted { until } => {
             why.until = Some(until.into());
-            (
-                "exhausted",
-                "this machine had no descriptor or no memory left for a connection or its body".into(),
-            )
+            ("exhausted", "this machine had no descriptor or no memory left for it".into())
         }
         Waits::NoRoom => {
             ("no-room", "the disk is full, and too much has ended that could not be written down yet".into())
