@@ -25,7 +25,7 @@ pub(crate) struct Database {
 }
 
 /// How long to wait for a lock that only a backup or an SQL shell can hold.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// So many pages are copied between two words on progress.
 const COPIED_AT_ONCE: i32 = 256;
