@@ -3,6 +3,7 @@
 mod bench;
 mod foreign;
 mod fuzz;
+mod generate;
 mod place;
 mod soak;
 mod step;
@@ -31,6 +32,8 @@ enum Chore {
     Fuzz(fuzz::Options),
     /// Kill, freeze and starve a node under load for as long as you like, and settle the accounts.
     Soak(soak::Options),
+    /// Make the code of the messages between nodes anew, from their description.
+    Generate,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Chore::Bench(bench) => bench::run(&bench),
         Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Soak(options) => soak::run(&options),
+        Chore::Generate => generate::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

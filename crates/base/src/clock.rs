@@ -93,22 +93,53 @@ impl fmt::Debug for Timestamp {
 
 /// Tells the time. Cheap to clone; everything that needs wall time is given one.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Option<ManualClock>);
+pub struct Clock(Hand);
+
+/// What moves a clock.
+#[derive(Clone, Debug, Default)]
+enum Hand {
+    #[default]
+    System,
+    Manual(ManualClock),
+    Following(Offset),
+}
 
 impl Clock {
     /// The machine's own clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(None)
+        Self(Hand::System)
+    }
+
+    /// A clock that goes by another machine's: the machine's own, and how far it is off.
+    #[must_use]
+    pub fn following(offset: &Offset) -> Self {
+        Self(Hand::Following(offset.clone()))
     }
 
     /// The time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Some(manual) => Timestamp(manual.0.load(Ordering::SeqCst)),
-            None => system_now(),
+            Hand::Manual(manual) => Timestamp(manual.0.load(Ordering::SeqCst)),
+            Hand::System => system_now(),
+            Hand::Following(offset) => {
+                Timestamp(system_now().0.saturating_add(offset.0.load(Ordering::Relaxed)))
+            }
         }
+    }
+}
+
+/// How far another machine's clock is ahead of this one's; the clocks that follow it are set by it.
+#[derive(Clone, Debug, Default)]
+pub struct Offset(Arc<AtomicI64>);
+
+impl Offset {
+    /// The other clock says `theirs` now; returns how far this machine's is off, in microseconds: above zero where it is behind.
+    pub fn set(&self, theirs: Timestamp) -> i64 {
+        let offset = theirs.0.saturating_sub(system_now().0);
+        self.0.store(offset, Ordering::Relaxed);
+        offset
     }
 }
 
@@ -126,7 +157,7 @@ impl ManualClock {
     /// What the tested parts are given.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        Clock(Some(self.clone()))
+        Clock(Hand::Manual(self.clone()))
     }
 
     /// Moves the clock, forwards or back.
@@ -161,6 +192,16 @@ mod tests {
         assert_eq!(clock.now(), Timestamp::from_millis(2000));
         assert_eq!(clock.now().since(Timestamp::from_millis(500)), Duration::from_millis(1500));
         assert_eq!(Timestamp::from_millis(500).since(clock.now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_that_follows_goes_by_the_other_one() {
+        let offset = Offset::default();
+        let (following, system) = (Clock::following(&offset), Clock::system());
+        assert!(following.now().since(system.now()) < Duration::from_secs(1));
+        let off = offset.set(system.now() + Duration::from_secs(86_400));
+        assert!((86_399_000_000..=86_400_000_000).contains(&off), "{off}");
+        assert!(following.now().since(system.now()) > Duration::from_secs(86_398));
     }
 
     #[test]

@@ -29,8 +29,8 @@ use envelope::{
     Warned, encode,
 };
 use queue::{
-    Arrival, Body, Conclusion, Holder, Kind, NewWork, Patience, Position, Publication, Queue, Reason, Repeat,
-    Rest, Spool, files::Disk, spool::Options,
+    Arrival, Body, Conclusion, Holder, Kind, NewWork, Position, Publication, Queue, Reason, Repeat, Rest,
+    Spool, files::Disk, spool::Options,
 };
 use smtp::{Needs, Reply};
 use store::records::{self, Records};
@@ -166,7 +166,7 @@ async fn defer(queue: Queue, done: Arc<AtomicU64>, plan: Arc<Plan>) {
         }
         let tried = arrivals.drain(..).filter(|arrival| arrival.attempts < plan.deferrals);
         let tickets = tried.map(|arrival| arrival.ticket).collect();
-        for leased in queue.lease(Holder(1), Patience::Unlimited, tickets).await {
+        for leased in queue.lease(Holder::Here, tickets).await {
             let conclusion = conclusion(leased.info.attempts + 1, &plan);
             leased.lease.conclude(conclusion).expect("the queue is open");
             done.fetch_add(1, Ordering::SeqCst);

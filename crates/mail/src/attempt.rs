@@ -42,6 +42,8 @@ pub(crate) struct Tools<'a> {
     /// Addresses that kept silent when commands came together: they are spoken to one command at a time.
     pub(crate) one_by_one: &'a Lately,
     pub(crate) handshakes: &'a Handshakes,
+    /// The node's name in EHLO.
+    pub(crate) ehlo: &'a str,
     /// The certificates of those who are trusted, if they are not those that the machine trusts.
     pub(crate) roots: Option<&'a Path>,
     pub(crate) timeouts: &'a Timeouts,

@@ -28,8 +28,6 @@ pub(crate) struct Hop {
     pub(crate) name: String,
     /// To be tried in this order.
     pub(crate) hosts: Vec<Host>,
-    /// Our name in EHLO.
-    pub(crate) ehlo: String,
     /// Most messages over one connection.
     pub(crate) messages_per_connection: Option<u32>,
     /// How much of TLS is asked of the hosts.

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use base::{AddressPattern, DomainPattern, MessageId, Timestamp, WorkId};
 use queue::{Change, Cursor, Kind, Queue, QueueError, Reason, Seen, Status, Ticket, WorkInfo};
-use store::settings::{About, NewPause, Pause, PauseId, Settings};
+use store::settings::{About, NewPause, Pause, PauseId};
 
 use crate::{
     Depths, Gateway,
@@ -201,7 +201,7 @@ impl Gateway {
     pub async fn count(&self, selection: &Selection, action: Action) -> Result<Tally, QueueError> {
         let mut tally = Tally::default();
         let mut pages = Pages::new(selection, action, self.intake().clock.now());
-        while let Some(page) = pages.next(&self.intake().queue).await? {
+        while let Some(page) = pages.next(self.queue()).await? {
             tally.add(&page);
         }
         Ok(tally)
@@ -221,12 +221,12 @@ impl Gateway {
         let mut woken = HashSet::new();
         let mut log = Log::Follows;
         let mut pages = Pages::new(selection, action, self.intake().clock.now());
-        while let Some(page) = pages.next(&self.intake().queue).await? {
+        while let Some(page) = pages.next(self.queue()).await? {
             tally.add(&page);
             let works: Vec<WorkId> = page.iter().map(|meant| meant.work).collect();
             tally.done += match action.change(self.intake().clock.now()) {
-                Some(change) => self.intake().queue.change(works, change).await?,
-                None => self.intake().queue.cancel(works, self.intake().clock.now()).await?,
+                Some(change) => self.queue().change(works, change).await?,
+                None => self.queue().cancel(works, self.intake().clock.now()).await?,
             };
             let room = WOKEN.saturating_sub(woken.len());
             if log == Log::Follows {
@@ -254,7 +254,7 @@ impl Gateway {
     /// Waits a little until the message log has been told most of what was done: what it has not taken piles up in memory.
     async fn let_the_log_follow(&self) -> Log {
         for _ in 0..LOG_LOOKS {
-            if self.intake().queue.stats().waiting_tales <= AHEAD {
+            if self.queue().stats().waiting_tales <= AHEAD {
                 return Log::Follows;
             }
             tokio::time::sleep(LOG_LOOK).await;
@@ -347,7 +347,7 @@ impl Gateway {
     /// # Errors
     /// The settings cannot be written, or there are too many pauses.
     pub fn pause(&self, pause: &NewPause) -> store::Result<Pause> {
-        let pause = self.intake().settings.pause(pause, self.intake().clock.now())?;
+        let pause = self.settings().pause(pause, self.intake().clock.now())?;
         self.read_pauses()?;
         Ok(pause)
     }
@@ -357,7 +357,7 @@ impl Gateway {
     /// # Errors
     /// The settings cannot be written; or the queue, and then what was put off waits for its own time.
     pub async fn resume(&self, id: PauseId) -> Result<Option<Pause>, ResumeError> {
-        let Some(pause) = self.intake().settings.resume(id)? else { return Ok(None) };
+        let Some(pause) = self.settings().resume(id)? else { return Ok(None) };
         self.read_pauses()?;
         if let About::Sender(sender) = &pause.about {
             // These were put off one by one, as their senders were read.
@@ -378,16 +378,10 @@ impl Gateway {
     }
 
     fn read_pauses(&self) -> store::Result<()> {
-        let pauses: Arc<[Pause]> = self.intake().settings.pauses(self.intake().clock.now())?.into();
+        let pauses: Arc<[Pause]> = self.settings().pauses(self.intake().clock.now())?.into();
         self.intake().pauses.lock().clone_from(&pauses);
         self.dispatcher().set_pauses(pauses);
         Ok(())
-    }
-
-    /// The addresses that no mail is sent to, and pauses, as they are stored.
-    #[must_use]
-    pub fn settings(&self) -> &Arc<Settings> {
-        &self.intake().settings
     }
 
     /// How much waited for what, less than two seconds ago.

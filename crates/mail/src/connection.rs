@@ -5,7 +5,6 @@ use std::{
     fmt,
     io::{self, IoSlice},
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -106,9 +105,9 @@ pub(crate) enum Cause {
 }
 
 impl Connection {
-    /// A connection for this hop that waits for the greeting.
-    pub(crate) fn new(stream: TcpStream, peer: Peer, hop: &Hop) -> Self {
-        let client = Client::new(Config { ehlo_name: hop.ehlo.clone() });
+    /// A connection for this hop that waits for the greeting; we are called `ehlo`.
+    pub(crate) fn new(stream: TcpStream, peer: Peer, hop: &Hop, ehlo: &str) -> Self {
+        let client = Client::new(Config { ehlo_name: ehlo.to_owned() });
         Self {
             stream: Stream::Plain(stream),
             client,
@@ -257,7 +256,7 @@ impl Kept {
     }
 
     /// Ends those that nobody used for a while; all of them with no patience.
-    pub(crate) fn sweep(self: &Arc<Self>, kept_for: Option<Duration>) -> Vec<tokio::task::JoinHandle<()>> {
+    pub(crate) fn sweep(&self, kept_for: Option<Duration>) -> Vec<tokio::task::JoinHandle<()>> {
         let patience = kept_for.unwrap_or(KEPT_FOR);
         let mut old = Vec::new();
         self.0.lock().retain(|_, kept| {

@@ -1,33 +1,30 @@
 //! What is done with works whose turn has come, at their home: leased, attempted, and concluded each as its outcome comes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use base::{Clock, RetryPlan, WorkId};
 use queue::{
-    BodySource, Committing, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Patience, Publication,
-    Queue, QueueError, Reason, Recipients, Ticket, WorkInfo,
+    BodySource, Claim, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Publication, Queue,
+    QueueError, Reason, Recipients, Ticket, WorkInfo,
 };
 use smtp::{Address, client::Stage};
-use tokio::time::timeout;
 
 use crate::{
     Config, Counters, Live,
-    attempt::{self, Finished, Home, Tools},
+    attempt::{Finished, Home},
+    attempts::Attempts,
     bounce::{Bounces, Reported},
     burst::{Burst, Hop, Item, Tried, TriedRecipient, Trouble},
-    connection::Kept,
     destination::Rule,
     envelope::{
         Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, decode, encode,
     },
-    lately::Lately,
     outcome::{self, Outcome, Patient},
     pause,
     reach::Contact,
     resolver::{NoWay, Resolver, Why},
     schedule::Slot,
     site::{Keeps, Used, Way},
-    tls::Handshakes,
 };
 
 /// What all deliveries share.
@@ -37,19 +34,11 @@ pub(crate) struct Delivery {
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) kept: Arc<Kept>,
     pub(crate) bounces: Bounces,
-    pub(crate) holder: Holder,
     pub(crate) resolver: Resolver,
-    pub(crate) handshakes: Arc<Handshakes>,
-    /// Addresses that could not be reached.
-    pub(crate) dead: Lately,
-    /// Addresses that kept silent when commands came together.
-    pub(crate) one_by_one: Lately,
+    /// What attempts on this node are made with.
+    pub(crate) attempts: Arc<Attempts>,
 }
-
-/// How long one burst may take at most, however busy the next hop seems.
-const BURST_ENDS: Duration = Duration::from_secs(2 * 3600);
 
 /// A work that was leased, while something is done with it.
 #[derive(Debug)]
@@ -59,16 +48,8 @@ struct Job {
     recipients: Vec<Address>,
     state: State,
     body: BodySource,
-    right: Right,
-}
-
-/// What we may do with the work.
-#[derive(Debug)]
-enum Right {
-    Lease(Lease),
-    Committing(Committing),
-    /// It was concluded, or taken back.
-    None,
+    /// What we may do with the work; nothing once the lease was found to be over.
+    claim: Option<Claim>,
 }
 
 impl Delivery {
@@ -93,25 +74,15 @@ impl Delivery {
         };
         let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
         let jobs = jobs.into_iter().map(Some).collect();
-        let mut home = Here { delivery: self, rule, jobs, contact: Contact::None };
-        let tools = Tools {
-            kept: &self.kept,
-            dead: &self.dead,
-            one_by_one: &self.one_by_one,
-            handshakes: &self.handshakes,
-            roots: config.delivery.tls.roots.as_deref(),
-            timeouts: &config.delivery.timeouts,
-            counters: &self.counters,
-            clock: &self.clock,
-        };
-        match timeout(BURST_ENDS, attempt::run(&burst, &mut home, tools)).await {
-            Ok(Finished { opened, keeps }) => Used { contact: home.contact, opened, keeps },
-            Err(_) => {
-                let hop = burst.hop.name;
-                tracing::warn!(hop, "a next hop kept us too long; what is left is tried again");
-                Used { contact: home.contact, opened: 1, keeps: Keeps::Nothing }
-            }
-        }
+        let node = config.node.as_str().into();
+        let mut home = AtHome { delivery: self, rule, node, jobs, contact: Contact::None };
+        let Finished { opened, keeps } = self.attempt_here(&burst, &mut home).await;
+        Used { contact: home.contact, opened, keeps }
+    }
+
+    /// Attempts a burst on this node.
+    async fn attempt_here(&self, burst: &Burst, home: &mut AtHome<'_>) -> Finished {
+        self.attempts.run(burst, home).await
     }
 
     /// Concludes works whose mail goes nowhere.
@@ -137,7 +108,7 @@ impl Delivery {
 
     /// Leases works and reads their words; what is too old is concluded.
     async fn lease(&self, works: Vec<Ticket>) -> Vec<Job> {
-        let leased = self.queue.lease(self.holder, Patience::Unlimited, works).await;
+        let leased = self.queue.lease(Holder::Here, works).await;
         let now = self.clock.now();
         let mut jobs = Vec::with_capacity(leased.len());
         for leased in leased {
@@ -217,14 +188,19 @@ impl Delivery {
         Ok(Hop {
             name: way.to_string(),
             hosts,
-            ehlo: config.hostname.as_str().into(),
             tls: rule.tls,
             messages_per_connection: rule.messages_per_connection,
         })
     }
 
-    /// Concludes a job with its outcome.
+    /// Concludes a job with an outcome that was found on this node.
     async fn conclude(&self, job: Job, outcome: Outcome) {
+        let config = self.config.now();
+        self.conclude_by(&config.node, job, outcome).await;
+    }
+
+    /// Concludes a job with an outcome that was found on the node of this name.
+    async fn conclude_by(&self, node: &str, job: Job, outcome: Outcome) {
         let work = job.info.work;
         let Job { info, header, recipients, body, .. } = &job;
         let reported = Reported { header, info, recipients, body, outcome: &outcome };
@@ -235,13 +211,14 @@ impl Delivery {
             ends: outcome.ends(),
             rest: outcome.rest,
             state: outcome.state.write(),
-            record: self.record(&job.info, &outcome),
+            record: record(node, &job.info, &outcome),
             follow_ups,
         };
-        let concluded = match job.right {
-            Right::Lease(lease) => lease.conclude(conclusion),
-            Right::Committing(committing) => committing.conclude(conclusion),
-            Right::None => return,
+        let concluded = match job.claim {
+            Some(Claim::Lease(lease)) => lease.conclude(conclusion),
+            Some(Claim::Committing(committing)) => committing.conclude(conclusion),
+            Some(Claim::Over(over)) => over.conclude(conclusion),
+            None => return,
         };
         match concluded {
             Ok(Concluded::Applied) => self.count(&outcome, reports),
@@ -251,34 +228,6 @@ impl Delivery {
             }
             Err(error) => tracing::error!(%work, %error, "its outcome cannot be written"),
         }
-    }
-
-    /// What the message log is to hold of an outcome; nothing of one without an attempt or an end.
-    fn record(&self, info: &WorkInfo, outcome: &Outcome) -> bytes::Bytes {
-        let told = outcome.told();
-        let replies: Vec<String> = told.clone().map(|recipient| recipient.reply.to_string()).collect();
-        if replies.is_empty() {
-            return bytes::Bytes::new();
-        }
-        let recipients = told.zip(&replies).map(|(recipient, reply)| RecipientWords {
-            number: recipient.number,
-            became: recipient.became,
-            reason: &recipient.reason,
-            reply,
-        });
-        let attempted = outcome.attempts > info.attempts;
-        encode(&RecordWords {
-            node: &self.config.now().node,
-            host: &outcome.remote.host,
-            address: outcome.remote.address,
-            attempt: outcome.attempts,
-            repeated: if attempted && info.reason == Reason::PossiblyDone {
-                Repeated::Possibly
-            } else {
-                Repeated::No
-            },
-            recipients: recipients.collect(),
-        })
     }
 
     fn count(&self, outcome: &Outcome, reports: usize) {
@@ -308,7 +257,7 @@ impl Job {
                 // What was said of it last is worth less than the mail.
                 state: State::read(&words.state).unwrap_or_default(),
                 body,
-                right: Right::Lease(lease),
+                claim: Some(Claim::Lease(lease)),
             }),
             Err(error) => {
                 hold(lease, &info);
@@ -342,6 +291,34 @@ impl Job {
     }
 }
 
+/// What the message log is to hold of an outcome; nothing of one without an attempt or an end.
+fn record(node: &str, info: &WorkInfo, outcome: &Outcome) -> bytes::Bytes {
+    let told = outcome.told();
+    let replies: Vec<String> = told.clone().map(|recipient| recipient.reply.to_string()).collect();
+    if replies.is_empty() {
+        return bytes::Bytes::new();
+    }
+    let recipients = told.zip(&replies).map(|(recipient, reply)| RecipientWords {
+        number: recipient.number,
+        became: recipient.became,
+        reason: &recipient.reason,
+        reply,
+    });
+    let attempted = outcome.attempts > info.attempts;
+    encode(&RecordWords {
+        node,
+        host: &outcome.remote.host,
+        address: outcome.remote.address,
+        attempt: outcome.attempts,
+        repeated: if attempted && info.reason == Reason::PossiblyDone {
+            Repeated::Possibly
+        } else {
+            Repeated::No
+        },
+        recipients: recipients.collect(),
+    })
+}
+
 /// A work that this version cannot read waits until somebody looks at it.
 fn hold(lease: Lease, info: &WorkInfo) {
     let conclusion = Conclusion {
@@ -357,31 +334,33 @@ fn hold(lease: Lease, info: &WorkInfo) {
     }
 }
 
-/// The works' home, when the attempt runs on the same node.
+/// The works of a burst at their home, on whichever node they are attempted.
 #[derive(Debug)]
-struct Here<'a> {
+struct AtHome<'a> {
     delivery: &'a Delivery,
     rule: &'a Rule,
+    /// The name of the node that attempts them.
+    node: Arc<str>,
     /// Those that nothing was told of yet.
     jobs: Vec<Option<Job>>,
     /// What the attempt has shown of the site so far.
     contact: Contact,
 }
 
-impl Home for Here<'_> {
+impl Home for AtHome<'_> {
     fn body(&self, item: usize) -> BodySource {
         self.jobs[item].as_ref().expect("an item's body is sent before it is told of").body.clone()
     }
 
     async fn commit(&mut self, item: usize) -> Result<Recipients, LeaseOver> {
         let job = self.jobs[item].as_mut().ok_or(LeaseOver)?;
-        match std::mem::replace(&mut job.right, Right::None) {
-            Right::Lease(lease) => {
+        match job.claim.take() {
+            Some(Claim::Lease(lease)) => {
                 let (committing, remaining) = lease.commit().await?;
-                job.right = Right::Committing(committing);
+                job.claim = Some(Claim::Committing(committing));
                 Ok(remaining)
             }
-            Right::Committing(_) | Right::None => Err(LeaseOver),
+            Some(Claim::Committing(_) | Claim::Over(_)) | None => Err(LeaseOver),
         }
     }
 
@@ -396,7 +375,7 @@ impl Home for Here<'_> {
         } else {
             outcome::of_attempt(&job.info, tried, job.patient(self.rule))
         };
-        self.delivery.conclude(job, outcome).await;
+        self.delivery.conclude_by(&self.node, job, outcome).await;
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
-use queue::{Holder, Position, Queue, QueueError, WorkInfo};
+use queue::{Position, Queue, QueueError, WorkInfo};
 use smtp::Address;
 use store::{
     records::{self, Records},
@@ -19,56 +19,36 @@ use tokio::net::TcpListener;
 
 use crate::{
     Config, Counters, Live, MessageHeader, Submission, SubmissionError, WorkState,
+    attempts::{Attempts, Files},
     bounce::Bounces,
-    budget::Budget,
-    connection::Kept,
     delivery::Delivery,
     dispatcher,
+    doors::{Door, Doors},
     envelope::{Detail, WordsError, decode},
     intake::Intake,
-    lately::Lately,
-    listener, log, opening,
-    registry::Registry,
+    log,
     resolver::Resolver,
     retention::Retention,
-    session,
-    tls::{Handshakes, Trusted},
 };
 
 /// How often silent sessions and unused connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 /// The dispatcher, as a stop knows it.
 const DISPATCHER: &str = "dispatcher";
-/// How long sessions that were asked to end may take.
-const SESSIONS_END: Duration = Duration::from_secs(5);
 /// How long the message log may take to catch up at a stop.
 const LOG_END: Duration = Duration::from_secs(30);
-/// How long our goodbyes on kept connections may take.
-const GOODBYES: Duration = Duration::from_millis(100);
 
 /// The mail trade of a node, running.
 #[derive(Debug)]
 pub struct Gateway {
-    intake: Arc<Intake>,
-    kept: Arc<Kept>,
-    registry: Arc<Registry>,
-    /// Stops what takes mail in, and then what sends it out.
-    doors: Shutdown,
+    queue: Queue,
+    settings: Arc<Settings>,
+    doors: Arc<Doors>,
+    attempts: Arc<Attempts>,
+    /// Stops what sends mail out.
     dispatch: Shutdown,
     dispatcher: dispatcher::Handle,
-    shared: Arc<session::Shared>,
-    handshakes: Arc<Handshakes>,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
-}
-
-/// An address on which mail is taken in; dropping it lets nobody in any more. Who is in stays.
-#[derive(Debug)]
-pub struct Door(Shutdown);
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 /// The gateway could not start.
@@ -87,10 +67,6 @@ pub enum GatewayError {
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
 }
-
-/// What was read of the files that a configuration names.
-#[derive(Debug)]
-pub struct Files(Option<Trusted>);
 
 /// A work that waits, with what mail knows of it.
 #[derive(Clone, Debug)]
@@ -120,59 +96,52 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
         let counters = Arc::new(Counters::default());
-        let handshakes = Arc::new(Handshakes::new(&config.now().delivery.tls).map_err(GatewayError::Tls)?);
+        let attempts = Attempts::new(&config, counters.clone(), clock.clone()).map_err(GatewayError::Tls)?;
         let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
         let projector = start_projector(queue, log.to_owned(), retention)?;
         let intake = Arc::new(Intake {
             config: config.clone(),
-            queue: queue.clone(),
+            publisher: queue.clone().into(),
             clock: clock.clone(),
             counters: counters.clone(),
             pauses: parking_lot::Mutex::new(settings.pauses(clock.now())?.into()),
-            settings: settings.clone(),
+            settings: Some(settings.clone()),
         });
         let (dispatcher, orders) = dispatcher::handle();
-        let now = config.now();
         let gateway = Arc::new(Self {
-            shared: Arc::new(session::Shared {
-                intake: intake.clone(),
-                server: parking_lot::Mutex::new(Arc::new(now.server())),
-                budget: Budget::new(now.limits.receive_memory.len()),
-            }),
-            intake: intake.clone(),
-            kept: Arc::new(Kept::default()),
-            registry: Registry::new(),
-            doors: shutdown.child(),
+            queue: queue.clone(),
+            settings: settings.clone(),
+            doors: Doors::new(intake.clone(), shutdown),
+            attempts: attempts.clone(),
             dispatch: shutdown.child(),
             dispatcher,
             projector: parking_lot::Mutex::new(Some(projector)),
-            handshakes: handshakes.clone(),
         });
         let delivery = Arc::new(Delivery {
             queue: queue.clone(),
             counters,
-            kept: gateway.kept.clone(),
             bounces: Bounces { intake, clock: clock.clone() },
-            holder: Holder(fastrand::u128(1..)),
-            handshakes,
-            dead: Lately::new(opening::DEAD_FOR),
-            one_by_one: Lately::new(opening::ONE_BY_ONE_FOR),
             resolver: Resolver::new(config.clone(), clock.clone()),
+            attempts,
             config,
             clock,
         });
-        gateway.dispatcher.set_pauses(gateway.intake.pauses());
+        gateway.dispatcher.set_pauses(gateway.pauses());
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
         tokio::spawn(async move {
             dispatcher::run(delivery, orders, dispatch).await;
             drop(activity);
         });
-        gateway.sweep();
+        tokio::spawn(sweep(gateway.doors.clone(), gateway.attempts.clone()));
         Ok(gateway)
     }
 
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     pub(crate) fn intake(&self) -> &Intake {
-        &self.intake
+        self.doors.intake()
     }
 
     pub(crate) fn dispatcher(&self) -> &dispatcher::Handle {
@@ -182,9 +151,7 @@ impl Gateway {
     /// Takes mail in on a socket, from now on until the door is dropped or the gateway stops.
     #[must_use]
     pub fn open(&self, socket: TcpListener) -> Door {
-        let door = self.doors.child();
-        tokio::spawn(listener::listen(socket, self.shared.clone(), self.registry.clone(), door.clone()));
-        Door(door)
+        self.doors.open(socket)
     }
 
     /// Reads the files that a configuration names. Nothing changes by that.
@@ -192,58 +159,31 @@ impl Gateway {
     /// # Errors
     /// One cannot be read.
     pub fn read(&self, config: &Config) -> Result<Files, GatewayError> {
-        self.handshakes.read(&config.delivery.tls).map(Files).map_err(GatewayError::Tls)
+        self.attempts.read(config).map_err(GatewayError::Tls)
     }
 
     /// From now on what was read of files counts.
     pub fn take(&self, files: Files) {
-        if let Files(Some(trusted)) = files {
-            self.handshakes.trust_from_now_on(trusted);
-        }
+        self.attempts.take(files);
     }
 
     /// Puts another configuration in the place of the one that counts.
     ///
-    /// What has begun goes on as it began: a session keeps the limits of its protocol, a message and a delivery all of it.
+    /// What has begun goes on as it began: a session keeps the limits of its protocol, a message and an attempt all of it.
     pub fn configure(&self, config: Config) {
-        *self.shared.server.lock() = Arc::new(config.server());
-        self.shared.budget.set_limit(config.limits.receive_memory.len());
-        self.intake.config.replace(config);
+        self.doors.configure(&config);
+        self.intake().config.replace(config);
     }
 
     /// The configuration that counts now.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
-        self.intake.config.now()
-    }
-
-    /// Ends what has been silent or unused for too long, from time to time.
-    fn sweep(&self) {
-        let (registry, kept) = (self.registry.clone(), self.kept.clone());
-        let (doors, config) = (self.doors.clone(), self.intake.config.clone());
-        tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(SWEEP);
-            while !doors.is_stopping() {
-                ticks.tick().await;
-                registry.sweep(config.now().limits.idle);
-                drop(kept.sweep(None));
-            }
-        });
+        self.intake().config.now()
     }
 
     /// Stops: no more sessions, then no more deliveries, those under way ended or given up after `grace`.
     pub async fn stop(&self, grace: Duration) {
-        self.doors.stop();
-        self.registry.stop();
-        if self.doors.ended("session", SESSIONS_END).await.is_err() {
-            self.registry.cut();
-            if let Err(open) = self.doors.ended("session", grace).await {
-                tracing::warn!(
-                    open,
-                    "sessions are given up; what was not answered is sent again by its clients"
-                );
-            }
-        }
+        self.doors.stop(grace).await;
         self.dispatch.stop();
         // What it has begun counts as under way only once it has ended: it may be about to begin more.
         let until = Instant::now() + grace;
@@ -252,15 +192,7 @@ impl Gateway {
         if let Err(running) = ended.and(self.dispatch.ended("delivery", left()).await) {
             tracing::warn!(running, "deliveries are given up; they are tried again after the next start");
         }
-        let goodbyes = self.kept.sweep(Some(Duration::ZERO));
-        let patience = tokio::time::sleep(GOODBYES);
-        tokio::pin!(patience);
-        for goodbye in goodbyes {
-            tokio::select! {
-                _ = goodbye => {}
-                () = &mut patience => break,
-            }
-        }
+        self.attempts.goodbyes().await;
     }
 
     /// Waits until everything that the closed queue told is in the message log, but not for one that hangs.
@@ -274,22 +206,28 @@ impl Gateway {
         }
     }
 
+    /// The addresses that no mail is sent to, and pauses, as they are stored.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub fn counters(&self) -> &Counters {
-        &self.intake.counters
+        &self.intake().counters
     }
 
     /// Sessions that are open.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.registry.len()
+        self.doors.sessions()
     }
 
     /// Connections that are kept for the next message.
     #[must_use]
     pub fn kept_connections(&self) -> usize {
-        self.kept.len()
+        self.attempts.kept_connections()
     }
 
     /// Deliveries under way.
@@ -303,7 +241,7 @@ impl Gateway {
     /// # Errors
     /// If it breaks a rule or cannot be stored.
     pub async fn submit(&self, submission: Submission) -> Result<MessageId, SubmissionError> {
-        self.intake.submit(submission).await
+        self.intake().submit(submission).await
     }
 
     /// What there is to know of a work, unless it has ended.
@@ -311,7 +249,7 @@ impl Gateway {
     /// # Errors
     /// If its words cannot be read.
     pub async fn inspect(&self, work: WorkId) -> Result<Option<Waiting>, QueueError> {
-        let queue = &self.intake.queue;
+        let queue = &self.queue;
         let (Some(info), Some(words)) = (queue.info(work), queue.words(work).await?) else { return Ok(None) };
         let read = || -> Result<Waiting, WordsError> {
             let detail: Detail = decode(&words.detail)?;
@@ -325,6 +263,16 @@ impl Gateway {
             })
         };
         read().map(Some).map_err(|error| QueueError::Damaged(error.to_string()))
+    }
+}
+
+/// Ends what has been silent or unused for too long, from time to time, until the doors stop.
+pub(crate) async fn sweep(doors: Arc<Doors>, attempts: Arc<Attempts>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    while !doors.are_stopping() {
+        ticks.tick().await;
+        doors.sweep();
+        attempts.sweep();
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use base::{Clock, MessageId, RetryPlan, Timestamp};
 use parking_lot::Mutex;
-use queue::{Body, BodyWriter, Kind, NewWork, Publication, Queue, QueueError, Repeat};
+use queue::{Body, BodyWriter, Kind, NewWork, Publication, Publisher, QueueError, Repeat};
 use smtp::{
     Address, AddressError, BodyType, Needs, Reply, ReversePath, SmtpUtf8,
     received::Received,
@@ -49,12 +49,13 @@ impl Handling {
 #[derive(Debug)]
 pub(crate) struct Intake {
     pub(crate) config: Live,
-    pub(crate) queue: Queue,
+    /// Where messages are stored.
+    pub(crate) publisher: Publisher,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
-    /// What operators wish.
-    pub(crate) settings: Arc<Settings>,
-    /// What is paused now.
+    /// What operators wish. None on a worker, which suppresses nobody: its manager looks who is suppressed when it delivers.
+    pub(crate) settings: Option<Arc<Settings>>,
+    /// What is paused now; nothing on a worker.
     pub(crate) pauses: Mutex<Arc<[Pause]>>,
 }
 
@@ -70,15 +71,18 @@ impl Intake {
 
     /// Whether mail may be sent to every address.
     pub(crate) fn suppresses_nobody(&self) -> bool {
-        self.settings.suppression_count() == 0
+        self.suppressing().is_none()
+    }
+
+    /// The settings, if no mail is sent to somebody.
+    fn suppressing(&self) -> Option<&Arc<Settings>> {
+        self.settings.as_ref().filter(|settings| settings.suppression_count() > 0)
     }
 
     /// Which of these addresses no mail is sent to, by their places, and why.
     pub(crate) async fn suppressed(&self, addresses: Vec<Address>) -> Vec<(usize, String)> {
-        if self.suppresses_nobody() {
-            return Vec::new();
-        }
-        let (settings, now) = (self.settings.clone(), self.clock.now());
+        let Some(settings) = self.suppressing().cloned() else { return Vec::new() };
+        let now = self.clock.now();
         let ask = move || settings.suppressed(addresses.iter().map(Address::as_str), now);
         match tokio::task::spawn_blocking(ask).await {
             Ok(Ok(found)) => found.into_iter().map(|(place, found)| (place, found.why)).collect(),
@@ -145,7 +149,7 @@ impl Intake {
         let declared =
             mail.declared_size.and_then(|size| usize::try_from(size).ok()).unwrap_or(EXPECTED_SIZE);
         let expect = declared.clamp(EXPECTED_SIZE, 4 * EXPECTED_SIZE) + trace.len();
-        let mut body = self.queue.body(id, expect);
+        let mut body = self.publisher.body(id, expect);
         body.write(&trace).await?;
         let trace_len = trace.len() as u64;
         Ok(Draft {
@@ -184,7 +188,7 @@ impl Intake {
         let body = body.finish().await?;
         let count = recipients.len() as u64;
         let publication = self.publication(id, at, &header, body, recipients, &bringer.account, &handling);
-        self.queue.publish(vec![publication]).await?;
+        self.publisher.publish(vec![publication]).await?;
         self.counters.accepted.add(count);
         self.counters.messages.add(1);
         Ok(id)

@@ -4,15 +4,16 @@
 //!
 //! | beat | files |
 //! |---|---|
-//! | 1 intake | [`listener`] → `session` (asks `policy`) → `intake` |
+//! | 1 intake | `doors` open [`listener`] → `session` (asks `policy`) → `intake` |
 //! | 2 store and publish | the `queue` crate; `envelope` is what mail writes into it |
 //! | 3 dispatch | `dispatcher` with the pure `schedule`: `due`, `lanes` and `site`, `fair`, `throttle`, `reach`, `pause`, `why` |
 //! | 4 place | `delivery` leases what may go now and makes a `burst` of it |
-//! | 5 attempt | `attempt` over a `connection` |
+//! | 5 attempt | `attempt` over a `connection`, with what `attempts` of the node share |
 //! | 6 conclude | `outcome` → `bounce` |
 //! | 7 record | `log` with `retention` |
 
 mod attempt;
+mod attempts;
 mod bounce;
 mod budget;
 mod burst;
@@ -23,6 +24,7 @@ mod counters;
 mod delivery;
 mod destination;
 mod dispatcher;
+mod doors;
 mod due;
 mod envelope;
 mod exhausted;
@@ -56,8 +58,9 @@ pub use by_hand::{Action, ResumeError, Selection, Tally};
 pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
 pub use destination::{Destination, Rule, Which, Wishes};
+pub use doors::Door;
 pub use envelope::{Header as MessageHeader, Source, State as WorkState};
-pub use gateway::{Door, Gateway, GatewayError, Waiting};
+pub use gateway::{Gateway, GatewayError, Waiting};
 pub use intake::{Handling, Submission, SubmissionError};
 pub use probe::{MailHost, hop_addresses, mail_hosts};
 pub use route::Route;

@@ -7,6 +7,7 @@ use smtp::Reply;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
+    doors::SESSION,
     exhausted::is_exhausted,
     registry::{Registry, Room, TurnedAway},
     session::{Session, Shared},
@@ -73,7 +74,7 @@ fn open(
         Ok(place) => {
             counters.sessions.add(1);
             let session = Session::new(shared.clone(), place, peer);
-            let activity = shutdown.activity("session");
+            let activity = shutdown.activity(SESSION);
             tokio::spawn(async move {
                 session.run().await;
                 drop(activity);

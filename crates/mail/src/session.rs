@@ -212,7 +212,7 @@ impl Session {
         self.pace = None;
         self.config = self.shared.intake.config.now();
         self.standing = Standing::of(self.peer.ip(), &self.config.relay);
-        if self.shared.intake.queue.room() == Room::Full {
+        if self.shared.intake.publisher.room() == Room::Full {
             return self.server.reject(&no_space());
         }
         let now = self.shared.intake.clock.now();
@@ -321,7 +321,7 @@ impl Session {
             QueueError::NoSpace => no_space(),
             QueueError::TooLarge(_) => Reply::new(552, (5, 3, 4), "too large for this system"),
             QueueError::Closed => Reply::closing("the service is stopping; try again soon"),
-            QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
+            QueueError::Away | QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
                 Reply::new(451, (4, 3, 0), "the message could not be stored; try again later")
             }
         }

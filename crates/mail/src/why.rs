@@ -105,7 +105,7 @@ impl Gateway {
             },
             (Some(waits), None) => waits,
             (None, Some(pause)) => Waits::Paused(pause),
-            (None, None) if !self.intake().queue.may_begin() => Waits::NoRoom,
+            (None, None) if !self.queue().may_begin() => Waits::NoRoom,
             (None, None) => {
                 let waits = self.dispatcher().why(info.lane.clone(), info.account.clone()).await;
                 waits.unwrap_or(Waits::Turn)

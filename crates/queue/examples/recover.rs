@@ -22,8 +22,8 @@ use std::{
 use base::{Clock, MessageId};
 use bytes::Bytes;
 use queue::{
-    Arrival, Body, Conclusion, Cursor, Holder, Kind, NewWork, Patience, Position, Publication, Queue, Reason,
-    Repeat, Rest, Spool, files::Disk, spool::Options,
+    Arrival, Body, Conclusion, Cursor, Holder, Kind, NewWork, Position, Publication, Queue, Reason, Repeat,
+    Rest, Spool, files::Disk, spool::Options,
 };
 
 const SIZE: usize = 1 << 10;
@@ -177,7 +177,7 @@ async fn defer(queue: Queue, done: Arc<AtomicU64>, enough: u64) {
         }
         let tried = arrivals.drain(..).filter(|arrival| arrival.attempts < DEFERRALS);
         let tickets = tried.map(|arrival| arrival.ticket).collect();
-        for leased in queue.lease(Holder(1), Patience::Unlimited, tickets).await {
+        for leased in queue.lease(Holder::Here, tickets).await {
             let at = Clock::system().now();
             let conclusion = Conclusion {
                 at,

@@ -19,8 +19,7 @@ use std::{
 use base::{Clock, MessageId, Timestamp};
 use bytes::Bytes;
 use queue::{
-    Body, Conclusion, End, Holder, Kind, NewWork, Patience, Position, Publication, Queue, Reason, Repeat,
-    Rest, Spool,
+    Body, Conclusion, End, Holder, Kind, NewWork, Position, Publication, Queue, Reason, Repeat, Rest, Spool,
     files::{Disk, DiskProvider, File, FileProvider},
     spool::Options,
 };
@@ -128,7 +127,7 @@ async fn consume(queue: Queue, concluded: Arc<AtomicU64>) {
             continue;
         }
         let tickets = arrivals.drain(..).map(|arrival| arrival.ticket).collect();
-        for leased in queue.lease(Holder(1), Patience::Unlimited, tickets).await {
+        for leased in queue.lease(Holder::Here, tickets).await {
             let (committing, remaining) = leased.lease.commit().await.expect("nobody else has it");
             let conclusion = Conclusion {
                 at: Clock::system().now(),

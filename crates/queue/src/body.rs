@@ -283,6 +283,8 @@ pub enum BodySource {
     Memory(Bytes),
     /// In the spool.
     Stored(Arc<StoredBody>),
+    /// Nowhere: it could not be had, and this is why.
+    Missing(QueueError),
 }
 
 /// A body on disk, with what proves it whole.
@@ -308,6 +310,7 @@ impl BodySource {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::Stored(stored) => stored.size,
+            Self::Missing(_) => 0,
         }
     }
 
@@ -347,6 +350,7 @@ impl BodyReader {
         let stored = match &self.source {
             BodySource::Memory(bytes) => return Ok(Chunk::Last(bytes.clone())),
             BodySource::Stored(stored) => stored.clone(),
+            BodySource::Missing(why) => return Err(why.clone()),
         };
         let left = stored.size - self.at;
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(READ_CHUNK);

@@ -7,7 +7,7 @@ use base::{Clock, MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 
 use crate::{
-    Arrival, Body, Change, Concluded, Conclusion, Cursor, End, Holder, Kind, Leased, NewWork, Patience,
+    Arrival, Body, Boot, Change, Concluded, Conclusion, Cursor, End, Holder, Kind, Leased, NewWork,
     Publication, Published, Queue, QueueError, Reason, Recipients, Repeat, Rest, Status, Ticket,
 };
 
@@ -26,8 +26,9 @@ macro_rules! conformance {
                 the_age_of_what_was_scheduled_counts_from_its_time,
                 a_follow_up_arrives_with_the_conclusion,
                 a_lease_is_given_once_and_for_the_latest_arrival_only,
-                a_lapsed_holder_loses_all_and_its_late_word_overwrites_nothing,
-                an_extended_holder_keeps_what_it_has,
+                what_is_taken_back_goes_to_others_and_a_late_word_overwrites_nothing,
+                what_a_lost_node_has_committed_waits_until_its_time,
+                a_node_that_comes_back_leaves_alone_what_has_its_lease,
                 held_works_wait_until_they_are_released,
                 a_cancelled_work_cannot_be_committed,
                 a_cancel_spares_what_is_past_the_point_of_no_return,
@@ -52,8 +53,8 @@ macro_rules! conformance {
     };
 }
 
-const ME: Holder = Holder(1);
-const OTHER: Holder = Holder(2);
+const ME: Holder = Holder::Here;
+const OTHER: Boot = Boot(2);
 
 /// A message with one work of one recipient.
 #[must_use]
@@ -121,7 +122,7 @@ pub async fn arrival(queue: &Queue) -> Arrival {
 
 /// Leases an arrival.
 pub async fn lease(queue: &Queue, holder: Holder, arrival: &Arrival) -> Option<Leased> {
-    queue.lease(holder, Patience::Unlimited, vec![arrival.ticket]).await.pop()
+    queue.lease(holder, vec![arrival.ticket]).await.pop()
 }
 
 /// All works of mail that wait, as a walk in small steps finds them.
@@ -210,7 +211,7 @@ pub async fn a_dropped_lease_gives_the_work_back(queue: Queue) {
     drop(leased);
     let again = arrival(&queue).await;
     assert_eq!((again.work, again.reason, again.attempts), (work, Reason::GivenBack, 0));
-    assert!(lease(&queue, OTHER, &again).await.is_some());
+    assert!(lease(&queue, Holder::Node(OTHER), &again).await.is_some());
 }
 
 /// A test of [`crate::Committing`].
@@ -276,26 +277,28 @@ pub async fn a_lease_is_given_once_and_for_the_latest_arrival_only(queue: Queue)
     queue.publish(vec![message("example.com")]).await.expect("it is published");
     let first = arrival(&queue).await;
     let leased = lease(&queue, ME, &first).await.expect("nobody holds it");
-    assert!(lease(&queue, OTHER, &first).await.is_none(), "somebody holds it");
+    assert!(lease(&queue, Holder::Node(OTHER), &first).await.is_none(), "somebody holds it");
     drop(leased);
-    assert!(lease(&queue, OTHER, &first).await.is_none(), "it has arrived anew");
+    assert!(lease(&queue, Holder::Node(OTHER), &first).await.is_none(), "it has arrived anew");
     let again = arrival(&queue).await;
-    assert!(lease(&queue, OTHER, &again).await.is_some());
+    assert!(lease(&queue, Holder::Node(OTHER), &again).await.is_some());
 }
 
-async fn leased_for(queue: &Queue, holder: Holder, time: Duration) -> Leased {
+async fn leased_elsewhere(queue: &Queue) -> Leased {
     let arrival = arrival(queue).await;
-    let leased = queue.lease(holder, Patience::For(time), vec![arrival.ticket]).await.pop();
-    leased.expect("nobody holds it")
+    lease(queue, Holder::Node(OTHER), &arrival).await.expect("nobody holds it")
 }
 
-/// A test of [`Queue::lapse`] and of epochs.
-pub async fn a_lapsed_holder_loses_all_and_its_late_word_overwrites_nothing(queue: Queue) {
+/// A test of [`Queue::take_back`] and of epochs.
+pub async fn what_is_taken_back_goes_to_others_and_a_late_word_overwrites_nothing(queue: Queue) {
     let publication = Publication { works: vec![work("example.com", 2)], ..message("") };
     queue.publish(vec![publication]).await.expect("it is published");
-    let late = leased_for(&queue, OTHER, Duration::ZERO).await;
-    let now = std::time::Instant::now();
-    assert_eq!(queue.lapse(now, Clock::system().now(), Duration::ZERO), [OTHER]);
+    let late = leased_elsewhere(&queue).await;
+    assert_eq!(queue.boots(), [(OTHER, 1)]);
+    queue.take_back(Boot(3), Timestamp::default());
+    no_arrival(&queue);
+    queue.take_back(OTHER, Timestamp::default());
+    assert_eq!(queue.boots(), []);
     let again = arrival(&queue).await;
     assert_eq!(again.reason, Reason::HolderGone);
     let mine = lease(&queue, ME, &again).await.expect("it was taken back");
@@ -310,22 +313,31 @@ pub async fn a_lapsed_holder_loses_all_and_its_late_word_overwrites_nothing(queu
     assert_eq!(queue.stats().recipients, 0);
 }
 
-/// A test of [`Queue::extend`].
-pub async fn an_extended_holder_keeps_what_it_has(queue: Queue) {
+/// A test of [`Queue::take_back`].
+pub async fn what_a_lost_node_has_committed_waits_until_its_time(queue: Queue) {
     queue.publish(vec![message("example.com")]).await.expect("it is published");
-    let leased = leased_for(&queue, OTHER, Duration::ZERO).await;
-    queue.extend(OTHER, Duration::from_secs(60));
-    let now = std::time::Instant::now();
-    assert!(queue.lapse(now, Clock::system().now(), Duration::ZERO).is_empty());
+    let leased = leased_elsewhere(&queue).await;
     let committed = leased.lease.commit().await;
     assert!(committed.is_ok());
     no_arrival(&queue);
-    let later = now + Duration::from_secs(61);
-    let wall = Clock::system().now();
-    assert_eq!(queue.lapse(later, wall, Duration::from_secs(900)), [OTHER]);
+    let until = Clock::system().now() + Duration::from_secs(900);
+    queue.take_back(OTHER, until);
     let again = arrival(&queue).await;
     assert_eq!(again.reason, Reason::PossiblyDone, "it was past the point of no return");
-    assert_eq!(again.not_before, wall + Duration::from_secs(900));
+    assert_eq!(again.not_before, until);
+}
+
+/// A test of [`Queue::resume`].
+pub async fn a_node_that_comes_back_leaves_alone_what_has_its_lease(queue: Queue) {
+    queue.publish(vec![message("example.com")]).await.expect("it is published");
+    let leased = leased_elsewhere(&queue).await;
+    let (work, epoch) = (leased.info.work, leased.lease.epoch());
+    assert!(queue.resume(OTHER, vec![(work, epoch)]).await.is_empty());
+    assert!(queue.resume(OTHER, Vec::new()).await.is_empty());
+    no_arrival(&queue);
+    leased.lease.conclude(done()).expect("it is concluded");
+    queue.settled().await.expect("the disk works");
+    assert_eq!(queue.stats().works, 0);
 }
 
 /// A test of [`Queue::change`].
@@ -433,7 +445,7 @@ pub async fn a_ticket_is_current_until_its_work_arrives_anew(queue: Queue) {
     queue.publish(vec![message("example.com")]).await.expect("it is published");
     let third = arrival(&queue).await;
     assert!(queue.is_current(third.ticket) && !queue.is_current(again.ticket));
-    assert!(queue.lease(ME, Patience::Unlimited, vec![again.ticket, second.ticket]).await.is_empty());
+    assert!(queue.lease(ME, vec![again.ticket, second.ticket]).await.is_empty());
 }
 
 /// A test of [`Change::Prioritise`].

@@ -11,6 +11,9 @@ pub enum QueueError {
     /// What was published or concluded breaks a limit of the queue.
     #[error("too large for the queue: {0}")]
     TooLarge(String),
+    /// The node that keeps the queue cannot be reached.
+    #[error("the manager cannot be reached")]
+    Away,
     /// There is no room on the disk.
     #[error("no space left for the spool")]
     NoSpace,

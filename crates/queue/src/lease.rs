@@ -1,6 +1,6 @@
 //! Leases as values: what is dropped is given back, what was committed and is dropped is unknown.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use base::WorkId;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,24 @@ use crate::{
     work::{Words, WorkInfo},
 };
 
-/// Who holds leases: a node's boot. One deadline for all that it holds.
+/// One run of a node's process: 128 random bits, drawn when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Holder(pub u128);
+pub struct Boot(pub u128);
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Who holds leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// The process that has the queue open: what it holds ends with it, and is not written down.
+    Here,
+    /// Another node: what it holds is written down, and outlives this process until it is taken back.
+    Node(Boot),
+}
 
 /// The number that makes a late holder harmless: no two leases ever share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -32,15 +47,6 @@ impl Epoch {
     }
 }
 
-/// How long a holder may keep what it holds without a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// As long as the process lives: for the queue's own node.
-    Unlimited,
-    /// This long from now, unless extended.
-    For(Duration),
-}
-
 /// A work that was leased, with all that an attempt needs.
 #[derive(Debug)]
 pub struct Leased {
@@ -53,6 +59,34 @@ pub struct Leased {
     /// The body, to be read.
     pub body: BodySource,
 }
+
+/// A work that another node held before and holds still, with all that is needed to hear what became of it.
+#[derive(Debug)]
+pub struct Resumed {
+    /// What its holder may do with it.
+    pub claim: Claim,
+    /// What the queue knows of it.
+    pub info: WorkInfo,
+    /// What its trade said of it.
+    pub words: Words,
+    /// The body, to be read.
+    pub body: BodySource,
+}
+
+/// What the holder of a work may do with it.
+#[derive(Debug)]
+pub enum Claim {
+    /// Attempt it.
+    Lease(Lease),
+    /// Finish an attempt that is past the point of no return.
+    Committing(Committing),
+    /// Only say what became of it: its lease is over.
+    Over(Over),
+}
+
+/// A lease that is over. Its holder may still say that he delivered, and to whom.
+#[derive(Debug)]
+pub struct Over(Right);
 
 /// The right to attempt one work. Dropping it gives the work back, untouched.
 #[derive(Debug)]
@@ -126,6 +160,29 @@ impl Lease {
     }
 }
 
+impl Claim {
+    pub(crate) fn new(provider: Arc<dyn Provider>, work: WorkId, epoch: Epoch, point: Point) -> Self {
+        match point {
+            Point::Before => Self::Lease(Lease::new(provider, work, epoch)),
+            Point::Past => {
+                Self::Committing(Committing(Right { provider, work, epoch, stage: Stage::Committed }))
+            }
+            Point::Over => Self::Over(Over(Right { provider, work, epoch, stage: Stage::Spent })),
+        }
+    }
+}
+
+/// On which side of the point of no return an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// Before it.
+    Before,
+    /// Past it.
+    Past,
+    /// Its lease is over.
+    Over,
+}
+
 impl Committing {
     /// The work it is for.
     #[must_use]
@@ -134,6 +191,16 @@ impl Committing {
     }
 
     /// Says what became of the work.
+    ///
+    /// # Errors
+    /// If the queue is closed or the conclusion is too large.
+    pub fn conclude(self, conclusion: Conclusion) -> Result<Concluded, QueueError> {
+        self.0.conclude(conclusion)
+    }
+}
+
+impl Over {
+    /// Says what became of the work: the recipients that were delivered to are marked so, the rest is ignored.
     ///
     /// # Errors
     /// If the queue is closed or the conclusion is too large.

@@ -1,12 +1,9 @@
 //! Who holds what: the index with leases, arrivals and recent contents, as every provider that keeps its own index
 //! needs them. It decides; its provider writes.
 
-use std::{
-    collections::HashMap,
-    hash::BuildHasherDefault,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod nodes;
+
+use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
 use base::{MessageId, Timestamp, WorkId};
 use bytes::Bytes;
@@ -14,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    Arrival, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Patience, Reason, Recipients, Rest,
-    Status, WorkInfo,
+    Arrival, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest, Status,
+    WorkInfo,
     index::{Effects, Index, More, Place},
     intern::IdHasher,
     op::{After, Cancel, Conclude, Op, Standing, State},
@@ -34,7 +31,6 @@ pub(crate) struct Ledger {
 struct Inner {
     index: Index,
     leases: HashMap<WorkId, Holding, BuildHasherDefault<IdHasher>>,
-    holders: HashMap<Holder, Option<Instant>>,
     counter: u64,
     recent: Recent,
 }
@@ -46,6 +42,15 @@ struct Holding {
     stage: Stage,
     /// What a late word has ended meanwhile: known before it is synced, so that nobody is sent the same twice.
     done: Recipients,
+    life: Life,
+}
+
+/// Whether a lease has its value in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Living,
+    /// It was found when the queue was opened, and its holder has not come back.
+    Restored,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +80,14 @@ impl Stage {
 }
 
 impl Holding {
+    fn new(holder: Holder, epoch: Epoch, stage: Stage) -> Self {
+        Self { holder, epoch, stage, done: Recipients::NONE, life: Life::Living }
+    }
+
     /// The queue itself keeps a work back.
     fn kept(epoch: Epoch) -> Self {
         let stage = Stage::Concluding { before: Hold::Kept };
-        Self { holder: OPERATOR, epoch, stage, done: Recipients::NONE }
+        Self::new(Holder::Here, epoch, stage)
     }
 }
 
@@ -111,7 +120,7 @@ impl Ledger {
     /// A ledger over an index; `recent_bytes` bounds the contents kept in memory.
     pub(crate) fn new(index: Index, incarnation: u64, recent_bytes: usize) -> Self {
         let recent = Recent::new(recent_bytes);
-        let inner = Inner { index, leases: HashMap::default(), holders: HashMap::new(), counter: 0, recent };
+        let inner = Inner { index, leases: HashMap::default(), counter: 0, recent };
         let ledger = Self { state: Mutex::new(inner), arrived: [Notify::new(), Notify::new()], incarnation };
         // What was recovered waits already.
         ledger.wake();
@@ -200,43 +209,9 @@ impl Ledger {
     }
 
     /// Leases those works that may go and that nobody holds.
-    pub(crate) fn lease(&self, holder: Holder, patience: Patience, wanted: &[Ticket]) -> Vec<Option<Given>> {
+    pub(crate) fn lease(&self, holder: Holder, wanted: &[Ticket]) -> Vec<Option<Given>> {
         let mut inner = self.state.lock();
-        let deadline = match patience {
-            Patience::Unlimited => None,
-            Patience::For(time) => Some(Instant::now() + time),
-        };
-        inner.holders.entry(holder).or_insert(deadline);
         wanted.iter().map(|ticket| inner.lease(self.incarnation, holder, *ticket)).collect()
-    }
-
-    pub(crate) fn extend(&self, holder: Holder, patience: Duration) {
-        if let Some(Some(deadline)) = self.state.lock().holders.get_mut(&holder) {
-            *deadline = (*deadline).max(Instant::now() + patience);
-        }
-    }
-
-    /// Takes back all that holders have whose deadline has passed.
-    pub(crate) fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
-        let mut inner = self.state.lock();
-        let over =
-            |(_, deadline): &(&Holder, &Option<Instant>)| deadline.is_some_and(|deadline| deadline <= now);
-        let gone: Vec<Holder> = inner.holders.iter().filter(over).map(|(holder, _)| *holder).collect();
-        let mut effects = Effects::default();
-        for holder in &gone {
-            inner.holders.remove(holder);
-            let held = inner.leases.iter().filter(|(_, h)| h.holder == *holder && !h.stage.is_concluding());
-            let held: Vec<(WorkId, Stage)> = held.map(|(work, h)| (*work, h.stage)).collect();
-            for (work, stage) in held {
-                match stage {
-                    Stage::Committed => inner.unknown(work, wall + after_loss, &mut effects),
-                    _ => inner.back(work, Reason::HolderGone, &mut effects),
-                }
-            }
-        }
-        drop(inner);
-        self.wake();
-        gone
     }
 
     pub(crate) fn commit(&self, work: WorkId, epoch: Epoch) -> Result<Recipients, LeaseOver> {
@@ -450,9 +425,6 @@ impl Ledger {
     }
 }
 
-/// Holds what an operator is changing.
-const OPERATOR: Holder = Holder(0);
-
 /// An operation that was synced, where it stands, and what its message takes.
 #[derive(Debug)]
 pub(crate) struct Applied {
@@ -476,7 +448,7 @@ impl Inner {
         let epoch = self.next_epoch(incarnation);
         let info = WorkInfo { lease: Some(epoch), ..self.index.info(work)? };
         let content = self.content(work)?;
-        self.leases.insert(work, Holding { holder, epoch, stage: Stage::Held, done: Recipients::NONE });
+        self.leases.insert(work, Holding::new(holder, epoch, Stage::Held));
         Some(Given { info, epoch, content })
     }
 
@@ -528,6 +500,14 @@ impl Inner {
             Op::Cancel(cancel) => {
                 for (work, _) in &cancel.works {
                     self.leases.remove(work);
+                }
+            }
+            // What another node holds is withheld after a restart because these records say so.
+            Op::Grant { work, epoch, .. } | Op::Commit { work, epoch } => {
+                let is_current =
+                    |holding: &&Holding| holding.epoch == *epoch && matches!(holding.holder, Holder::Node(_));
+                if self.leases.get(work).filter(is_current).is_some() {
+                    self.index.need(*work, applied.place.segment);
                 }
             }
             _ => {}

@@ -14,8 +14,9 @@
 //!   answered [`Published::AlreadyHave`].
 //! - **At least once, in no promised order.** Every work that waits is told as an [`Arrival`] to its
 //!   trade's dispatcher, also after a restart.
-//! - **A lease** names a [`Holder`]; one deadline covers all that a holder has, and
-//!   [`Queue::extend`] moves it. When it passes, [`Queue::lapse`] takes everything back.
+//! - **A lease** names a [`Holder`]. What this process holds ends with it. What another node holds is written down
+//!   when it is leased: it outlives this process, and nobody else gets it until that node has said what became of it,
+//!   or has come back without it ([`Queue::resume`]), or it is taken back ([`Queue::take_back`]). Who is gone, others judge.
 //! - **Committing** is the step before the point of no return. It is refused when the lease is over.
 //!   A committed work whose holder vanishes is *unknown*: it waits for the time set as
 //!   `after_loss`, with [`Reason::PossiblyDone`].
@@ -33,6 +34,7 @@ pub mod body;
 mod error;
 mod feed;
 pub mod files;
+mod granted;
 mod index;
 mod intern;
 mod lease;
@@ -40,6 +42,7 @@ mod ledger;
 mod memory;
 mod op;
 mod provider;
+mod publisher;
 mod recent;
 mod remembered;
 mod slab;
@@ -55,10 +58,11 @@ pub mod conformance;
 pub use body::{Body, BodyReader, BodySource, BodyWriter, Chunk};
 pub use error::QueueError;
 pub use feed::{Feed, Position, Tale, Told};
-pub use lease::{Committing, Epoch, Holder, Lease, LeaseOver, Leased, Patience};
+pub use lease::{Boot, Claim, Committing, Epoch, Holder, Lease, LeaseOver, Leased, Over, Point, Resumed};
 pub use memory::Memory;
 pub use op::{MAX_REMEMBERED, REMEMBERED_FOR};
 pub use provider::{Pending, Provider, Queue, Stats};
+pub use publisher::{Publish, Publisher};
 pub use spool::{Room, Spool};
 pub use work::{
     Arrival, Change, Concluded, Conclusion, Cursor, End, Kind, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS,

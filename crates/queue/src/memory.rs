@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base::{Clock, MessageId, Timestamp, WorkId};
@@ -13,8 +13,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
-    Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
-    LeaseOver, Patience, Provider, Publication, Published, QueueError, Recipients, Repeat, Room, Seen, Stats,
+    Arrival, BodySource, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
+    LeaseOver, Point, Provider, Publication, Published, QueueError, Recipients, Repeat, Room, Seen, Stats,
     Ticket, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
@@ -134,10 +134,9 @@ impl Provider for Memory {
     fn lease(
         &self,
         holder: Holder,
-        patience: Patience,
         tickets: Vec<Ticket>,
     ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
-        let given = self.ledger.lease(holder, patience, &tickets);
+        let given = self.ledger.lease(holder, &tickets);
         let contents = given.into_iter().flatten().filter_map(|given| {
             let Content::Recent(content) = given.content else { return None };
             let (words, body) = recent(&content, given.info.work)?;
@@ -147,12 +146,21 @@ impl Provider for Memory {
         Box::pin(async move { contents })
     }
 
-    fn extend(&self, holder: Holder, patience: Duration) {
-        self.ledger.extend(holder, patience);
+    /// Nothing of this queue outlives its process.
+    fn resume(
+        &self,
+        _boot: Boot,
+        _works: Vec<(WorkId, Epoch)>,
+    ) -> Pending<'_, Vec<(Epoch, Point, WorkInfo, Words, BodySource)>> {
+        Box::pin(async { Vec::new() })
     }
 
-    fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
-        self.ledger.lapse(now, wall, after_loss)
+    fn take_back(&self, boot: Boot, until: Timestamp) {
+        self.ledger.take_back(boot, until);
+    }
+
+    fn boots(&self) -> Vec<(Boot, usize)> {
+        self.ledger.boots()
     }
 
     fn commit(&self, work: WorkId, epoch: Epoch) -> Pending<'_, Result<Recipients, LeaseOver>> {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Epoch, Holder, Kind,
+    Boot, Epoch, Kind,
     work::{End, Reason, Recipients, Repeat, Status, Words},
 };
 
@@ -34,11 +34,11 @@ pub(crate) enum Op<S = String> {
     /// A range of works is cancelled, in one record.
     Cancel(Cancel),
     /// A work was given to another node.
-    Grant { work: WorkId, holder: Holder, epoch: Epoch },
+    Grant { work: WorkId, boot: Boot, epoch: Epoch },
     /// A work's attempt passes the point of no return.
     Commit { work: WorkId, epoch: Epoch },
-    /// All that a holder had is taken back.
-    Gone { holder: Holder },
+    /// All that a node had is taken back.
+    Gone { boot: Boot },
     /// Ids of ended messages that may be published again, and until when to remember them.
     Remember(Vec<(MessageId, Timestamp)>),
     /// Records that the message log has not taken yet, copied forward.

@@ -1,19 +1,13 @@
 //! The seam: what a provider of the queue must do, and the wrapper that everyone uses.
 
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use base::{MessageId, Timestamp, WorkId};
 
 use crate::{
-    Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, End, Epoch, Feed, Holder, Kind,
-    Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Patience, Publication,
-    Published, QueueError, Recipients, Room, Seen, Ticket, Words, WorkInfo,
+    Arrival, BodySource, BodyWriter, Boot, Change, Claim, Concluded, Conclusion, Cursor, End, Epoch, Feed,
+    Holder, Kind, Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Point,
+    Publication, Published, QueueError, Recipients, Resumed, Room, Seen, Ticket, Words, WorkInfo,
     index::PAGE,
     spool::{Damage, Snapshot},
 };
@@ -39,13 +33,18 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn lease(
         &self,
         holder: Holder,
-        patience: Patience,
         tickets: Vec<Ticket>,
     ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>>;
-    /// See [`Queue::extend`].
-    fn extend(&self, holder: Holder, patience: Duration);
-    /// See [`Queue::lapse`].
-    fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder>;
+    /// See [`Queue::resume`].
+    fn resume(
+        &self,
+        boot: Boot,
+        works: Vec<(WorkId, Epoch)>,
+    ) -> Pending<'_, Vec<(Epoch, Point, WorkInfo, Words, BodySource)>>;
+    /// See [`Queue::take_back`].
+    fn take_back(&self, boot: Boot, until: Timestamp);
+    /// See [`Queue::boots`].
+    fn boots(&self) -> Vec<(Boot, usize)>;
     /// See [`Lease::commit`].
     fn commit(&self, work: WorkId, epoch: Epoch) -> Pending<'_, Result<Recipients, LeaseOver>>;
     /// See [`Lease::conclude`]; limits have been checked.
@@ -185,8 +184,8 @@ impl Queue {
 
     /// Leases works to a holder, each named by its arrival. Left out are those that have ended, are held by
     /// somebody, or have arrived anew.
-    pub async fn lease(&self, holder: Holder, patience: Patience, tickets: Vec<Ticket>) -> Vec<Leased> {
-        let given = self.0.lease(holder, patience, tickets).await;
+    pub async fn lease(&self, holder: Holder, tickets: Vec<Ticket>) -> Vec<Leased> {
+        let given = self.0.lease(holder, tickets).await;
         let leased = given.into_iter().map(|(epoch, info, words, body)| Leased {
             lease: Lease::new(self.0.clone(), info.work, epoch),
             info,
@@ -196,16 +195,31 @@ impl Queue {
         leased.collect()
     }
 
-    /// Moves the deadline of all that a holder has to `patience` from now, never to an earlier time.
-    pub fn extend(&self, holder: Holder, patience: Duration) {
-        self.0.extend(holder, patience);
+    /// A node has come back, and says which works it still has: those that it held when the queue was opened are its
+    /// own again. What else it held then waits again, and what it committed of that waits as [`Reason::PossiblyDone`].
+    ///
+    /// Works that were leased to it since the opening are left as they are: whoever leased them has their leases. Of a work that
+    /// is not its own any more it may say that it delivered.
+    pub async fn resume(&self, boot: Boot, works: Vec<(WorkId, Epoch)>) -> Vec<Resumed> {
+        let resumed = self.0.resume(boot, works).await;
+        let resumed = resumed.into_iter().map(|(epoch, point, info, words, body)| Resumed {
+            claim: Claim::new(self.0.clone(), info.work, epoch, point),
+            info,
+            words,
+            body,
+        });
+        resumed.collect()
     }
 
-    /// Takes back all that is held past its deadline and returns who held it. What was committed waits
-    /// `after_loss` longer.
+    /// Takes back all that a node holds: it waits again at once, but what was committed waits until then.
+    pub fn take_back(&self, boot: Boot, until: Timestamp) {
+        self.0.take_back(boot, until);
+    }
+
+    /// The nodes that hold something, and how much.
     #[must_use]
-    pub fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
-        self.0.lapse(now, wall, after_loss)
+    pub fn boots(&self) -> Vec<(Boot, usize)> {
+        self.0.boots()
     }
 
     /// Returns once all that was concluded before is synced.

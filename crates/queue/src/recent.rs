@@ -94,7 +94,7 @@ impl RecentContent {
         let words = self.words.lock();
         let body = match &self.body {
             BodySource::Memory(bytes) => bytes.len(),
-            BodySource::Stored(_) => 0,
+            BodySource::Stored(_) | BodySource::Missing(_) => 0,
         };
         let works: usize = words.works.iter().map(|(_, detail, state)| detail.len() + state.len() + 64).sum();
         words.header.len() + works + body + 128

@@ -213,6 +213,18 @@ impl Recipients {
         !self.among(Self::only(number)).is_empty()
     }
 
+    /// These as bits, the first recipient's the lowest.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// Those whose bits are set.
+    #[must_use]
+    pub fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
     /// These as 32 bits, if no later one is among them.
     pub(crate) fn few(self) -> Option<u32> {
         u32::try_from(self.0).ok()

@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use base::{Clock, WorkId};
+use base::{Clock, Timestamp, WorkId};
 use queue::{
-    Change, Holder, Kind, Memory, Queue, Spool,
+    Boot, Change, Claim, Concluded, Holder, Kind, Memory, Publication, Queue, Reason, Spool,
     conformance::{arrival, done, lease, message},
     files::{Disk, SimulatedDisk},
     spool::Options,
@@ -47,15 +47,11 @@ queue::conformance!(spool_without_memory, || {
 #[tokio::test]
 async fn what_waited_before_a_restart_is_told_at_once_also_behind_much_that_has_ended() {
     let disk = SimulatedDisk::default();
-    let open = |disk: &SimulatedDisk| {
-        let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), small());
-        Queue::new(spool.expect("the spool opens"))
-    };
     let queue = open(&disk);
     for _ in 0..20 {
         queue.publish(vec![message("example.com")]).await.expect("it is published");
         let arrival = arrival(&queue).await;
-        let leased = lease(&queue, Holder(1), &arrival).await.expect("nobody holds it");
+        let leased = lease(&queue, Holder::Here, &arrival).await.expect("nobody holds it");
         leased.lease.conclude(done()).expect("it is concluded");
     }
     queue.publish(vec![message("example.net")]).await.expect("it is published");
@@ -69,10 +65,6 @@ async fn what_waited_before_a_restart_is_told_at_once_also_behind_much_that_has_
 #[tokio::test]
 async fn what_was_found_at_the_start_is_told_once_whatever_happened_to_it_meanwhile() {
     let disk = SimulatedDisk::default();
-    let open = |disk: &SimulatedDisk| {
-        let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), small());
-        Queue::new(spool.expect("the spool opens"))
-    };
     let queue = open(&disk);
     let messages: Vec<_> = (0..4).map(|_| message("example.com")).collect();
     let works: Vec<WorkId> = messages.iter().map(|m| WorkId { message: m.message, index: 0 }).collect();
@@ -100,4 +92,149 @@ async fn what_was_found_at_the_start_is_told_once_whatever_happened_to_it_meanwh
     assert!(arrivals.iter().all(|arrival| queue.is_current(arrival.ticket)));
     queue.change(vec![works[0]], Change::Release).await.expect("it is released");
     assert_eq!(arrival(&queue).await.work, works[0]);
+}
+
+/// What another node was given, in a spool that is opened again after a crash of the process: three works held and a fourth
+/// committed.
+async fn given_and_killed() -> (SimulatedDisk, Vec<(WorkId, queue::Epoch)>) {
+    let disk = SimulatedDisk::default();
+    let queue = open(&disk);
+    let mut given = Vec::new();
+    for _ in 0..4 {
+        queue.publish(vec![message("example.com")]).await.expect("it is published");
+        let arrival = arrival(&queue).await;
+        let leased = lease(&queue, Holder::Node(BOOT), &arrival).await.expect("nobody holds it");
+        given.push((leased.info.work, leased.lease.epoch()));
+        if given.len() == 4 {
+            let (committing, _) = leased.lease.commit().await.expect("the lease runs");
+            std::mem::forget(committing);
+        } else {
+            std::mem::forget(leased.lease);
+        }
+    }
+    queue.settled().await.expect("the disk works");
+    (disk.after_kill(), given)
+}
+
+const BOOT: Boot = Boot(77);
+
+/// Nothing is kept for a message log, so segments are free as soon as they may be.
+fn open(disk: &SimulatedDisk) -> Queue {
+    let options = Options { kept_for_log: 0, ..small() };
+    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options);
+    Queue::new(spool.expect("the spool opens"))
+}
+
+/// Does all works that may be leased now, and returns them.
+async fn do_all(queue: &Queue) -> Vec<WorkId> {
+    do_all_of(queue, "").await
+}
+
+/// Does all of a lane, or of all lanes.
+async fn do_all_of(queue: &Queue, lane: &str) -> Vec<WorkId> {
+    let mut arrivals = Vec::new();
+    queue.take_arrivals(Kind::Mail, 100, &mut arrivals);
+    let mut all = Vec::new();
+    for arrival in arrivals.into_iter().filter(|arrival| arrival.lane.starts_with(lane)) {
+        if let Some(leased) = lease(queue, Holder::Here, &arrival).await {
+            all.push(leased.info.work);
+            leased.lease.conclude(done()).expect("it is concluded");
+        }
+    }
+    all.sort_unstable();
+    all
+}
+
+#[tokio::test]
+async fn what_another_node_holds_is_withheld_after_a_restart_until_it_comes_back() {
+    let (disk, given) = given_and_killed().await;
+    let queue = open(&disk);
+    assert_eq!(queue.boots(), [(BOOT, 4)]);
+    queue.publish(vec![message("example.net")]).await.expect("it is published");
+    assert_eq!(do_all(&queue).await.len(), 1, "all else flows at once");
+    let foreign = queue.resume(Boot(78), given.clone()).await;
+    assert!(foreign.iter().all(|resumed| matches!(resumed.claim, Claim::Over(_))));
+    assert!(do_all(&queue).await.is_empty());
+    // It has not heard of the first two, and its permit for the fourth has reached it.
+    let resumed = queue.resume(BOOT, vec![given[2], given[3]]).await;
+    assert_eq!(do_all(&queue).await, [given[0].0, given[1].0]);
+    assert_eq!(resumed.len(), 2);
+    for resumed in resumed {
+        let concluded = match resumed.claim {
+            Claim::Lease(lease) => {
+                assert_eq!(resumed.info.work, given[2].0);
+                let (committing, remaining) = lease.commit().await.expect("its lease runs again");
+                assert_eq!(remaining.count(), 1);
+                committing.conclude(done())
+            }
+            Claim::Committing(committing) => {
+                assert_eq!(resumed.info.work, given[3].0);
+                committing.conclude(done())
+            }
+            Claim::Over(_) => panic!("nobody has taken it back"),
+        };
+        assert_eq!(concluded.expect("it is concluded"), Concluded::Applied);
+    }
+    queue.settled().await.expect("the disk works");
+    assert_eq!(queue.boots(), []);
+}
+
+#[tokio::test]
+async fn what_another_node_held_waits_again_once_it_is_gone_also_after_another_restart() {
+    let (disk, given) = given_and_killed().await;
+    let queue = open(&disk);
+    let until = Clock::system().now() + Duration::from_secs(900);
+    queue.take_back(BOOT, until);
+    let mut arrivals = Vec::new();
+    queue.take_arrivals(Kind::Mail, 100, &mut arrivals);
+    assert_eq!(arrivals.len(), 4);
+    assert_eq!(queue.info(given[3].0).expect("it waits").not_before, until);
+    assert_eq!(queue.info(given[3].0).expect("it waits").reason, Reason::PossiblyDone);
+    // It comes back all the same, and has delivered one of them: that counts.
+    for resumed in queue.resume(BOOT, vec![given[2]]).await {
+        let Claim::Over(over) = resumed.claim else { panic!("it was taken back") };
+        assert_eq!(over.conclude(done()).expect("it is heard"), Concluded::Late);
+    }
+    queue.settled().await.expect("the disk works");
+    let queue = open(&disk.after_kill());
+    assert_eq!(queue.boots(), []);
+    let committed = queue.info(given[3].0).expect("it waits");
+    assert_eq!(committed.reason, Reason::PossiblyDone);
+    assert!(committed.not_before > Clock::system().now(), "it may have been done, so it waits");
+    assert_eq!(queue.info(given[0].0).expect("it waits").not_before, Timestamp::default());
+    assert!(queue.info(given[2].0).is_none(), "a late word counts");
+}
+
+#[tokio::test]
+async fn a_segment_that_says_who_holds_what_stays_until_that_is_over() {
+    let disk = SimulatedDisk::default();
+    let queue = open(&disk);
+    queue.publish(vec![message("example.com")]).await.expect("it is published");
+    let arrival = arrival(&queue).await;
+    // What it says of itself and what says who has it stand in different segments.
+    much_comes_and_ends(&queue).await;
+    let leased = lease(&queue, Holder::Node(BOOT), &arrival).await.expect("nobody holds it");
+    much_comes_and_ends(&queue).await;
+    let (committing, _) = leased.lease.commit().await.expect("the lease runs");
+    much_comes_and_ends(&queue).await;
+    queue.settled().await.expect("the disk works");
+    assert!(queue.stats().free_segments > 0, "segments are used again");
+    std::mem::forget(committing);
+    let queue = open(&disk.after_kill());
+    assert_eq!(queue.boots(), [(BOOT, 1)]);
+    queue.take_back(BOOT, Timestamp::default());
+    assert_eq!(queue.info(leased.info.work).expect("it waits").reason, Reason::PossiblyDone);
+}
+
+async fn much_comes_and_ends(queue: &Queue) {
+    for _ in 0..40 {
+        let mut large = message("example.net");
+        let mut body = queue.body(large.message, 0);
+        body.write(&vec![7; 60 << 10]).await.expect("there is room");
+        large.body = body.finish().await.expect("there is room");
+        let another =
+            || Publication { message: base::MessageId::generate(Clock::system().now()), ..large.clone() };
+        queue.publish((0..8).map(|_| another()).collect()).await.expect("it is published");
+        do_all_of(queue, "example.net").await;
+    }
 }

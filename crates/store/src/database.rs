@@ -3,7 +3,7 @@
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::{
-    Connection, OpenFlags,
+    Connection, OpenFlags, Transaction, TransactionBehavior,
     backup::{Backup, StepResult},
 };
 
@@ -14,14 +14,17 @@ pub(crate) struct Database {
     pub(crate) which: Which,
     /// What tells it from the SQLite files of others (`PRAGMA application_id`).
     pub(crate) application_id: i64,
-    /// The newest version of its tables that this program knows (`PRAGMA user_version`).
+    /// The newest version of its tables that this program knows (`PRAGMA user_version`): 1 and one for each upgrade.
     pub(crate) schema_version: i64,
     /// What is said to a new file before anything is in it.
     pub(crate) shape: &'static str,
     /// What is said to a connection that writes.
     pub(crate) habits: &'static str,
-    /// What makes the tables.
+    /// What makes the tables of version 1.
     pub(crate) tables: &'static str,
+    /// What makes each next version of the one before, from version 1 on. A new file goes the same way, so that it
+    /// cannot differ from one that was upgraded.
+    pub(crate) upgrades: &'static [&'static str],
 }
 
 /// How long to wait for a lock that only a backup or an SQL shell can hold.
@@ -32,11 +35,12 @@ const COPIED_AT_ONCE: i32 = 256;
 
 enum Found {
     Empty,
-    Ours,
+    /// Of this version.
+    Ours(i64),
 }
 
 impl Database {
-    /// Opens a file for writing; a new one gets the tables.
+    /// Opens a file for writing; a new one gets the tables, and an older one those of this version.
     pub(crate) fn open_for_writing(&self, path: &Path) -> Result<Connection> {
         self.make_private(path)?;
         let connection = Connection::open(path).map_err(|e| self.error(path, e))?;
@@ -47,11 +51,20 @@ impl Database {
             run(self.shape)?;
         }
         run(self.habits)?;
-        if matches!(found, Found::Empty) {
-            run(&format!(
-                "BEGIN IMMEDIATE; {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
-                self.tables, self.application_id, self.schema_version
-            ))?;
+        let sql = match found {
+            Found::Empty => {
+                let tables = format!("{} PRAGMA application_id = {};", self.tables, self.application_id);
+                Some(tables + &self.upgrades.concat())
+            }
+            Found::Ours(version) => self.upgrades_from(version),
+        };
+        if let Some(sql) = sql {
+            // In one transaction: a crash leaves the file as it was.
+            let version = self.schema_version;
+            let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)
+                .map_err(|e| self.error(path, e))?;
+            run(&format!("{sql} PRAGMA user_version = {version}"))?;
+            transaction.commit().map_err(|e| self.error(path, e))?;
         }
         Ok(connection)
     }
@@ -62,7 +75,7 @@ impl Database {
         let connection = Connection::open_with_flags(path, flags).map_err(|e| self.error(path, e))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| self.error(path, e))?;
         match self.check(path, &connection)? {
-            Found::Ours => Ok(connection),
+            Found::Ours(_) => Ok(connection),
             Found::Empty => Err(Error::Foreign { which: self.which, path: path.to_owned() }),
         }
     }
@@ -105,6 +118,12 @@ impl Database {
         })
     }
 
+    /// What makes the newest version of an older one; nothing for the newest.
+    fn upgrades_from(&self, version: i64) -> Option<String> {
+        let done = usize::try_from(version.max(1) - 1).ok()?;
+        self.upgrades.get(done..).filter(|left| !left.is_empty()).map(<[&str]>::concat)
+    }
+
     fn check(&self, path: &Path, connection: &Connection) -> Result<Found> {
         let number = |sql: &str| {
             connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|e| self.error(path, e))
@@ -122,6 +141,6 @@ impl Database {
         if found > self.schema_version {
             return Err(Error::Newer { which, path, found, known: self.schema_version });
         }
-        Ok(Found::Ours)
+        Ok(Found::Ours(found))
     }
 }

@@ -3,11 +3,13 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use base::Timestamp;
+use rusqlite::Connection;
 use store::{
     Error,
     records::Records,
     settings::{
-        About, MAX_PAUSES, MAX_SUPPRESSED_AT_ONCE, NewPause, NewSuppression, PauseId, Settings, Suppressed,
+        About, Added, MAX_NODES, MAX_PAUSES, MAX_SUPPRESSED_AT_ONCE, NewNode, NewPause, NewSuppression, Node,
+        NodeState, PauseId, SCHEMA_VERSION, Settings, Suppressed,
     },
 };
 use tempfile::TempDir;
@@ -142,6 +144,156 @@ fn the_list_comes_in_pages() {
     let error = settings.suppress(&many, at(2)).unwrap_err();
     assert!(error.to_string().contains("give 10000 at a time"), "{error}");
     assert_eq!(settings.suppression_count(), 25);
+}
+
+fn node(name: &str, key: u8) -> NewNode {
+    NewNode { name: name.into(), key: [key; 32] }
+}
+
+#[test]
+fn a_node_outlives_the_process_with_its_state_and_when_it_was_seen() {
+    let place = Place::new();
+    let settings = place.open();
+    assert_eq!(settings.add_node(&node("mx2", 2), at(0)).unwrap(), Added::Added);
+    assert_eq!(settings.add_node(&node("Mx1", 1), at(1)).unwrap(), Added::Added);
+    let drained = settings.set_node_state("MX1", NodeState::Draining, "new disks", at(2)).unwrap().unwrap();
+    assert_eq!((drained.since, drained.added), (at(2), at(1)));
+    // The same again is not a new state.
+    let again = settings.set_node_state("mx1", NodeState::Draining, "new disks, tonight", at(3)).unwrap();
+    assert_eq!(again.unwrap().since, at(2));
+    let seen = settings.node_seen(&[1; 32], [7; 16], [8; 16], at(4)).unwrap().unwrap();
+    assert_eq!(settings.node_seen(&[9; 32], [7; 16], [8; 16], at(4)).unwrap(), None);
+    assert_eq!(settings.set_node_state("mx9", NodeState::Active, "", at(4)).unwrap(), None);
+    drop(settings);
+
+    let nodes = place.open().nodes().unwrap();
+    let first = Node {
+        key: [1; 32],
+        name: "Mx1".into(),
+        id: Some([7; 16]),
+        state: NodeState::Draining,
+        since: at(2),
+        added: at(1),
+        seen: Some(at(4)),
+        boot: Some([8; 16]),
+        why: "new disks, tonight".into(),
+    };
+    assert_eq!(seen, first);
+    assert_eq!(nodes[0], first);
+    assert_eq!((nodes[1].name.as_str(), nodes[1].state, nodes[1].seen), ("mx2", NodeState::Active, None));
+    assert_eq!((nodes[1].id, nodes[1].boot, nodes.len()), (None, None, 2));
+}
+
+#[test]
+fn a_key_and_a_name_are_of_one_node_until_it_is_removed() {
+    let place = Place::new();
+    let settings = place.open();
+    settings.add_node(&node("mx1", 1), at(0)).unwrap();
+    settings.add_node(&node("mx2", 2), at(0)).unwrap();
+    // The key says more than the name, also where both are taken.
+    for name in ["mx1", "mx2", "mx3"] {
+        let known = Added::KeyKnown { name: "mx1".into() };
+        assert_eq!(settings.add_node(&node(name, 1), at(1)).unwrap(), known);
+    }
+    let taken = Added::NameTaken { name: "mx1".into(), key: [1; 32] };
+    assert_eq!(settings.add_node(&node("MX1", 3), at(1)).unwrap(), taken);
+
+    settings.node_seen(&[1; 32], [7; 16], [8; 16], at(2)).unwrap().unwrap();
+    let removed = settings.remove_node("Mx1", at(3)).unwrap().unwrap();
+    assert_eq!((removed.state, removed.since), (NodeState::Removed, at(3)));
+    assert_eq!(settings.remove_node("mx1", at(4)).unwrap(), None);
+    assert_eq!(settings.set_node_state("mx1", NodeState::Active, "", at(4)).unwrap(), None);
+    assert_eq!(settings.node_seen(&[1; 32], [7; 16], [8; 16], at(4)).unwrap(), None);
+    assert_eq!(settings.nodes().unwrap()[0], removed);
+
+    // Its name for another key, and then its key under another name.
+    assert_eq!(settings.add_node(&node("MX1", 3), at(5)).unwrap(), Added::Added);
+    settings.remove_node("mx1", at(6)).unwrap().unwrap();
+    assert_eq!(settings.add_node(&node("mx7", 3), at(7)).unwrap(), Added::Added);
+    let nodes = settings.nodes().unwrap();
+    let names: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.key[0], node.state)).collect();
+    assert_eq!(names, [("mx2", 2, NodeState::Active), ("mx7", 3, NodeState::Active)]);
+    assert_eq!((nodes[1].added, nodes[1].seen), (at(7), None));
+}
+
+#[test]
+fn one_node_too_many_is_refused_and_the_oldest_removed_are_forgotten() {
+    let place = Place::new();
+    drop(place.open());
+    // By hand and in one transaction: to add each alone would sync it.
+    let mut raw = Connection::open(place.file()).unwrap();
+    let transaction = raw.transaction().unwrap();
+    for number in 0..2 * MAX_NODES {
+        let state = if number < MAX_NODES { 1 } else { 5 };
+        let since = at(number).micros();
+        transaction
+            .execute(
+                "INSERT INTO node (key, name, state, since, added, why) VALUES (randomblob(32), ?, ?, ?, 0, '')",
+                (format!("mx{number}"), state, since),
+            )
+            .unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(raw);
+
+    let settings = place.open();
+    let error = settings.add_node(&node("one-more", 1), at(5000)).unwrap_err();
+    assert!(error.to_string().contains("1000 nodes, which is the most"), "{error}");
+    settings.remove_node("mx7", at(5000)).unwrap().unwrap();
+    assert_eq!(settings.add_node(&node("one-more", 1), at(5001)).unwrap(), Added::Added);
+    let nodes = settings.nodes().unwrap();
+    let gone = |name: &str| !nodes.iter().any(|node| node.name == name);
+    assert_eq!(nodes.len(), 2000);
+    assert!(gone("mx1000") && !gone("mx1001") && !gone("mx7"));
+    let error = settings.add_node(&node(&"x".repeat(65), 2), at(5002)).unwrap_err();
+    assert!(error.to_string().contains("at most 64 bytes"), "{error}");
+}
+
+#[test]
+fn settings_of_version_1_are_upgraded_and_keep_what_is_in_them() {
+    let place = Place::new();
+    let raw = Connection::open(place.file()).unwrap();
+    raw.execute_batch(
+        "PRAGMA journal_mode = WAL;
+        CREATE TABLE pause (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, about INTEGER NOT NULL, pattern TEXT NOT NULL, until INTEGER,
+            why TEXT NOT NULL, by TEXT NOT NULL, since INTEGER NOT NULL, UNIQUE (about, pattern)
+        );
+        CREATE TABLE suppression (
+            key TEXT PRIMARY KEY, address TEXT NOT NULL, until INTEGER, why TEXT NOT NULL, since INTEGER NOT NULL
+        ) WITHOUT ROWID;
+        CREATE INDEX suppression_until ON suppression (until) WHERE until IS NOT NULL;
+        INSERT INTO pause VALUES (3, 3, '192.0.2.7', NULL, 'they asked us to', 'anna', 5);
+        INSERT INTO suppression VALUES ('ben@example.com', 'ben@example.com', NULL, '550', 5);
+        PRAGMA application_id = 0x50487365; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    let version = || raw.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    // A copy of an older file is an older file, and good.
+    let copy = place.0.path().join("copy.sqlite");
+    store::settings::copy(&place.file(), &copy).unwrap();
+    assert_eq!(version(), 1);
+    for path in [place.file(), copy] {
+        let settings = Settings::open(path).unwrap();
+        assert_eq!(settings.pauses(at(0)).unwrap()[0].id, PauseId(3));
+        assert_eq!(settings.suppression_count(), 1);
+        assert_eq!(settings.add_node(&node("mx1", 1), at(0)).unwrap(), Added::Added);
+    }
+    assert_eq!(version(), SCHEMA_VERSION);
+    assert_eq!(place.open().nodes().unwrap().len(), 1);
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_the_file_as_it_was() {
+    let place = Place::new();
+    drop(place.open());
+    let raw = Connection::open(place.file()).unwrap();
+    // A table of the name stands in the way.
+    raw.execute_batch("DROP TABLE node; CREATE TABLE node (other); PRAGMA user_version = 1").unwrap();
+    assert!(matches!(Settings::open(place.file()).unwrap_err(), Error::Sql { .. }));
+    assert_eq!(raw.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    raw.execute_batch("DROP TABLE node").unwrap();
+    assert_eq!(place.open().nodes().unwrap(), []);
 }
 
 #[test]

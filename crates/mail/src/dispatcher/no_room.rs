@@ -8,7 +8,7 @@ use std::{
 
 use base::{Clock, ManualClock, Shutdown, WorkId};
 use queue::{
-    Body, Conclusion, Holder, Kind, Patience, Queue, QueueError, Spool, conformance, files::SimulatedDisk,
+    Body, Conclusion, Holder, Kind, Queue, QueueError, Spool, conformance, files::SimulatedDisk,
     spool::Options,
 };
 use rusqlite::Connection;
@@ -102,7 +102,7 @@ impl Bench {
             if !self.queue.may_begin() {
                 return;
             }
-            let leased = self.queue.lease(Holder(1), Patience::Unlimited, vec![run.ticket]).await;
+            let leased = self.queue.lease(Holder::Here, vec![run.ticket]).await;
             for leased in leased {
                 let wordy = Conclusion { record: vec![7; SEGMENT - 12_000].into(), ..conformance::done() };
                 leased.lease.conclude(wordy).expect("it is taken");

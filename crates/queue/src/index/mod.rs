@@ -260,6 +260,16 @@ impl Index {
         }
     }
 
+    /// A work needs a record in this segment until its state is told anew.
+    pub(crate) fn need(&mut self, id: WorkId, segment: u32) {
+        if let Some(at) = self.works.find(id)
+            && !self.works.pins(at, segment)
+        {
+            self.works.pin(at, segment);
+            self.segments.pin(segment);
+        }
+    }
+
     /// Says that a work waits now, if it may go.
     pub(crate) fn arrive(&mut self, id: WorkId, effects: &mut Effects) {
         if let Some(at) = self.works.find(id) {

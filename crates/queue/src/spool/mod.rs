@@ -48,7 +48,7 @@ use std::{
     time::Duration,
 };
 
-use base::{Clock, MessageId};
+use base::{Clock, MessageId, Timestamp};
 use parking_lot::Mutex;
 
 pub(crate) use self::room::Watch;
@@ -197,7 +197,7 @@ impl Spool {
         let watch = Arc::new(Watch::new(Marks { warn: options.warn_free, least: options.min_free }));
         let bodies = BodyFolder::open(disk.clone(), dir.join("bodies"), watch.clone())
             .map_err(|error| unusable(dir, &error))?;
-        let Recovered { spool, index, segments, free, last, last_number, damage } =
+        let Recovered { spool, index, granted, segments, free, last, last_number, damage } =
             recover(&disk, &segments_dir, &bodies, options.segment_size)?;
         let slots = disk.list(&segments_dir)?.iter().filter_map(|name| slot_of(name)).max().unwrap_or(0);
         let mut incarnation = [0; 8];
@@ -223,6 +223,7 @@ impl Spool {
             tales: Arc::new(RecentTales::starting_after(last)),
             damage: Mutex::new(damage),
         });
+        shared.ledger.restore(granted, shared.after_loss());
         let writer = Writer::start(shared.clone(), last)?;
         shared.collector.look_first(&shared)?;
         // The first frame of each opening says that all before it was synced, so that the next one can believe it.
@@ -284,6 +285,11 @@ fn repeatable(op: &Op) -> Option<MessageId> {
 }
 
 impl Shared {
+    /// Until when what may have been done already waits before it is attempted again.
+    fn after_loss(&self) -> Timestamp {
+        self.clock.now() + self.options.after_loss
+    }
+
     /// Frames that are synced and that the reader of the feed has not stored for good.
     fn untold(&self) -> u64 {
         let synced = self.synced.load(Ordering::SeqCst);

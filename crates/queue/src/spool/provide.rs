@@ -1,8 +1,8 @@
 //! The spool as a provider of the queue.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
 };
 
 use base::{MessageId, Timestamp, WorkId};
@@ -16,8 +16,8 @@ use super::{
     promise::{Promise, Waiter},
 };
 use crate::{
-    Arrival, BodySource, BodyWriter, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
-    LeaseOver, Patience, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen,
+    Arrival, BodySource, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
+    LeaseOver, Point, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen,
     Stats, Ticket, Words, WorkInfo,
     feed::Archive,
     ledger::{Content, Given},
@@ -79,6 +79,32 @@ impl Spool {
         }
         !known
     }
+
+    /// Notes that a node was given works; if that cannot be, it is given none.
+    fn noted(&self, boot: Boot, given: Vec<Given>) -> Vec<Given> {
+        let grant = |given: &Given| Op::Grant { work: given.info.work, boot, epoch: given.epoch };
+        let notes = Transaction { ops: given.iter().map(grant).collect(), ..Transaction::default() };
+        if given.is_empty() || self.shared.put(notes, Haste::Unawaited, None).is_ok() {
+            return given;
+        }
+        for Given { info, epoch, .. } in given {
+            self.shared.ledger.give_back(info.work, epoch);
+        }
+        Vec::new()
+    }
+
+    /// Reads what was leased, from memory or from the disk.
+    fn load(&self, given: Vec<Given>) -> impl Future<Output = Vec<Loaded>> + Send + use<> {
+        let in_memory = given.iter().all(|given| matches!(given.content, Content::Recent(_)));
+        let shared = self.shared.clone();
+        let load = move || -> Vec<Loaded> {
+            given.into_iter().filter_map(|given| load_given(&shared, given)).collect()
+        };
+        async move {
+            // If the runtime stops, so do all leases.
+            if in_memory { load() } else { tokio::task::spawn_blocking(load).await.unwrap_or_default() }
+        }
+    }
 }
 
 impl Provider for Spool {
@@ -135,30 +161,47 @@ impl Provider for Spool {
     fn lease(
         &self,
         holder: Holder,
-        patience: Patience,
         tickets: Vec<Ticket>,
     ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
-        let given: Vec<Given> =
-            self.shared.ledger.lease(holder, patience, &tickets).into_iter().flatten().collect();
-        let in_memory = given.iter().all(|given| matches!(given.content, Content::Recent(_)));
-        let shared = self.shared.clone();
-        let load = move || -> Vec<Loaded> {
-            given.into_iter().filter_map(|given| load_given(&shared, given)).collect()
+        let given: Vec<Given> = self.shared.ledger.lease(holder, &tickets).into_iter().flatten().collect();
+        let given = match holder {
+            Holder::Here => given,
+            Holder::Node(boot) => self.noted(boot, given),
         };
+        let loading = self.load(given);
+        Box::pin(async move { loading.await.into_iter().filter_map(Loaded::take).collect() })
+    }
+
+    fn resume(
+        &self,
+        boot: Boot,
+        works: Vec<(WorkId, Epoch)>,
+    ) -> Pending<'_, Vec<(Epoch, Point, WorkInfo, Words, BodySource)>> {
+        let mut points = HashMap::new();
+        let resumed = self.shared.ledger.resume(boot, &works, self.shared.after_loss()).into_iter();
+        let given = resumed.map(|(given, point)| {
+            points.insert(given.info.work, point);
+            given
+        });
+        let loading = self.load(given.collect());
         Box::pin(async move {
-            // If the runtime stops, so do all leases.
-            let loaded =
-                if in_memory { load() } else { tokio::task::spawn_blocking(load).await.unwrap_or_default() };
-            loaded.into_iter().filter_map(Loaded::take).collect()
+            let loaded = loading.await.into_iter().filter_map(Loaded::take);
+            let resumed = loaded.filter_map(|(epoch, info, words, body)| {
+                Some((epoch, *points.get(&info.work)?, info, words, body))
+            });
+            resumed.collect()
         })
     }
 
-    fn extend(&self, holder: Holder, patience: Duration) {
-        self.shared.ledger.extend(holder, patience);
+    fn take_back(&self, boot: Boot, until: Timestamp) {
+        let gone = Transaction { ops: vec![Op::Gone { boot }], ..Transaction::default() };
+        // A queue that takes nothing more gives nobody anything either.
+        let _ = self.shared.put(gone, Haste::Unawaited, None);
+        self.shared.ledger.take_back(boot, until);
     }
 
-    fn lapse(&self, now: Instant, wall: Timestamp, after_loss: Duration) -> Vec<Holder> {
-        self.shared.ledger.lapse(now, wall, after_loss)
+    fn boots(&self) -> Vec<(Boot, usize)> {
+        self.shared.ledger.boots()
     }
 
     fn commit(&self, work: WorkId, epoch: Epoch) -> Pending<'_, Result<Recipients, LeaseOver>> {
@@ -190,8 +233,7 @@ impl Provider for Spool {
     }
 
     fn unknown(&self, work: WorkId, epoch: Epoch) {
-        let until = self.shared.clock.now() + self.shared.options.after_loss;
-        self.shared.ledger.unknown(work, epoch, until);
+        self.shared.ledger.unknown(work, epoch, self.shared.after_loss());
     }
 
     fn settled(&self) -> Pending<'_, Result<(), QueueError>> {

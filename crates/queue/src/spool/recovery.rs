@@ -26,6 +26,7 @@ use crate::{
     QueueError,
     body::BodyFolder,
     files::{Disk, File},
+    granted::Granted,
     index::{Effects, Index, Place},
     op::{BodyRef, Op},
 };
@@ -35,6 +36,8 @@ use crate::{
 pub(super) struct Recovered {
     pub(super) spool: u128,
     pub(super) index: Index,
+    /// What other nodes held.
+    pub(super) granted: Granted,
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) free: Vec<FreeSegment>,
     /// The last sequence that counts.
@@ -74,6 +77,7 @@ pub(super) fn recover(
     Ok(Recovered {
         spool,
         index,
+        granted: replay.granted,
         segments,
         free,
         last: replay.judge.last().max(last_free),
@@ -301,13 +305,19 @@ fn read_ahead(
 /// Applies what counts to an empty index.
 struct Replay {
     index: Index,
+    granted: Granted,
     judge: Judge,
     effects: Effects,
 }
 
 impl Replay {
     fn new(proven: u64) -> Self {
-        Self { index: Index::recovering(), judge: Judge::new(proven), effects: Effects::default() }
+        Self {
+            index: Index::recovering(),
+            granted: Granted::default(),
+            judge: Judge::new(proven),
+            effects: Effects::default(),
+        }
     }
 
     fn chapter(&mut self, chapter: &Chapter) -> Ending {
@@ -347,6 +357,7 @@ impl Replay {
         let size = u32::try_from(frame.header.frame_len()).unwrap_or(u32::MAX);
         for op in ops {
             self.index.apply(op, place, size, &mut self.effects);
+            self.granted.apply(op, segment);
             if let (Op::Publish(publish), Contents::Damaged) = (op, frame.contents) {
                 for work in &publish.works {
                     self.index.set_aside(WorkId { message: publish.message, index: work.index });

@@ -10,12 +10,12 @@ use std::{
 use base::{Clock, MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 use queue::{
-    Arrival, Body, Holder, Kind, Leased, Patience, Position, Publication, Queue, QueueError, Spool, Status,
+    Arrival, Body, Holder, Kind, Leased, Position, Publication, Queue, QueueError, Spool, Status,
     conformance, files::SimulatedDisk, spool::Options,
 };
 
 pub(crate) const SEGMENT: usize = 64 << 10;
-pub(crate) const ME: Holder = Holder(1);
+pub(crate) const ME: Holder = Holder::Here;
 /// What never happens is a failure after this time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     pub(crate) async fn lease(&self, arrival: &Arrival) -> Option<Leased> {
-        self.queue.lease(ME, Patience::Unlimited, vec![arrival.ticket]).await.pop()
+        self.queue.lease(ME, vec![arrival.ticket]).await.pop()
     }
 
     /// Leases all that waits, looks at it and gives it back; what is damaged is set aside by that.

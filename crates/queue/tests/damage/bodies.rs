@@ -5,7 +5,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use queue::{Change, Patience, QueueError, Reason, Status, conformance, files::SimulatedDisk};
+use queue::{Change, QueueError, Reason, Status, conformance, files::SimulatedDisk};
 use tokio::runtime::Builder;
 
 use crate::bench::{Bench, ME, body_of, find, message, now, open, work_of};
@@ -105,7 +105,7 @@ fn a_lease_that_nobody_waited_for_is_given_back() {
         let (let_go, waits) = std::sync::mpsc::channel::<()>();
         let busy = tokio::task::spawn_blocking(move || waits.recv());
         let wanted = vec![arrival.ticket];
-        let mut leasing = Box::pin(bench.queue.lease(ME, Patience::Unlimited, wanted));
+        let mut leasing = Box::pin(bench.queue.lease(ME, wanted));
         let mut context = Context::from_waker(Waker::noop());
         assert!(leasing.as_mut().poll(&mut context).is_pending());
         assert_eq!(bench.queue.stats().leased, 1);

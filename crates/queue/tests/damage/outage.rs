@@ -111,7 +111,7 @@ impl Story {
                 continue;
             }
             let wanted = vec![arrival.ticket];
-            let leased = self.queue.lease(crate::bench::ME, queue::Patience::Unlimited, wanted).await.pop();
+            let leased = self.queue.lease(crate::bench::ME, wanted).await.pop();
             let record = id.to_string().into();
             let conclusion = Conclusion { record, ..conformance::done() };
             leased.expect("nobody holds it").lease.conclude(conclusion).expect("it is taken");

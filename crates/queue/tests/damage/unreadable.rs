@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use base::MessageId;
-use queue::{Change, Leased, Patience, Reason, Status, files::SimulatedDisk};
+use queue::{Change, Leased, Reason, Status, files::SimulatedDisk};
 
 use crate::bench::{Bench, ME, SEGMENT, bytes_of, find, message, now, open, segments, try_open, work_of};
 
@@ -104,7 +104,7 @@ async fn a_start_is_refused_where_nobody_can_tell_what_was_written_last() {
 
 async fn lease_all(bench: &Bench) -> Vec<Leased> {
     let tickets = bench.arrivals().iter().map(|arrival| arrival.ticket).collect();
-    bench.queue.lease(ME, Patience::Unlimited, tickets).await
+    bench.queue.lease(ME, tickets).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,14 +8,14 @@ use std::{
 
 use base::{Clock, MessageId, WorkId};
 use queue::{
-    Body, Holder, Kind, Patience, Position, Publication, Queue, QueueError, Spool, conformance,
-    files::SimulatedDisk, spool::Options,
+    Body, Holder, Kind, Position, Publication, Queue, QueueError, Spool, conformance, files::SimulatedDisk,
+    spool::Options,
 };
 use testkit::fuzz::Fuzz;
 
 use crate::changes::{CHANGE, Change};
 
-const ME: Holder = Holder(1);
+const ME: Holder = Holder::Here;
 
 #[test]
 fn a_spool_of_any_bytes_opens_or_says_why_not_and_keeps_what_it_takes_then() {
@@ -47,7 +47,7 @@ async fn try_it(disk: SimulatedDisk) -> (String, usize) {
     let mut arrivals = Vec::new();
     queue.take_arrivals(Kind::Mail, usize::MAX, &mut arrivals);
     for arrival in arrivals {
-        for lease in queue.lease(ME, Patience::Unlimited, vec![arrival.ticket]).await {
+        for lease in queue.lease(ME, vec![arrival.ticket]).await {
             // Damaged bodies are told of; they must not be whole and wrong, which is for the tests of damage.
             let _ = conformance::read(&lease.body).await;
             leased += 1;
@@ -106,7 +106,7 @@ async fn fill() -> SimulatedDisk {
     let mut arrivals = Vec::new();
     queue.take_arrivals(Kind::Mail, usize::MAX, &mut arrivals);
     for (number, arrival) in arrivals.into_iter().enumerate() {
-        let Some(leased) = queue.lease(ME, Patience::Unlimited, vec![arrival.ticket]).await.pop() else {
+        let Some(leased) = queue.lease(ME, vec![arrival.ticket]).await.pop() else {
             continue;
         };
         match number % 4 {

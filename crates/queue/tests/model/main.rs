@@ -12,18 +12,17 @@ use base::{MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use queue::{
-    Change, Concluded, Conclusion, End, Holder, Kind, NewWork, Patience, Publication, Published, Reason,
-    Recipients, Repeat, Rest, Status,
+    Change, Concluded, Conclusion, End, Holder, Kind, NewWork, Publication, Published, Reason, Recipients,
+    Repeat, Rest, Status,
 };
 use tokio::runtime::Runtime;
 
 use self::{
     story::{Conclude, Message, Step, Work},
-    world::{AFTER_LOSS, Held, Keeping, Right, Standing, World},
+    world::{AFTER_LOSS, Held, Keeping, OTHER, Right, Standing, World},
 };
 
-const ME: Holder = Holder(1);
-const OTHER: Holder = Holder(2);
+const ME: Holder = Holder::Here;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("threads can be started"));
 
@@ -280,9 +279,8 @@ impl World {
         let ready: Vec<WorkId> =
             model.works().into_iter().filter(|work| self.is_ready(&model, *work)).collect();
         let Some(work) = ready.get(which % ready.len().max(1)) else { return };
-        let (holder, patience) =
-            if mine { (ME, Patience::Unlimited) } else { (OTHER, Patience::For(Duration::from_secs(3600))) };
-        self.lease(*work, holder, patience).await;
+        let holder = if mine { ME } else { Holder::Node(OTHER) };
+        self.lease(*work, holder).await;
     }
 
     fn take_held(&mut self, which: usize) -> Option<Held> {
@@ -308,6 +306,9 @@ impl World {
             (Ok((committing, remaining)), Standing::Current) => {
                 let expected = model.work(held.work).expect("it is held").remaining;
                 assert_eq!(remaining, expected, "what late words have ended is known at once");
+                if held.holder == Holder::Node(OTHER) {
+                    self.committed_elsewhere.insert(held.work);
+                }
                 self.held.push(Held { right: Right::Committing(committing), ..held });
             }
             (Err(_), Standing::Over) => {}
@@ -415,11 +416,9 @@ impl World {
     /// The other holder is never heard of in time.
     fn lapse(&mut self) {
         let until = self.now() + AFTER_LOSS;
-        let far = std::time::Instant::now() + Duration::from_secs(7200);
-        let gone = self.queue.lapse(far, self.now(), AFTER_LOSS);
-        assert!(gone.is_empty() || gone == [OTHER]);
+        self.queue.take_back(OTHER, until);
         let mut waits = Vec::new();
-        for held in self.held.iter_mut().filter(|held| held.holder == OTHER) {
+        for held in self.held.iter_mut().filter(|held| held.holder == Holder::Node(OTHER)) {
             if held.standing == Standing::Current && matches!(held.right, Right::Committing(_)) {
                 waits.push(held.work);
             }

@@ -9,7 +9,7 @@ use std::{
 
 use base::{ManualClock, MessageId, Timestamp, WorkId};
 use queue::{
-    Arrival, Committing, Feed, Holder, Kind, Lease, Patience, Position, Queue, Spool, Status, Told,
+    Arrival, Boot, Claim, Committing, Epoch, Feed, Holder, Kind, Lease, Position, Queue, Spool, Status, Told,
     conformance, files::SimulatedDisk, spool::Options,
 };
 
@@ -19,6 +19,8 @@ pub(crate) const INLINE: usize = 4 << 10;
 pub(crate) const SEGMENT: usize = 40 << 10;
 /// How long a work waits whose outcome is unknown.
 pub(crate) const AFTER_LOSS: Duration = Duration::from_secs(900);
+/// The other node.
+pub(crate) const OTHER: Boot = Boot(2);
 const DIR: &str = "/spool";
 /// What never ends is a failure after this time.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Held {
     pub(crate) work: WorkId,
     pub(crate) holder: Holder,
+    pub(crate) epoch: Epoch,
     pub(crate) right: Right,
     pub(crate) standing: Standing,
 }
@@ -55,6 +58,8 @@ pub(crate) struct World {
     pub(crate) arrivals: HashMap<WorkId, Arrival>,
     /// Times that works wait for and that were perhaps never written down.
     pub(crate) waits: HashMap<WorkId, BTreeSet<Timestamp>>,
+    /// What the other node has ever committed.
+    pub(crate) committed_elsewhere: BTreeSet<WorkId>,
     feed: Option<Feed>,
     /// What the reader was told, each once, and what of it at each position that it may have stored.
     log: Vec<Event>,
@@ -102,6 +107,7 @@ impl World {
             held: Vec::new(),
             arrivals: HashMap::new(),
             waits: HashMap::new(),
+            committed_elsewhere: BTreeSet::new(),
             feed: Some(feed),
             log: Vec::new(),
             positions: vec![(Position::default(), Vec::new())],
@@ -207,9 +213,9 @@ impl World {
     }
 
     /// Leases a work that waits and nobody holds, and looks at all that comes with it.
-    pub(crate) async fn lease(&mut self, work: WorkId, holder: Holder, patience: Patience) {
+    pub(crate) async fn lease(&mut self, work: WorkId, holder: Holder) {
         let arrival = self.arrivals.get(&work).expect("what waits was told");
-        let leased = self.queue.lease(holder, patience, vec![arrival.ticket]).await.pop();
+        let leased = self.queue.lease(holder, vec![arrival.ticket]).await.pop();
         let leased = leased.expect("nobody holds it");
         let model = self.ahead();
         let (message, of_model) = (&model.messages[&work.message], model.work(work).expect("it is there"));
@@ -221,8 +227,9 @@ impl World {
             message.body,
             "the body of {work}"
         );
+        let epoch = leased.lease.epoch();
         let right = Right::Lease(leased.lease);
-        self.held.push(Held { work, holder, right, standing: Standing::Current });
+        self.held.push(Held { work, holder, epoch, right, standing: Standing::Current });
     }
 
     /// Reads the feed to its end and compares with the story, of which all that is told must be part.
@@ -309,11 +316,13 @@ impl World {
         let told_before = self.log.len();
         self.lost_before = self.lost();
         self.feed = None;
+        let had = self.had_elsewhere();
         self.held.clear();
         self.arrivals.clear();
         let spool = open(&disk, &self.clock, self.keeping);
         self.queue = Queue::new(spool.clone());
         (self.disk, self.spool) = (disk, spool);
+        self.come_back(had).await;
         let bodies = self.body_files();
         self.reread_feed(stored);
         let told = self.tell();
@@ -347,6 +356,38 @@ impl World {
         self.collect_arrivals();
     }
 
+    /// What the other node holds: it outlives a crash of ours.
+    fn had_elsewhere(&self) -> Vec<(WorkId, Epoch)> {
+        let had = self
+            .held
+            .iter()
+            .filter(|held| held.holder == Holder::Node(OTHER) && held.standing == Standing::Current);
+        had.map(|held| (held.work, held.epoch)).collect()
+    }
+
+    /// The other node comes back with half of what it had; the rest waits again, and so does what it lost before.
+    async fn come_back(&mut self, had: Vec<(WorkId, Epoch)>) {
+        let until = self.clock.clock().now() + AFTER_LOSS;
+        for work in &self.committed_elsewhere {
+            self.waits.entry(*work).or_default().insert(until);
+        }
+        let has: Vec<(WorkId, Epoch)> = had.into_iter().step_by(2).collect();
+        for resumed in self.queue.resume(OTHER, has.clone()).await {
+            let (work, epoch) = (resumed.info.work, resumed.info.lease.expect("it is held"));
+            assert!(has.contains(&(work, epoch)), "{work} was not its own");
+            let right = match resumed.claim {
+                Claim::Lease(lease) => Right::Lease(lease),
+                Claim::Committing(committing) => Right::Committing(committing),
+                // What said that it had it was not synced.
+                Claim::Over(_) => continue,
+            };
+            let (holder, standing) = (Holder::Node(OTHER), Standing::Current);
+            self.held.push(Held { work, holder, epoch, right, standing });
+        }
+        let held: usize = self.queue.boots().iter().map(|(_, count)| count).sum();
+        assert_eq!(held, self.held.len(), "nobody else has anything");
+    }
+
     /// Times that were never written down may have gone, or have been copied forward.
     fn take_over_times(&mut self, actual: &BTreeMap<WorkId, Work>) {
         for (id, actual) in actual {
@@ -354,6 +395,8 @@ impl World {
             let work = message.works.get_mut(&id.index).expect("the works are the same");
             let known = self.waits.get(id).is_some_and(|times| times.contains(&actual.not_before));
             assert!(known || work.not_before == actual.not_before, "{id} waits until {}", actual.not_before);
+            // It was not written down, so that another start may find the time that was.
+            self.waits.entry(*id).or_default().insert(work.not_before);
             work.not_before = actual.not_before;
         }
     }

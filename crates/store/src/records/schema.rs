@@ -14,6 +14,7 @@ pub(super) const LOG: Database = Database {
     shape: "PRAGMA page_size = 8192; PRAGMA auto_vacuum = INCREMENTAL",
     habits: "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -2048",
     tables: TABLES,
+    upgrades: &[],
 };
 
 /// The columns of a record, in the order of the table.

@@ -1,11 +1,13 @@
-//! The operator's wishes that outlive the process: what is paused, and who gets no mail.
+//! The operator's wishes that outlive the process: what is paused, who gets no mail, and which nodes belong to the
+//! cluster.
 //!
 //! They change seldom and must not be lost, so each change is synced when it returns (`synchronous = FULL`).
 //!
 //! * takes: a change from an operator's command
 //! * does: keeps it in tables of its own, a file per aggregate
-//! * gives: what is paused, and whether an address is suppressed
+//! * gives: what is paused, whether an address is suppressed, and the nodes
 
+mod nodes;
 mod pauses;
 mod suppressions;
 
@@ -19,13 +21,14 @@ use rusqlite::Connection;
 
 use crate::{Result, Which, database::Database};
 
+pub use nodes::{Added, MAX_NODE_NAME, MAX_NODES, NewNode, Node, NodeState};
 pub use pauses::{About, MAX_PAUSES, NewPause, Pause, PauseId};
 pub use suppressions::{
     MAX_SUPPRESSED_AT_ONCE, MAX_SUPPRESSIONS, NewSuppression, Suppressed, Suppression, Suppressions,
 };
 
 /// The newest version of the tables that this program knows.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// The settings' file.
 const SETTINGS: Database = Database {
@@ -53,6 +56,18 @@ const SETTINGS: Database = Database {
             since INTEGER NOT NULL
         ) WITHOUT ROWID;
         CREATE INDEX suppression_until ON suppression (until) WHERE until IS NOT NULL;",
+    upgrades: &["
+        CREATE TABLE node (
+            key BLOB PRIMARY KEY,       -- the Ed25519 public key, 32 bytes
+            name TEXT NOT NULL COLLATE NOCASE UNIQUE,
+            id BLOB,                    -- 16 bytes; nothing before it has come
+            state INTEGER NOT NULL,     -- 1 active, 2 cordoned, 3 draining, 4 quarantined, 5 removed
+            since INTEGER NOT NULL,     -- when it came into that state
+            added INTEGER NOT NULL,
+            seen INTEGER,
+            boot BLOB,                  -- 16 bytes
+            why TEXT NOT NULL
+        ) WITHOUT ROWID;"],
 };
 
 /// The settings of a node. Everything here may wait for the disk.

@@ -1,0 +1,315 @@
+//! The manager's side of the cluster: who is there, who has what, and what becomes of it when somebody dies.
+//!
+//! * takes: nodes that dial in, works that the trades want attempted, the operator's word
+//! * does: lets in whom the registry admits, places, grants, hears, and takes back what the lost have had
+//! * gives: errands that tell what came of each work; publications into the queue
+//!
+//! `listen` and `serve` are the port; `control` is how a link begins; `intake` brings in messages; `upkeep` watches the clock.
+
+mod control;
+mod errand;
+mod errands;
+mod intake;
+mod listen;
+mod member;
+mod nodes;
+mod origins;
+mod registry;
+mod serve;
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use base::{Clock, MessageId, Shutdown};
+use parking_lot::Mutex;
+use queue::{Boot, Holder, Queue, Resumed};
+use store::settings::Settings;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
+
+pub use self::{
+    errand::{Errand, Grant, Granted},
+    errands::Word,
+    nodes::{AddError, NodeReport},
+};
+use self::{
+    member::{Linked, Member},
+    origins::Origins,
+    registry::Registry,
+};
+use crate::{
+    authority::{Authority, Pin},
+    boot_time,
+    identity::{Identity, PublicKey},
+    load::{Load, Place, SiteNumber},
+    membership::{Grants, Membership, Timing},
+    placement::{Choice, Eligible, NodeIndex, Nowhere, Others, Policy, Turn, Wanted, choose},
+    tls::{ServerTls, TlsError},
+    wire,
+};
+
+/// What a manager is set up with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its own name.
+    pub name: String,
+    /// What silence means.
+    pub timing: Timing,
+    /// How long what a lost node had committed waits before it is attempted again.
+    pub after_loss: Duration,
+    /// Which node gets a burst.
+    pub placement: Policy,
+    /// Whether the manager attempts as well.
+    pub works: Works,
+    /// How many works it attempts at once.
+    pub credit_works: u32,
+    /// How many bytes of them.
+    pub credit_bytes: u64,
+}
+
+/// Whether the manager attempts works itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Works {
+    /// Like a worker.
+    Yes,
+    /// Only its workers do.
+    No,
+}
+
+/// What the manager asks of a trade.
+pub trait Trade: Send + Sync + std::fmt::Debug {
+    /// A node has come back with works that it was given before this manager's start, or that were taken back from it. Each goes by
+    /// its number in the errand.
+    fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>);
+}
+
+/// The manager's place in the list of nodes.
+pub const HERE: NodeIndex = NodeIndex(0);
+
+/// The manager's side of the cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Manager(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    options: Options,
+    queue: Queue,
+    clock: Clock,
+    registry: Arc<Registry>,
+    authority: Arc<Authority>,
+    tls: ServerTls,
+    members: Mutex<Members>,
+    membership: Mutex<Membership>,
+    origins: Mutex<Origins>,
+    turn: Mutex<Turn>,
+    here: Arc<Load>,
+    /// Told when a node may take more than before.
+    freed: Arc<Notify>,
+    trade: OnceLock<Arc<dyn Trade>>,
+    /// What was concluded and is to be acknowledged once it is synced.
+    heard: mpsc::UnboundedSender<(Arc<Member>, wire::Item)>,
+    pub(crate) counters: Counters,
+}
+
+/// What the manager has counted since its start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages that workers have brought.
+    pub brought: std::sync::atomic::AtomicU64,
+    /// Works given to workers.
+    pub granted: std::sync::atomic::AtomicU64,
+    /// Handshakes at the port that came to nothing.
+    pub refused: std::sync::atomic::AtomicU64,
+}
+
+/// Who is or was there since the start.
+#[derive(Debug, Default)]
+struct Members {
+    by_boot: BTreeMap<Boot, Arc<Member>>,
+    nodes: HashMap<PublicKey, Incarnations>,
+    last: u16,
+}
+
+/// The boots of a node, the newest apart.
+#[derive(Debug)]
+struct Incarnations {
+    node: NodeIndex,
+    current: Option<Boot>,
+    older: VecDeque<Boot>,
+}
+
+/// So many superseded boots of a node are remembered, so that one that returns is known for a clone.
+const OLDER: usize = 64;
+
+impl Manager {
+    /// Sets a manager up; nobody can dial in before [`listen`](Self::listen).
+    ///
+    /// # Errors
+    /// The registry cannot be read, or TLS cannot be set up.
+    pub fn start(
+        options: Options,
+        queue: Queue,
+        settings: Arc<Settings>,
+        (authority, identity): (Authority, &Identity),
+        clock: Clock,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StartError> {
+        let registry = Arc::new(Registry::read(settings)?);
+        let authority = Arc::new(authority);
+        let tls = ServerTls::new(authority.clone(), identity, registry.clone(), clock.clone())?;
+        let now = boot_time::now();
+        let mut membership = Membership::new(options.timing, now);
+        for (boot, held) in queue.boots() {
+            tracing::info!(%boot, held, "a node has works from before the start; they wait until it comes back or is gone");
+            membership.expect(boot, now);
+        }
+        let (heard, to_acknowledge) = mpsc::unbounded_channel();
+        let here = match options.works {
+            Works::Yes => Load::new(HERE, options.credit_works, options.credit_bytes),
+            Works::No => Load::new(HERE, 0, 0),
+        };
+        let shared = Arc::new(Shared {
+            queue,
+            clock,
+            registry,
+            authority,
+            tls,
+            members: Mutex::default(),
+            membership: Mutex::new(membership),
+            origins: Mutex::default(),
+            turn: Mutex::default(),
+            here,
+            freed: Arc::default(),
+            trade: OnceLock::new(),
+            heard,
+            counters: Counters::default(),
+            options,
+        });
+        upkeep::start(&shared, to_acknowledge, shutdown);
+        Ok(Self(shared))
+    }
+
+    /// Lets nodes dial in on a socket until the node stops. `trade` takes over what they come back with.
+    pub fn listen(&self, socket: TcpListener, trade: Arc<dyn Trade>, shutdown: &Shutdown) {
+        // A second one would be the same trade.
+        let _ = self.0.trade.set(trade);
+        listen::start(socket, self.0.clone(), shutdown.clone());
+    }
+
+    /// What workers check the manager by.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        self.0.authority.pin()
+    }
+
+    /// The node that has a message's body in memory, as far as is known.
+    #[must_use]
+    pub fn origin(&self, message: MessageId) -> Option<NodeIndex> {
+        self.0.origins.lock().of(message)
+    }
+
+    /// Whether any node would take a work now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.0.here.has_room()
+            || self.0.grantable().iter().any(|(member, eligible)| {
+                *eligible == Eligible::Yes && member.load.has_room()
+            })
+    }
+
+    /// Returns when a node may take more than before.
+    pub async fn freed(&self) {
+        self.0.freed.notified().await;
+    }
+
+    /// The node for works to a site.
+    ///
+    /// # Errors
+    /// Nobody can take any of them now.
+    pub fn place(&self, wanted: &Wanted, site: SiteNumber, others: Others) -> Result<Place, Nowhere> {
+        let members = self.0.grantable();
+        let here = match self.0.options.works {
+            Works::Yes => Eligible::Yes,
+            Works::No => Eligible::No,
+        };
+        let mut candidates = Vec::with_capacity(members.len() + 1);
+        candidates.push(self.0.here.candidate(site, here));
+        candidates.extend(members.iter().map(|(member, eligible)| member.load.candidate(site, *eligible)));
+        let mut turn = self.0.turn.lock();
+        let random = fastrand::f64();
+        let choice: Choice = choose(self.0.options.placement, &candidates, wanted, others, &mut turn, random)?;
+        let load = members
+            .iter()
+            .map(|(member, _)| &member.load)
+            .find(|load| load.candidate(site, here).node == choice.node)
+            .unwrap_or(&self.0.here);
+        Ok(Place::take(load, site, choice, wanted.bytes, &self.0.freed))
+    }
+
+    /// Who holds works that go to a place.
+    #[must_use]
+    pub fn holder(&self, place: &Place) -> Holder {
+        match self.0.member_at(place.node()) {
+            _ if place.node() == HERE => Holder::Here,
+            Some(member) => Holder::Node(member.boot),
+            // It has gone since: whatever is leased for it is given back at once.
+            None => Holder::Here,
+        }
+    }
+
+    /// Gives works to the node of a place. Nothing if there is no link to it, or it is the manager itself.
+    pub async fn give(&self, place: &Place, grant: Grant) -> Option<Errand> {
+        let member = self.0.member_at(place.node())?;
+        let works = grant.works.len() as u64;
+        let errand = Errand::give(&self.0, &member, grant).await?;
+        self.0.counters.granted.fetch_add(works, std::sync::atomic::Ordering::Relaxed);
+        Some(errand)
+    }
+}
+
+impl Shared {
+    /// The current boot of each node, and whether it may be granted anything.
+    fn grantable(&self) -> Vec<(Arc<Member>, Eligible)> {
+        let members = self.members.lock();
+        let membership = self.membership.lock();
+        let current = members.nodes.values().filter_map(|node| members.by_boot.get(&node.current?));
+        let eligible = |member: &Arc<Member>| {
+            let active = self
+                .registry
+                .find(&member.key)
+                .is_some_and(|node| node.state == store::settings::NodeState::Active);
+            let may = active
+                && membership.may_grant(member.boot) == Grants::Allowed
+                && member.linked() == Linked::Yes;
+            if may { Eligible::Yes } else { Eligible::No }
+        };
+        current.map(|member| (member.clone(), eligible(member))).collect()
+    }
+
+    fn member_at(&self, node: NodeIndex) -> Option<Arc<Member>> {
+        let members = self.members.lock();
+        let boot = members.nodes.values().find(|incarnations| incarnations.node == node)?.current?;
+        members.by_boot.get(&boot).cloned()
+    }
+
+    fn member(&self, boot: Boot) -> Option<Arc<Member>> {
+        self.members.lock().by_boot.get(&boot).cloned()
+    }
+}
+
+/// The manager cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The registry cannot be read.
+    #[error(transparent)]
+    Registry(#[from] store::Error),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}

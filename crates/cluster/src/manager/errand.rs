@@ -1,0 +1,135 @@
+//! Something that was given to another node to be attempted, as the trade that gave it sees it.
+
+use std::sync::Arc;
+
+use base::WorkId;
+use bytes::Bytes;
+use queue::{BodySource, Chunk, Epoch, Kind, LeaseOver, Recipients};
+use tokio::sync::mpsc;
+
+use super::{
+    Shared,
+    errands::{Item, Stage, Word},
+    member::{Give, Linked, Member},
+};
+use crate::wire::{self, WHOLE};
+
+/// Bodies up to this length go with the grant; longer ones are asked for.
+pub(crate) const INLINE: u64 = 64 << 10;
+
+/// Works to be attempted on another node.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Which trade's they are.
+    pub kind: Kind,
+    /// In the trade's words all that an attempt needs but the bodies.
+    pub burst: Bytes,
+    /// The works; they go by their numbers here.
+    pub works: Vec<Granted>,
+}
+
+/// A work of a grant.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// Which.
+    pub work: WorkId,
+    /// Under which lease.
+    pub epoch: Epoch,
+    /// Its body.
+    pub body: BodySource,
+}
+
+/// A grant on its way; dropping it takes back what the node has not committed.
+#[derive(Debug)]
+pub struct Errand {
+    pub(super) number: u64,
+    pub(super) member: Arc<Member>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) words: mpsc::UnboundedReceiver<Word>,
+}
+
+impl Errand {
+    /// Gives works to a node. Nothing if there is no link to it.
+    pub(super) async fn give(shared: &Arc<Shared>, member: &Arc<Member>, grant: Grant) -> Option<Self> {
+        let number = fastrand::u64(..);
+        let Grant { kind, burst, works } = grant;
+        let mut granted = Vec::with_capacity(works.len());
+        for Granted { work, epoch, body } in &works {
+            let size = body.size();
+            let has_it = shared.origins.lock().of(work.message) == Some(member.node);
+            let inline = if size > INLINE || has_it { None } else { whole(body).await };
+            granted.push(wire::GrantedWork {
+                work: Some((*work).into()),
+                epoch: Some((*epoch).into()),
+                size,
+                body: inline,
+            });
+        }
+        let items = works.into_iter().map(|Granted { work, epoch, body }| Item {
+            work,
+            epoch,
+            body,
+            stage: Stage::Given,
+        });
+        let words = member.errands(|errands| errands.open(number, items.collect()));
+        let errand = Self { number, member: member.clone(), shared: shared.clone(), words };
+        let grant = wire::Grant { errand: number, kind: wire::kind_number(kind), burst, works: granted };
+        match member.give(Give::Grant(grant)) {
+            Linked::Yes => Some(errand),
+            Linked::No => None,
+        }
+    }
+
+    /// What comes of it next; nothing if its node is gone.
+    pub async fn next(&mut self) -> Option<Word> {
+        self.words.recv().await
+    }
+
+    /// The node whose it is.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.member.name
+    }
+
+    /// Answers [`Word::Commit`].
+    pub fn permit(&self, item: usize, answer: Result<Recipients, LeaseOver>) {
+        let Ok(item) = u32::try_from(item) else { return };
+        let remaining = answer.ok();
+        self.member.errands(|errands| errands.permit(self.number, item, remaining));
+        let item = wire::Item { errand: self.number, item };
+        let permit = wire::Permit { item: Some(item), remaining: remaining.map(Into::into) };
+        self.member.give(Give::Permit(permit));
+    }
+
+    /// What was told of an item is concluded: the node may forget it once that is synced.
+    pub fn heard(&self, item: usize) {
+        let Ok(item) = u32::try_from(item) else { return };
+        // Whoever acknowledges runs as long as the manager.
+        let _ = self.shared.heard.send((self.member.clone(), wire::Item { errand: self.number, item }));
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        for item in self.member.errands(|errands| errands.close(self.number)) {
+            self.member.give(Give::Over(wire::Item { errand: self.number, item }));
+        }
+        self.member.give(Give::Heard(wire::Item { errand: self.number, item: WHOLE }));
+    }
+}
+
+/// All of a short body; nothing if it cannot be read, which shows again when it is asked for.
+async fn whole(body: &BodySource) -> Option<Bytes> {
+    let mut reader = body.read();
+    let mut all = bytes::BytesMut::new();
+    loop {
+        match reader.next().await.ok()? {
+            Chunk::Last(bytes) if all.is_empty() => return Some(bytes),
+            Chunk::Last(bytes) => {
+                all.extend_from_slice(&bytes);
+                return Some(all.freeze());
+            }
+            Chunk::More(bytes) => all.extend_from_slice(&bytes),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What one node was given and how far each of it is. Pure, but for the ears of those who wait.
+
+use std::collections::HashMap;
+
+use base::WorkId;
+use bytes::Bytes;
+use queue::{BodySource, Epoch, Recipients};
+use tokio::sync::mpsc;
+
+use crate::wire::{self, WHOLE};
+
+/// What comes of an errand; the items go by their numbers in the grant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The node asks to pass the point of no return.
+    Commit(usize),
+    /// What became of a work, in the trade's words.
+    Told(usize, Bytes),
+    /// It never reached the node.
+    Lost(usize),
+    /// The node is through with it; in the trade's words what it took.
+    Ended(Bytes),
+}
+
+/// Everything that one boot of a node has.
+#[derive(Debug, Default)]
+pub(crate) struct Errands(HashMap<u64, Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    words: mpsc::UnboundedSender<Word>,
+    items: Vec<Item>,
+}
+
+/// A work of an errand.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) work: WorkId,
+    pub(crate) epoch: Epoch,
+    pub(crate) body: BodySource,
+    pub(crate) stage: Stage,
+}
+
+/// How far a work is, as the manager knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Given,
+    /// The trade is being asked.
+    Asked,
+    Permitted(Recipients),
+    /// The trade has heard what became of it.
+    Told,
+    /// It is not the node's any more, which may still say that it delivered.
+    Lapsed,
+    /// It is not the node's, and nobody listens to what it says of it.
+    Over,
+}
+
+impl Item {
+    /// In the place of an item that is not there.
+    pub(crate) fn none() -> Self {
+        let work = WorkId { message: base::MessageId::from_bytes([0; 16]), index: 0 };
+        let body = BodySource::Missing(queue::QueueError::Away);
+        Self { work, epoch: Epoch::default(), body, stage: Stage::Over }
+    }
+}
+
+/// What to say to the node at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Say {
+    Nothing,
+    Permit(Option<Recipients>),
+    /// It was heard already, or there is nobody to hear it.
+    Heard,
+}
+
+impl Errands {
+    /// A new errand, and what will come of it.
+    pub(crate) fn open(&mut self, errand: u64, items: Vec<Item>) -> mpsc::UnboundedReceiver<Word> {
+        // Each item brings three words at most, and a node has no more items than it has credits for.
+        let (sender, words) = mpsc::unbounded_channel();
+        self.0.insert(errand, Entry { words: sender, items });
+        words
+    }
+
+    /// Nobody listens any more. Returns the items that the node still has.
+    pub(crate) fn close(&mut self, errand: u64) -> Vec<u32> {
+        let Some(entry) = self.0.remove(&errand) else { return Vec::new() };
+        let left = (0..).zip(&entry.items).filter(|(_, item)| !matches!(item.stage, Stage::Told | Stage::Over));
+        left.map(|(number, _)| number).collect()
+    }
+
+    /// The node is gone: nothing will come of anything.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn item(&mut self, at: &wire::Item) -> Option<(&mpsc::UnboundedSender<Word>, &mut Item)> {
+        let entry = self.0.get_mut(&at.errand)?;
+        Some((&entry.words, entry.items.get_mut(at.item as usize)?))
+    }
+
+    /// The node asks to pass the point of no return.
+    pub(crate) fn asks(&mut self, at: &wire::Item) -> Say {
+        let Some((words, item)) = self.item(at) else { return Say::Permit(None) };
+        match item.stage {
+            Stage::Given => {
+                item.stage = Stage::Asked;
+                let _ = words.send(Word::Commit(at.item as usize));
+                Say::Nothing
+            }
+            Stage::Asked => Say::Nothing,
+            // Its link broke before the answer reached it.
+            Stage::Permitted(remaining) => Say::Permit(Some(remaining)),
+            Stage::Told | Stage::Lapsed | Stage::Over => Say::Permit(None),
+        }
+    }
+
+    /// The trade has answered.
+    pub(crate) fn permit(&mut self, errand: u64, item: u32, remaining: Option<Recipients>) {
+        if let Some((_, item)) = self.item(&wire::Item { errand, item }) {
+            item.stage = remaining.map_or(Stage::Over, Stage::Permitted);
+        }
+    }
+
+    /// The node says what became of something.
+    pub(crate) fn tells(&mut self, told: wire::Told) -> Say {
+        let Some(at) = told.item else { return Say::Nothing };
+        if at.item == WHOLE {
+            let Some(entry) = self.0.get(&at.errand) else { return Say::Heard };
+            let _ = entry.words.send(Word::Ended(told.words));
+            return Say::Heard;
+        }
+        let Some((words, item)) = self.item(&at) else { return Say::Heard };
+        match std::mem::replace(&mut item.stage, Stage::Told) {
+            Stage::Told => return Say::Nothing,
+            Stage::Over => return Say::Heard,
+            _ => {}
+        }
+        let _ = words.send(Word::Told(at.item as usize, told.words));
+        Say::Nothing
+    }
+
+    /// The node has come back over another link with these: what it was given and does not have never reached it. Returns what it has
+    /// and nobody here knows.
+    pub(crate) fn reconcile(&mut self, held: &[wire::Held]) -> Vec<wire::Held> {
+        let has: std::collections::HashSet<(u64, u32)> =
+            held.iter().map(|held| (held.errand, held.item)).collect();
+        for (errand, entry) in &mut self.0 {
+            for (number, item) in (0..).zip(&mut entry.items) {
+                if !matches!(item.stage, Stage::Told | Stage::Over) && !has.contains(&(*errand, number)) {
+                    item.stage = Stage::Over;
+                    let _ = entry.words.send(Word::Lost(number as usize));
+                }
+            }
+            if !held.iter().any(|held| held.errand == *errand) {
+                let _ = entry.words.send(Word::Ended(Bytes::new()));
+            }
+        }
+        held.iter().filter(|held| !self.0.contains_key(&held.errand)).cloned().collect()
+    }
+
+    /// The body of a work that the node has.
+    pub(crate) fn body(&mut self, at: &wire::Item) -> Option<BodySource> {
+        self.item(at).map(|(_, item)| item.body.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::MessageId;
+
+    use super::*;
+
+    fn item(index: u16) -> Item {
+        Item {
+            work: WorkId { message: MessageId::from_bytes([1; 16]), index },
+            epoch: Epoch::default(),
+            body: BodySource::Memory(Bytes::new()),
+            stage: Stage::Given,
+        }
+    }
+
+    fn at(item: u32) -> wire::Item {
+        wire::Item { errand: 7, item }
+    }
+
+    fn told(item: u32) -> wire::Told {
+        wire::Told { item: Some(at(item)), words: Bytes::from_static(b"it went well") }
+    }
+
+    fn next(words: &mut mpsc::UnboundedReceiver<Word>) -> Option<Word> {
+        words.try_recv().ok()
+    }
+
+    #[test]
+    fn what_is_said_twice_is_heard_once() {
+        let mut errands = Errands::default();
+        let mut words = errands.open(7, vec![item(0), item(1)]);
+        assert_eq!([errands.asks(&at(0)), errands.asks(&at(0))], [Say::Nothing, Say::Nothing]);
+        assert_eq!((next(&mut words), next(&mut words)), (Some(Word::Commit(0)), None));
+        let all = Recipients::first(2);
+        errands.permit(7, 0, Some(all));
+        assert_eq!(errands.asks(&at(0)), Say::Permit(Some(all)), "the answer was lost");
+        for _ in 0..2 {
+            assert_eq!(errands.tells(told(0)), Say::Nothing);
+        }
+        assert!(matches!(next(&mut words), Some(Word::Told(0, _))));
+        assert_eq!(next(&mut words), None);
+        assert_eq!(errands.close(7), [1]);
+        assert_eq!((errands.tells(told(1)), errands.asks(&at(1))), (Say::Heard, Say::Permit(None)));
+    }
+
+    #[test]
+    fn what_never_reached_a_node_is_told_when_it_comes_back() {
+        let mut errands = Errands::default();
+        let mut reached = errands.open(7, vec![item(0), item(1)]);
+        let mut lost = errands.open(8, vec![item(2)]);
+        let held = |errand, item| wire::Held { errand, item, ..wire::Held::default() };
+        let foreign = errands.reconcile(&[held(7, 1), held(9, 0)]);
+        assert_eq!(foreign, [held(9, 0)]);
+        assert_eq!((next(&mut reached), next(&mut reached)), (Some(Word::Lost(0)), None));
+        assert_eq!(next(&mut lost), Some(Word::Lost(0)));
+        assert_eq!(next(&mut lost), Some(Word::Ended(Bytes::new())));
+    }
+}

@@ -1,0 +1,267 @@
+//! Placement: which node gets a burst, and how many of its works. Pure; the record says why.
+//!
+//! A node is asked for no more than it offered: it has credits for works and for bytes. While works for other sites wait, no site
+//! has more than a quarter of a node's capacity, so that a slow one cannot take it all.
+
+use std::{fmt, str::FromStr};
+
+/// How a node is chosen among those that can take the burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// Any, with equal chance.
+    Random,
+    /// Each in its turn.
+    RoundRobin,
+    /// The node that took the message in, which spares the body a trip; otherwise each in its turn.
+    #[default]
+    IntakeFirst,
+}
+
+impl Policy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Random, Self::RoundRobin, Self::IntakeFirst];
+
+    /// The word for it in settings.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::RoundRobin => "round-robin",
+            Self::IntakeFirst => "intake-first",
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|policy| policy.word() == text).ok_or_else(|| {
+            let words = Self::ALL.map(Self::word);
+            let near = base::nearest(text, words);
+            let near = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
+            format!("\"{text}\" is not one of {}{near}", words.join(", "))
+        })
+    }
+}
+
+/// A node, by its place in the manager's list of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub u16);
+
+/// A node that might take the burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub node: NodeIndex,
+    /// How many works it will take now.
+    pub credits_works: u32,
+    /// How many bytes it will take now.
+    pub credits_bytes: u64,
+    /// How many works of the burst's site it has now.
+    pub at_site: u32,
+    /// How many works it takes if it has none.
+    pub capacity_works: u32,
+    /// How many bytes it takes if it has none.
+    pub capacity_bytes: u64,
+    /// Whether it may be granted anything and has what the burst needs.
+    pub eligible: Eligible,
+}
+
+/// Whether a node may have the burst at all, whatever room it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eligible {
+    /// It may.
+    Yes,
+    /// Its membership bars it, it is draining, or it lacks what the burst needs.
+    No,
+}
+
+/// A burst to be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How many works it has: one at least.
+    pub works: u32,
+    /// The bytes of the largest of them. Each is counted as if it were as large.
+    pub bytes: u64,
+    /// The node that took its message in, if that is known.
+    pub intake: Option<NodeIndex>,
+}
+
+/// Whether works for other sites wait for a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They do: the burst's site has its share and no more.
+    Wait,
+    /// None do: the burst's site may have all there is.
+    None,
+}
+
+/// Who had the last turn: the next one is of the first node behind it that can take the burst, in a circle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn(pub Option<NodeIndex>);
+
+/// Where the burst goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The node.
+    pub node: NodeIndex,
+    /// How many of the works it takes: one at least, and no more than were wanted.
+    pub works: u32,
+    /// Why there.
+    pub why: Why,
+}
+
+/// Why a burst goes to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It took the message in.
+    IntakeNode,
+    /// It was its turn.
+    NextInTurn,
+    /// By chance.
+    Random,
+    /// No other could take it.
+    OnlyOne,
+}
+
+impl Why {
+    /// The word for it in records.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::IntakeNode => "intake-node",
+            Self::NextInTurn => "next-in-turn",
+            Self::Random => "random",
+            Self::OnlyOne => "only-one",
+        }
+    }
+}
+
+/// Why a burst goes nowhere now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    /// No node may have it.
+    NoNode,
+    /// Those that may have it have no credits left for one work of it.
+    NoCredits,
+    /// Those that have credits have their share of its site, and others wait.
+    SiteShare,
+}
+
+impl Nowhere {
+    /// The word for it in records.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NoNode => "no-node",
+            Self::NoCredits => "no-credits",
+            Self::SiteShare => "site-share",
+        }
+    }
+}
+
+/// While others wait, a site has no more than one part in so many of a node's capacity, but one work at least.
+const SITE_SHARE: u32 = 4;
+
+/// Chooses a node for a burst, and how many works it takes; `random` is in 0..1.
+///
+/// # Errors
+/// Why no node can take it now.
+pub fn choose(
+    policy: Policy,
+    candidates: &[Candidate],
+    wanted: &Wanted,
+    others: Others,
+    turn: &mut Turn,
+    random: f64,
+) -> Result<Choice, Nowhere> {
+    let fitting = || candidates.iter().filter(|candidate| candidate.takes(wanted, others) > 0);
+    let (chosen, why) = match policy {
+        Policy::Random => (at_random(fitting, random), Why::Random),
+        Policy::RoundRobin => (in_turn(fitting, turn), Why::NextInTurn),
+        Policy::IntakeFirst => match fitting().find(|candidate| Some(candidate.node) == wanted.intake) {
+            Some(intake) => (Some(intake), Why::IntakeNode),
+            None => (in_turn(fitting, turn), Why::NextInTurn),
+        },
+    };
+    let chosen = chosen.ok_or_else(|| nowhere(candidates, wanted))?;
+    let is_only_one = why != Why::IntakeNode && fitting().nth(1).is_none();
+    Ok(Choice {
+        node: chosen.node,
+        works: chosen.takes(wanted, others),
+        why: if is_only_one { Why::OnlyOne } else { why },
+    })
+}
+
+impl Candidate {
+    /// How many works of a burst it takes.
+    fn takes(&self, wanted: &Wanted, others: Others) -> u32 {
+        let share = match others {
+            Others::Wait => (self.capacity_works / SITE_SHARE).max(1).saturating_sub(self.at_site),
+            Others::None => u32::MAX,
+        };
+        self.has_credits_for(wanted).min(share)
+    }
+
+    /// For how many works of a burst it has credits.
+    fn has_credits_for(&self, wanted: &Wanted) -> u32 {
+        if self.eligible == Eligible::No {
+            return 0;
+        }
+        if wanted.bytes > self.capacity_bytes {
+            // It would never fit: it goes alone, when there is nothing else.
+            let is_free =
+                self.credits_works >= self.capacity_works && self.credits_bytes >= self.capacity_bytes;
+            return if is_free { wanted.works.min(self.credits_works).min(1) } else { 0 };
+        }
+        let by_bytes = self.credits_bytes.checked_div(wanted.bytes).unwrap_or(u64::MAX);
+        wanted.works.min(self.credits_works).min(u32::try_from(by_bytes).unwrap_or(u32::MAX))
+    }
+}
+
+/// Any of them, with equal chance.
+fn at_random<'a, I: Iterator<Item = &'a Candidate>>(
+    fitting: impl Fn() -> I,
+    random: f64,
+) -> Option<&'a Candidate> {
+    let count = u32::try_from(fitting().count()).unwrap_or(u32::MAX);
+    let share = 1.0 / f64::from(count);
+    let chosen = fitting().zip(1..count).find(|(_, nth)| random < share * f64::from(*nth));
+    chosen.map(|(candidate, _)| candidate).or_else(|| fitting().last())
+}
+
+/// The next behind the one that was served last, in a circle. It has the turn now.
+fn in_turn<'a, I: Iterator<Item = &'a Candidate>>(
+    fitting: impl Fn() -> I,
+    turn: &mut Turn,
+) -> Option<&'a Candidate> {
+    let behind = fitting().filter(|candidate| Some(candidate.node) > turn.0);
+    let next = behind.min_by_key(|candidate| candidate.node);
+    let next = next.or_else(|| fitting().min_by_key(|candidate| candidate.node));
+    if let Some(next) = next {
+        turn.0 = Some(next.node);
+    }
+    next
+}
+
+/// Why none of them takes it.
+fn nowhere(candidates: &[Candidate], wanted: &Wanted) -> Nowhere {
+    let eligible = || candidates.iter().filter(|candidate| candidate.eligible == Eligible::Yes);
+    if eligible().next().is_none() {
+        Nowhere::NoNode
+    } else if eligible().all(|candidate| candidate.has_credits_for(wanted) == 0) {
+        Nowhere::NoCredits
+    } else {
+        Nowhere::SiteShare
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Which node is chosen, by examples and by chance.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// A node that is free, and takes 100 works or 1000 bytes.
+fn node(index: u16) -> Candidate {
+    Candidate {
+        node: NodeIndex(index),
+        credits_works: 100,
+        credits_bytes: 1000,
+        at_site: 0,
+        capacity_works: 100,
+        capacity_bytes: 1000,
+        eligible: Eligible::Yes,
+    }
+}
+
+fn burst(works: u32, bytes: u64) -> Wanted {
+    Wanted { works, bytes, intake: None }
+}
+
+fn one(candidate: Candidate, wanted: Wanted, others: Others) -> Result<u32, Nowhere> {
+    let choice = choose(Policy::RoundRobin, &[candidate], &wanted, others, &mut Turn::default(), 0.0);
+    choice.map(|choice| choice.works)
+}
+
+#[test]
+fn a_policy_is_named_by_its_word_and_a_wrong_one_finds_the_nearest() {
+    for policy in Policy::ALL {
+        assert_eq!(policy.to_string().parse(), Ok(policy));
+    }
+    let wrong = |text: &str| text.parse::<Policy>().unwrap_err();
+    assert_eq!(
+        wrong("roundrobin"),
+        "\"roundrobin\" is not one of random, round-robin, intake-first; did you mean \"round-robin\"?"
+    );
+    assert_eq!(wrong("zzzzzzzzzzzz"), "\"zzzzzzzzzzzz\" is not one of random, round-robin, intake-first");
+}
+
+#[test]
+fn as_many_works_go_as_there_are_credits_for() {
+    let alone = Others::None;
+    assert_eq!(one(node(1), burst(20, 10), alone), Ok(20));
+    assert_eq!(one(node(1), burst(20, 300), alone), Ok(3), "three of 300 bytes fit in 1000");
+    assert_eq!(one(node(1), burst(20, 0), alone), Ok(20));
+    assert_eq!(one(Candidate { credits_works: 7, ..node(1) }, burst(20, 10), alone), Ok(7));
+    assert_eq!(one(Candidate { credits_works: 0, ..node(1) }, burst(20, 10), alone), Err(Nowhere::NoCredits));
+    assert_eq!(one(Candidate { credits_bytes: 9, ..node(1) }, burst(20, 10), alone), Err(Nowhere::NoCredits));
+    assert_eq!(
+        one(Candidate { eligible: Eligible::No, ..node(1) }, burst(1, 1), alone),
+        Err(Nowhere::NoNode)
+    );
+}
+
+#[test]
+fn a_work_larger_than_a_node_goes_alone_to_one_that_is_free() {
+    let large = burst(20, 5000);
+    for others in [Others::Wait, Others::None] {
+        assert_eq!(one(node(1), large, others), Ok(1));
+        assert_eq!(one(Candidate { credits_works: 99, ..node(1) }, large, others), Err(Nowhere::NoCredits));
+        assert_eq!(one(Candidate { credits_bytes: 999, ..node(1) }, large, others), Err(Nowhere::NoCredits));
+    }
+}
+
+#[test]
+fn a_site_has_a_quarter_of_a_node_while_others_wait() {
+    let has = |at_site| Candidate { at_site, ..node(1) };
+    assert_eq!(one(has(0), burst(90, 1), Others::Wait), Ok(25));
+    assert_eq!(one(has(20), burst(90, 1), Others::Wait), Ok(5));
+    assert_eq!(one(has(25), burst(90, 1), Others::Wait), Err(Nowhere::SiteShare));
+    assert_eq!(one(has(25), burst(90, 1), Others::None), Ok(90));
+    let small = Candidate { capacity_works: 3, credits_works: 3, ..node(1) };
+    assert_eq!(one(small, burst(3, 1), Others::Wait), Ok(1), "one at least");
+    assert_eq!(one(Candidate { at_site: 1, ..small }, burst(3, 1), Others::Wait), Err(Nowhere::SiteShare));
+}
+
+#[test]
+fn the_intake_node_is_preferred_while_it_can() {
+    let wanted = Wanted { intake: Some(NodeIndex(2)), ..burst(1, 1) };
+    let mut nodes = [node(1), node(2), node(3)];
+    let mut turn = Turn::default();
+    let mut place = |nodes: &[Candidate], wanted: &Wanted| {
+        let choice = choose(Policy::IntakeFirst, nodes, wanted, Others::Wait, &mut turn, 0.9).unwrap();
+        (choice.node.0, choice.why)
+    };
+    assert_eq!(place(&nodes, &wanted), (2, Why::IntakeNode));
+    assert_eq!(place(&nodes[1..2], &wanted), (2, Why::IntakeNode));
+    assert_eq!(place(&nodes, &burst(1, 1)), (1, Why::NextInTurn), "the intake node's is not a turn");
+    nodes[1].credits_works = 0;
+    assert_eq!(place(&nodes, &wanted), (3, Why::NextInTurn));
+    assert_eq!(place(&nodes, &wanted), (1, Why::NextInTurn));
+    assert_eq!(place(&nodes[..2], &wanted), (1, Why::OnlyOne));
+}
+
+#[test]
+fn turns_go_around_however_the_nodes_are_listed_and_come_and_go() {
+    let mut turn = Turn::default();
+    let mut place = |nodes: &[u16]| {
+        let nodes: Vec<Candidate> = nodes.iter().map(|index| node(*index)).collect();
+        let choice = choose(Policy::RoundRobin, &nodes, &burst(1, 1), Others::Wait, &mut turn, 0.0);
+        choice.unwrap().node.0
+    };
+    let all = [7, 1, 4];
+    assert_eq!([place(&all), place(&all), place(&all), place(&all)], [1, 4, 7, 1]);
+    assert_eq!(place(&[7, 3, 1]), 3, "one that came is next");
+    assert_eq!(place(&[2, 1]), 1, "nobody is behind it");
+    assert_eq!([place(&all), place(&all)], [4, 7]);
+}
+
+#[test]
+fn turns_and_chance_are_even() {
+    let nodes: Vec<Candidate> = (0..5).map(node).collect();
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut counts = |policy| {
+        let mut turn = Turn::default();
+        let mut counts: BTreeMap<u16, u32> = BTreeMap::new();
+        for _ in 0..5000 {
+            let choice = choose(policy, &nodes, &burst(1, 1), Others::Wait, &mut turn, random.f64());
+            *counts.entry(choice.unwrap().node.0).or_default() += 1;
+        }
+        counts.into_values().collect::<Vec<u32>>()
+    };
+    assert_eq!(counts(Policy::RoundRobin), [1000; 5]);
+    assert_eq!(counts(Policy::IntakeFirst), [1000; 5]);
+    let by_chance = counts(Policy::Random);
+    // Seven standard deviations of 28.
+    assert!(by_chance.len() == 5 && by_chance.iter().all(|count| (800..1200).contains(count)), "seed {seed}");
+}
+
+#[test]
+fn whatever_there_is_nobody_gets_more_than_it_has_credits_for() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut turn = Turn::default();
+    for _ in 0..20_000 {
+        let nodes: Vec<Candidate> = (0..random.u16(..5)).map(|index| some_node(&mut random, index)).collect();
+        let intake = Some(NodeIndex(random.u16(..6)));
+        let wanted = Wanted { works: random.u32(1..30), bytes: random.u64(..1500), intake };
+        let others = if random.bool() { Others::Wait } else { Others::None };
+        let policy = Policy::ALL[random.usize(..3)];
+        let choice = match choose(policy, &nodes, &wanted, others, &mut turn, random.f64()) {
+            Ok(choice) => choice,
+            Err(nowhere) => {
+                let may = nodes.iter().any(|node| node.eligible == Eligible::Yes);
+                assert_eq!(may, nowhere != Nowhere::NoNode, "seed {seed}, {nodes:?} {wanted:?}");
+                continue;
+            }
+        };
+        let node = nodes.iter().find(|node| node.node == choice.node).unwrap();
+        let context = format!("seed {seed}, {node:?} {wanted:?} {others:?} {choice:?}");
+        assert!(node.eligible == Eligible::Yes && choice.works >= 1, "{context}");
+        assert!(choice.works <= wanted.works && choice.works <= node.credits_works, "{context}");
+        let bytes = u64::from(choice.works) * wanted.bytes;
+        let goes_alone = choice.works == 1 && node.credits_bytes == node.capacity_bytes;
+        assert!(bytes <= node.credits_bytes || goes_alone, "{context}");
+        let share = (node.capacity_works / 4).max(1);
+        assert!(others == Others::None || node.at_site + choice.works <= share, "{context}");
+    }
+}
+
+fn some_node(random: &mut fastrand::Rng, index: u16) -> Candidate {
+    Candidate {
+        credits_works: if random.bool() { 100 } else { random.u32(..20) },
+        credits_bytes: if random.bool() { 1000 } else { random.u64(..1000) },
+        at_site: random.u32(..30),
+        eligible: if random.u8(..) < 200 { Eligible::Yes } else { Eligible::No },
+        ..node(index)
+    }
+}

@@ -1,0 +1,176 @@
+//! What nodes say to each other, as it goes over the link; `proto/link.proto` describes it, `generated` is made of that.
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    unused_qualifications,
+    reason = "it is made by a program"
+)]
+mod generated;
+
+use base::{MessageId, Timestamp, WorkId};
+use queue::{Body, Boot, Epoch, Kind, NewWork, Publication, Repeat};
+
+pub use generated::*;
+
+/// The protocol that this program speaks; it understands one version back.
+pub const PROTOCOL: u32 = 1;
+/// The oldest that it understands.
+pub const OLDEST_PROTOCOL: u32 = 1;
+
+/// Stands for an errand itself, where an item's number is.
+pub const WHOLE: u32 = u32::MAX;
+
+/// What came over the link is not what its description says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the other node says something that is not in the protocol: {0}")]
+pub struct Malformed(pub &'static str);
+
+fn sixteen(bytes: &[u8], what: &'static str) -> Result<[u8; 16], Malformed> {
+    bytes.try_into().map_err(|_| Malformed(what))
+}
+
+/// A boot from its 16 bytes.
+///
+/// # Errors
+/// There are not 16.
+pub fn boot(bytes: &[u8]) -> Result<Boot, Malformed> {
+    sixteen(bytes, "a boot has 16 bytes").map(|bytes| Boot(u128::from_be_bytes(bytes)))
+}
+
+/// A message's id from its 16 bytes.
+///
+/// # Errors
+/// There are not 16.
+pub fn message(bytes: &[u8]) -> Result<MessageId, Malformed> {
+    sixteen(bytes, "an id has 16 bytes").map(MessageId::from_bytes)
+}
+
+/// The bytes of a boot.
+#[must_use]
+pub fn boot_bytes(boot: Boot) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(&boot.0.to_be_bytes())
+}
+
+/// The bytes of a message's id.
+#[must_use]
+pub fn message_bytes(message: MessageId) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(&message.to_bytes())
+}
+
+impl From<WorkId> for Work {
+    fn from(work: WorkId) -> Self {
+        Self { message: message_bytes(work.message), index: work.index.into() }
+    }
+}
+
+impl TryFrom<&Work> for WorkId {
+    type Error = Malformed;
+
+    fn try_from(work: &Work) -> Result<Self, Malformed> {
+        let index = u16::try_from(work.index).map_err(|_| Malformed("a message has 65,536 works at most"))?;
+        Ok(Self { message: message(&work.message)?, index })
+    }
+}
+
+impl From<queue::Epoch> for generated::Epoch {
+    fn from(epoch: Epoch) -> Self {
+        Self { incarnation: epoch.incarnation, counter: epoch.counter }
+    }
+}
+
+impl From<generated::Epoch> for queue::Epoch {
+    fn from(epoch: generated::Epoch) -> Self {
+        Self { incarnation: epoch.incarnation, counter: epoch.counter }
+    }
+}
+
+impl From<queue::Recipients> for generated::Recipients {
+    fn from(recipients: queue::Recipients) -> Self {
+        let bits = recipients.bits();
+        Self { low: (bits & u128::from(u64::MAX)) as u64, high: (bits >> 64) as u64 }
+    }
+}
+
+impl From<generated::Recipients> for queue::Recipients {
+    fn from(recipients: generated::Recipients) -> Self {
+        Self::from_bits(u128::from(recipients.high) << 64 | u128::from(recipients.low))
+    }
+}
+
+/// The number of a trade on the link.
+#[must_use]
+pub fn kind_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::Mail => 1,
+        Kind::Run => 2,
+    }
+}
+
+/// The trade with this number.
+///
+/// # Errors
+/// There is none.
+pub fn kind(number: u32) -> Result<Kind, Malformed> {
+    match number {
+        1 => Ok(Kind::Mail),
+        2 => Ok(Kind::Run),
+        _ => Err(Malformed("there is no such trade")),
+    }
+}
+
+impl Offer {
+    /// A publication as it is offered, and its body apart if it is larger than `inline` bytes.
+    #[must_use]
+    pub fn of(publication: &Publication, body: &bytes::Bytes, inline: usize) -> Self {
+        let works = publication.works.iter().map(|work| generated::NewWork {
+            lane: work.lane.to_string(),
+            account: work.account.to_string(),
+            priority: work.priority.into(),
+            not_before_micros: work.not_before.micros(),
+            expires_micros: work.expires.micros(),
+            recipients: work.recipients.into(),
+            needs: work.needs.iter().map(ToString::to_string).collect(),
+            detail: work.detail.clone(),
+        });
+        Self {
+            message: message_bytes(publication.message),
+            kind: kind_number(publication.kind),
+            at_micros: publication.at.micros(),
+            header: publication.header.clone(),
+            works: works.collect(),
+            body: if body.len() <= inline { body.clone() } else { bytes::Bytes::new() },
+        }
+    }
+
+    /// The publication, without its body.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn publication(&self) -> Result<Publication, Malformed> {
+        let small = |number: u32| u8::try_from(number).map_err(|_| Malformed("a number is too large"));
+        let works = self.works.iter().map(|work| {
+            Ok(NewWork {
+                lane: work.lane.as_str().into(),
+                account: work.account.as_str().into(),
+                priority: small(work.priority)?,
+                not_before: Timestamp::from_micros(work.not_before_micros),
+                expires: Timestamp::from_micros(work.expires_micros),
+                recipients: small(work.recipients)?,
+                needs: work.needs.iter().map(|need| need.as_str().into()).collect(),
+                detail: work.detail.clone(),
+            })
+        });
+        Ok(Publication {
+            message: message(&self.message)?,
+            kind: kind(self.kind)?,
+            at: Timestamp::from_micros(self.at_micros),
+            header: self.header.clone(),
+            body: Body::Empty,
+            works: works.collect::<Result<_, _>>()?,
+            repeat: Repeat::Possible,
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! What other nodes hold: given while the queue is open, or found when it was opened.
+
+use std::collections::{BTreeMap, HashMap};
+
+use base::{Timestamp, WorkId};
+
+use super::{Given, Holding, Inner, Ledger, Life, Stage};
+use crate::{
+    Boot, Epoch, Holder, Point, Reason, Recipients, WorkInfo,
+    granted::{Grant, Granted},
+    index::Effects,
+};
+
+impl Ledger {
+    /// What nodes held when the queue was open last is theirs still; what those that are gone had committed waits until
+    /// `until`.
+    pub(crate) fn restore(&self, granted: Granted, until: Timestamp) {
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        for (work, Grant { boot, epoch, point, segments }) in granted.into_grants() {
+            if inner.index.standing(work).is_none() {
+                continue;
+            }
+            let stage = match point {
+                Point::Before => Stage::Held,
+                Point::Past => Stage::Committed,
+                Point::Over => {
+                    inner.index.wait_again(work, Some(until), Reason::PossiblyDone, &mut effects);
+                    continue;
+                }
+            };
+            for segment in segments {
+                inner.index.need(work, segment);
+            }
+            let holder = Holder::Node(boot);
+            let holding = Holding { holder, epoch, stage, done: Recipients::NONE, life: Life::Restored };
+            inner.leases.insert(work, holding);
+        }
+        drop(inner);
+        self.wake_for(&effects);
+    }
+
+    /// Takes back all that a node holds; what it committed waits until `until`.
+    pub(crate) fn take_back(&self, boot: Boot, until: Timestamp) {
+        self.take_back_some(boot, until, |_, _| true);
+    }
+
+    /// A node has come back with these works: those that were its own when the queue was opened are again, and what else it had
+    /// then is taken back.
+    pub(crate) fn resume(
+        &self,
+        boot: Boot,
+        works: &[(WorkId, Epoch)],
+        until: Timestamp,
+    ) -> Vec<(Given, Point)> {
+        let has: HashMap<WorkId, Epoch> = works.iter().copied().collect();
+        self.take_back_some(boot, until, |work, holding| {
+            holding.life == Life::Restored && has.get(&work) != Some(&holding.epoch)
+        });
+        let mut inner = self.state.lock();
+        has.into_iter().filter_map(|(work, epoch)| inner.resume(boot, work, epoch)).collect()
+    }
+
+    fn take_back_some(&self, boot: Boot, until: Timestamp, which: impl Fn(WorkId, &Holding) -> bool) {
+        let mut effects = Effects::default();
+        let mut inner = self.state.lock();
+        let some = inner.leases.iter().filter(|(work, holding)| {
+            holding.holder == Holder::Node(boot) && !holding.stage.is_concluding() && which(**work, holding)
+        });
+        let some: Vec<(WorkId, Stage)> = some.map(|(work, holding)| (*work, holding.stage)).collect();
+        for (work, stage) in some {
+            match stage {
+                Stage::Committed => inner.unknown(work, until, &mut effects),
+                _ => inner.back(work, Reason::HolderGone, &mut effects),
+            }
+        }
+        drop(inner);
+        self.wake_for(&effects);
+    }
+
+    /// The nodes that hold something, and how much.
+    pub(crate) fn boots(&self) -> Vec<(Boot, usize)> {
+        let mut boots = BTreeMap::new();
+        for holding in self.state.lock().leases.values() {
+            if let Holder::Node(boot) = holding.holder {
+                *boots.entry(boot).or_default() += 1;
+            }
+        }
+        boots.into_iter().collect()
+    }
+}
+
+impl Inner {
+    fn resume(&mut self, boot: Boot, work: WorkId, epoch: Epoch) -> Option<(Given, Point)> {
+        let info = self.index.info(work)?;
+        let point = match self.leases.get_mut(&work) {
+            Some(holding) if holding.epoch != epoch || holding.holder != Holder::Node(boot) => Point::Over,
+            Some(holding) => {
+                if std::mem::replace(&mut holding.life, Life::Living) == Life::Living {
+                    return None;
+                }
+                if holding.stage == Stage::Held { Point::Before } else { Point::Past }
+            }
+            None => Point::Over,
+        };
+        let info = WorkInfo { lease: Some(epoch), ..info };
+        Some((Given { info, epoch, content: self.content(work)? }, point))
+    }
+}
