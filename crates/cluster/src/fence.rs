@@ -65,6 +65,11 @@ impl Fence {
         Self { lease, outstanding: VecDeque::new(), last: None, ends: None, tenure: Tenure(0) }
     }
 
+    /// From the next acknowledgement on a lease is so long.
+    pub const fn set_lease(&mut self, lease: Duration) {
+        self.lease = lease;
+    }
+
     /// A beat is about to be sent; `now` was taken before. Numbers rise over all connections of a boot: one that does not is
     /// ignored, since its acknowledgement may be for what was sent earlier.
     pub fn sent(&mut self, number: u64, now: Moment) {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
+use queue::{Boot, Holder};
 use tokio::sync::Notify;
 
 use crate::placement::{Candidate, Choice, Eligible, NodeIndex, Why};
@@ -64,6 +65,8 @@ impl Load {
 #[derive(Debug)]
 pub struct Place {
     load: Arc<Load>,
+    /// Of another node.
+    boot: Option<Boot>,
     site: SiteNumber,
     works: u32,
     bytes: u64,
@@ -74,6 +77,7 @@ pub struct Place {
 impl Place {
     pub(crate) fn take(
         load: &Arc<Load>,
+        boot: Option<Boot>,
         site: SiteNumber,
         choice: Choice,
         bytes: u64,
@@ -86,13 +90,19 @@ impl Place {
         held.bytes += bytes;
         *held.sites.entry(site).or_default() += works;
         drop(held);
-        Self { load: load.clone(), site, works, bytes, why: choice.why, freed: freed.clone() }
+        Self { load: load.clone(), boot, site, works, bytes, why: choice.why, freed: freed.clone() }
     }
 
     /// The node.
     #[must_use]
     pub fn node(&self) -> NodeIndex {
         self.load.node
+    }
+
+    /// Who holds what goes there.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        self.boot.map_or(Holder::Here, Holder::Node)
     }
 
     /// How many works it is for, at most.

@@ -38,8 +38,9 @@ pub use self::{
     errands::Word,
     nodes::{AddError, NodeReport},
 };
+pub(crate) use self::{listen::MAX_MESSAGE, serve::BOOT};
 use self::{
-    member::{Linked, Member},
+    member::{Linked, Member, Stay},
     origins::Origins,
     registry::Registry,
 };
@@ -218,9 +219,11 @@ impl Manager {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.0.here.has_room()
-            || self.0.grantable().iter().any(|(member, eligible)| {
-                *eligible == Eligible::Yes && member.load.has_room()
-            })
+            || self
+                .0
+                .grantable()
+                .iter()
+                .any(|(member, eligible)| *eligible == Eligible::Yes && member.load.has_room())
     }
 
     /// Returns when a node may take more than before.
@@ -243,29 +246,20 @@ impl Manager {
         candidates.extend(members.iter().map(|(member, eligible)| member.load.candidate(site, *eligible)));
         let mut turn = self.0.turn.lock();
         let random = fastrand::f64();
-        let choice: Choice = choose(self.0.options.placement, &candidates, wanted, others, &mut turn, random)?;
-        let load = members
-            .iter()
-            .map(|(member, _)| &member.load)
-            .find(|load| load.candidate(site, here).node == choice.node)
-            .unwrap_or(&self.0.here);
-        Ok(Place::take(load, site, choice, wanted.bytes, &self.0.freed))
-    }
-
-    /// Who holds works that go to a place.
-    #[must_use]
-    pub fn holder(&self, place: &Place) -> Holder {
-        match self.0.member_at(place.node()) {
-            _ if place.node() == HERE => Holder::Here,
-            Some(member) => Holder::Node(member.boot),
-            // It has gone since: whatever is leased for it is given back at once.
-            None => Holder::Here,
-        }
+        let choice: Choice =
+            choose(self.0.options.placement, &candidates, wanted, others, &mut turn, random)?;
+        let chosen = members.iter().find(|(member, _)| member.node == choice.node);
+        let (load, boot) = match chosen {
+            Some((member, _)) => (&member.load, Some(member.boot)),
+            None => (&self.0.here, None),
+        };
+        Ok(Place::take(load, boot, site, choice, wanted.bytes, &self.0.freed))
     }
 
     /// Gives works to the node of a place. Nothing if there is no link to it, or it is the manager itself.
     pub async fn give(&self, place: &Place, grant: Grant) -> Option<Errand> {
-        let member = self.0.member_at(place.node())?;
+        let Holder::Node(boot) = place.holder() else { return None };
+        let member = self.0.member(boot)?;
         let works = grant.works.len() as u64;
         let errand = Errand::give(&self.0, &member, grant).await?;
         self.0.counters.granted.fetch_add(works, std::sync::atomic::Ordering::Relaxed);
@@ -286,16 +280,11 @@ impl Shared {
                 .is_some_and(|node| node.state == store::settings::NodeState::Active);
             let may = active
                 && membership.may_grant(member.boot) == Grants::Allowed
+                && member.stay() == Stay::Stays
                 && member.linked() == Linked::Yes;
             if may { Eligible::Yes } else { Eligible::No }
         };
         current.map(|member| (member.clone(), eligible(member))).collect()
-    }
-
-    fn member_at(&self, node: NodeIndex) -> Option<Arc<Member>> {
-        let members = self.members.lock();
-        let boot = members.nodes.values().find(|incarnations| incarnations.node == node)?.current?;
-        members.by_boot.get(&boot).cloned()
     }
 
     fn member(&self, boot: Boot) -> Option<Arc<Member>> {

@@ -32,6 +32,7 @@ mod walk;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use moment::Moment;
+pub use queue::Boot;
 pub use timing::Timing;
 
 /// All nodes as the manager knows them.

@@ -11,7 +11,7 @@
 mod generated;
 
 use base::{MessageId, Timestamp, WorkId};
-use queue::{Body, Boot, Epoch, Kind, NewWork, Publication, Repeat};
+use queue::{Body, Boot, Kind, Publication, Repeat};
 
 pub use generated::*;
 
@@ -19,6 +19,9 @@ pub use generated::*;
 pub const PROTOCOL: u32 = 1;
 /// The oldest that it understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
+
+/// Longest piece of a body in one message, in bytes.
+pub const CHUNK: usize = 256 << 10;
 
 /// Stands for an errand itself, where an item's number is.
 pub const WHOLE: u32 = u32::MAX;
@@ -75,27 +78,27 @@ impl TryFrom<&Work> for WorkId {
     }
 }
 
-impl From<queue::Epoch> for generated::Epoch {
+impl From<queue::Epoch> for Epoch {
+    fn from(epoch: queue::Epoch) -> Self {
+        Self { incarnation: epoch.incarnation, counter: epoch.counter }
+    }
+}
+
+impl From<Epoch> for queue::Epoch {
     fn from(epoch: Epoch) -> Self {
         Self { incarnation: epoch.incarnation, counter: epoch.counter }
     }
 }
 
-impl From<generated::Epoch> for queue::Epoch {
-    fn from(epoch: generated::Epoch) -> Self {
-        Self { incarnation: epoch.incarnation, counter: epoch.counter }
-    }
-}
-
-impl From<queue::Recipients> for generated::Recipients {
+impl From<queue::Recipients> for Recipients {
     fn from(recipients: queue::Recipients) -> Self {
-        let bits = recipients.bits();
-        Self { low: (bits & u128::from(u64::MAX)) as u64, high: (bits >> 64) as u64 }
+        let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).expect("64 bits are left");
+        Self { low: half(recipients.bits()), high: half(recipients.bits() >> 64) }
     }
 }
 
-impl From<generated::Recipients> for queue::Recipients {
-    fn from(recipients: generated::Recipients) -> Self {
+impl From<Recipients> for queue::Recipients {
+    fn from(recipients: Recipients) -> Self {
         Self::from_bits(u128::from(recipients.high) << 64 | u128::from(recipients.low))
     }
 }
@@ -125,7 +128,7 @@ impl Offer {
     /// A publication as it is offered, and its body apart if it is larger than `inline` bytes.
     #[must_use]
     pub fn of(publication: &Publication, body: &bytes::Bytes, inline: usize) -> Self {
-        let works = publication.works.iter().map(|work| generated::NewWork {
+        let works = publication.works.iter().map(|work| NewWork {
             lane: work.lane.to_string(),
             account: work.account.to_string(),
             priority: work.priority.into(),
@@ -152,7 +155,7 @@ impl Offer {
     pub fn publication(&self) -> Result<Publication, Malformed> {
         let small = |number: u32| u8::try_from(number).map_err(|_| Malformed("a number is too large"));
         let works = self.works.iter().map(|work| {
-            Ok(NewWork {
+            Ok(queue::NewWork {
                 lane: work.lane.as_str().into(),
                 account: work.account.as_str().into(),
                 priority: small(work.priority)?,

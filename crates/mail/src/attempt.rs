@@ -7,6 +7,7 @@ use std::path::Path;
 
 use base::{Clock, Timestamp};
 use queue::{BodySource, Chunk, LeaseOver, QueueError, Recipients};
+use serde::{Deserialize, Serialize};
 use smtp::client::{
     Event, RecipientResult, Stage, Transaction,
     stuff::{END_OF_DATA, Stuffer},
@@ -52,7 +53,7 @@ pub(crate) struct Tools<'a> {
 }
 
 /// What an attempt took of its site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finished {
     /// Connections that were opened, or were to be.
     pub(crate) opened: u32,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base::{Clock, RetryPlan, WorkId};
 use queue::{
     BodySource, Claim, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Publication, Queue,
-    QueueError, Reason, Recipients, Ticket, WorkInfo,
+    QueueError, Reason, Recipients, Resumed, Ticket, Words, WorkInfo,
 };
 use smtp::{Address, client::Stage};
 
@@ -21,6 +21,7 @@ use crate::{
     },
     outcome::{self, Outcome, Patient},
     pause,
+    place::Place,
     reach::Contact,
     resolver::{NoWay, Resolver, Why},
     schedule::Slot,
@@ -38,26 +39,28 @@ pub(crate) struct Delivery {
     pub(crate) resolver: Resolver,
     /// What attempts on this node are made with.
     pub(crate) attempts: Arc<Attempts>,
+    /// The other nodes, where there are any.
+    pub(crate) cluster: Option<cluster::manager::Manager>,
 }
 
 /// A work that was leased, while something is done with it.
 #[derive(Debug)]
-struct Job {
-    info: WorkInfo,
+pub(crate) struct Job {
+    pub(crate) info: WorkInfo,
     header: Header,
     recipients: Vec<Address>,
     state: State,
-    body: BodySource,
+    pub(crate) body: BodySource,
     /// What we may do with the work; nothing once the lease was found to be over.
     claim: Option<Claim>,
 }
 
 impl Delivery {
-    /// Delivers works that may go now, all to the same site.
-    pub(crate) async fn deliver(&self, slot: &Slot, works: Vec<Ticket>) -> Used {
+    /// Delivers works that may go now, all to the same site, from one place.
+    pub(crate) async fn deliver(&self, slot: &Slot, works: Vec<Ticket>, place: Place) -> Used {
         let config = self.config.now();
         let nothing = Used { contact: Contact::None, opened: 0, keeps: Keeps::Nothing };
-        let jobs = self.lease(works).await;
+        let jobs = self.lease(place.holder(), works).await;
         let jobs = self.set_apart(jobs).await;
         if jobs.is_empty() {
             return nothing;
@@ -76,19 +79,19 @@ impl Delivery {
         let jobs = jobs.into_iter().map(Some).collect();
         let node = config.node.as_str().into();
         let mut home = AtHome { delivery: self, rule, node, jobs, contact: Contact::None };
-        let Finished { opened, keeps } = self.attempt_here(&burst, &mut home).await;
+        let Finished { opened, keeps } = match &place {
+            Place::Of(place) if place.holder() != Holder::Here => {
+                self.attempt_there(place, &burst, &mut home).await
+            }
+            Place::Here | Place::Of(_) => self.attempts.run(&burst, &mut home).await,
+        };
         Used { contact: home.contact, opened, keeps }
-    }
-
-    /// Attempts a burst on this node.
-    async fn attempt_here(&self, burst: &Burst, home: &mut AtHome<'_>) -> Finished {
-        self.attempts.run(burst, home).await
     }
 
     /// Concludes works whose mail goes nowhere.
     pub(crate) async fn refuse(&self, no_way: &NoWay, works: Vec<Ticket>) {
         let config = self.config.now();
-        let jobs = self.lease(works).await;
+        let jobs = self.lease(Holder::Here, works).await;
         let jobs = self.set_apart(jobs).await;
         self.conclude_without(jobs, no_way, |job| config.delivery.rule(&job.info.lane, None)).await;
     }
@@ -96,7 +99,7 @@ impl Delivery {
     /// Looks at works that wait: what is too old ends, and senders are told of what waits for long.
     pub(crate) async fn look(&self, works: Vec<Ticket>) {
         let config = self.config.now();
-        for mut job in self.lease(works).await {
+        for mut job in self.lease(Holder::Here, works).await {
             let rule = config.delivery.rule(&job.info.lane, None);
             let state = std::mem::take(&mut job.state);
             let outcome = outcome::of_waiting(&job.info, state, &rule, self.clock.now());
@@ -107,8 +110,8 @@ impl Delivery {
     }
 
     /// Leases works and reads their words; what is too old is concluded.
-    async fn lease(&self, works: Vec<Ticket>) -> Vec<Job> {
-        let leased = self.queue.lease(Holder::Here, works).await;
+    async fn lease(&self, holder: Holder, works: Vec<Ticket>) -> Vec<Job> {
+        let leased = self.queue.lease(holder, works).await;
         let now = self.clock.now();
         let mut jobs = Vec::with_capacity(leased.len());
         for leased in leased {
@@ -248,6 +251,23 @@ impl Delivery {
 impl Job {
     fn new(leased: Leased) -> Result<Self, (WorkId, WordsError)> {
         let Leased { lease, info, words, body } = leased;
+        match Self::read(info, &words, body) {
+            Ok(job) => Ok(Self { claim: Some(Claim::Lease(lease)), ..job }),
+            Err((info, error)) => {
+                hold(lease, &info);
+                Err((info.work, error))
+            }
+        }
+    }
+
+    /// A work that another node holds still.
+    pub(crate) fn resumed(resumed: Resumed) -> Result<Self, (WorkId, WordsError)> {
+        let Resumed { claim, info, words, body } = resumed;
+        let job = Self::read(info, &words, body).map_err(|(info, error)| (info.work, error))?;
+        Ok(Self { claim: Some(claim), ..job })
+    }
+
+    fn read(info: WorkInfo, words: &Words, body: BodySource) -> Result<Self, (WorkInfo, WordsError)> {
         let read = || Ok((Header::read(&words.header)?, decode::<Detail>(&words.detail)?));
         match read() {
             Ok((header, detail)) => Ok(Self {
@@ -257,12 +277,9 @@ impl Job {
                 // What was said of it last is worth less than the mail.
                 state: State::read(&words.state).unwrap_or_default(),
                 body,
-                claim: Some(Claim::Lease(lease)),
+                claim: None,
             }),
-            Err(error) => {
-                hold(lease, &info);
-                Err((info.work, error))
-            }
+            Err(error) => Err((info, error)),
         }
     }
 
@@ -336,15 +353,15 @@ fn hold(lease: Lease, info: &WorkInfo) {
 
 /// The works of a burst at their home, on whichever node they are attempted.
 #[derive(Debug)]
-struct AtHome<'a> {
-    delivery: &'a Delivery,
-    rule: &'a Rule,
+pub(crate) struct AtHome<'a> {
+    pub(crate) delivery: &'a Delivery,
+    pub(crate) rule: &'a Rule,
     /// The name of the node that attempts them.
-    node: Arc<str>,
+    pub(crate) node: Arc<str>,
     /// Those that nothing was told of yet.
-    jobs: Vec<Option<Job>>,
+    pub(crate) jobs: Vec<Option<Job>>,
     /// What the attempt has shown of the site so far.
-    contact: Contact,
+    pub(crate) contact: Contact,
 }
 
 impl Home for AtHome<'_> {

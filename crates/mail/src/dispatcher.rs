@@ -6,16 +6,20 @@ use std::{sync::Arc, time::Duration};
 
 use base::{Clock, Shutdown, Timestamp};
 use parking_lot::Mutex;
-use queue::{Arrival, Kind, Queue, Ticket};
+use queue::{Arrival, Kind, Queue};
 use store::settings::Pause;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use cluster::placement::Others;
 
 use crate::{
     Config, Depths, Waits,
     delivery::Delivery,
+    place::Place,
+    reach::Contact,
     resolver::MailHosts,
     schedule::{Begin, Schedule, Slot, What},
-    site::Used,
+    site::{Keeps, Used},
 };
 
 /// Most arrivals handled in one go.
@@ -100,6 +104,8 @@ enum Event {
     Configured(Arc<Config>),
     /// Something has come to wait.
     Arrived,
+    /// A node may take more than before.
+    Freed,
     /// Time has passed.
     Glance,
 }
@@ -116,6 +122,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
     let (ended_sender, mut ended) = mpsc::unbounded_channel();
     let (answer_sender, mut answers) = mpsc::unbounded_channel();
     let asides = Arc::new(Semaphore::new(ASIDES));
+    let crew = Crew { delivery: delivery.clone(), ended: ended_sender, asides, shutdown: shutdown.clone() };
     let clock = delivery.clock.clone();
     let mut configured = delivery.config.changes();
     let mut schedule = Schedule::new(configured.borrow_and_update().clone(), clock.now());
@@ -136,6 +143,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Some(order) = orders.orders.recv() => Event::Order(order),
             Ok(()) = configured.changed() => Event::Configured(configured.borrow_and_update().clone()),
             () = delivery.queue.arrived(Kind::Mail) => Event::Arrived,
+            () = freed(&delivery) => Event::Freed,
             () = tokio::time::sleep(pause) => Event::Glance,
         };
         if delivery.queue.health().is_err() {
@@ -154,7 +162,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Event::Order(order) => handle_order(order, &mut schedule, &clock),
             Event::Configured(config) => schedule.set_config(config),
             Event::Arrived => left = Arrivals::Left,
-            Event::Glance => {}
+            Event::Freed | Event::Glance => schedule.freed(),
         }
         if left == Arrivals::Left {
             delivery.queue.take_arrivals(Kind::Mail, ARRIVALS, &mut arrivals);
@@ -166,9 +174,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             delivery.queue.look(&again, &mut |seen| arrivals.push(Arrival::from(seen)));
             schedule.arrived(arrivals.drain(..), now);
         }
-        for begin in what_may_begin(&mut schedule, &delivery.queue, now) {
-            spawn(begin, &delivery, &ended_sender, &asides, &shutdown);
-        }
+        begin(&mut schedule, &crew, now);
         if now.since(looked) >= GLANCE || now < looked {
             looked = now;
             *orders.depths.lock() = schedule.depths(now);
@@ -179,13 +185,43 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
     }
 }
 
-/// What is to begin now: nothing whose outcome could not be written down.
-fn what_may_begin(schedule: &mut Schedule, queue: &Queue, now: Timestamp) -> Vec<Begin> {
-    if queue.may_begin() {
-        return schedule.begin(now, &|ticket| size(queue, ticket));
+/// Returns when a node may take more than before; never where there is but one.
+async fn freed(delivery: &Delivery) {
+    match &delivery.cluster {
+        Some(cluster) => cluster.freed().await,
+        None => std::future::pending().await,
     }
-    schedule.hold_up(now);
-    Vec::new()
+}
+
+/// Begins what may begin now: nothing whose outcome could not be written down, and nothing that no node can take.
+fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
+    let delivery = &crew.delivery;
+    if !delivery.queue.may_begin() {
+        return schedule.hold_up(now);
+    }
+    schedule.prepare(now);
+    let look = |ticket| delivery.look_at(ticket);
+    while delivery.has_room()
+        && let Some(mut begin) = schedule.next(now, &look)
+    {
+        let What::Deliver(slot) = &begin.what else { continue };
+        let others = if schedule.others_wait() { Others::Wait } else { Others::None };
+        match delivery.place(slot, &begin.works, others) {
+            Ok(place) => {
+                let surplus = begin.works.split_off(place.takes(begin.works.len()));
+                schedule.unplaced(surplus);
+                crew.begin(begin, place);
+            }
+            Err(_) => {
+                let nothing = Used { contact: Contact::None, opened: 0, keeps: Keeps::Nothing };
+                schedule.ended(slot, nothing, now, fastrand::f64());
+                schedule.unplaced(begin.works);
+            }
+        }
+    }
+    for begin in schedule.asides() {
+        crew.begin(begin, Place::Here);
+    }
 }
 
 /// Looks up the mail hosts of a domain.
@@ -202,13 +238,6 @@ fn look_up(
     });
 }
 
-/// How long the message of a work is, unless its ticket is a thing of the past.
-fn size(queue: &Queue, ticket: Ticket) -> Option<u32> {
-    let mut size = None;
-    queue.look(&[ticket], &mut |seen| size = Some(seen.size));
-    size
-}
-
 fn handle_order(order: Order, schedule: &mut Schedule, clock: &Clock) {
     let now = clock.now();
     match order {
@@ -219,40 +248,44 @@ fn handle_order(order: Order, schedule: &mut Schedule, clock: &Clock) {
     }
 }
 
-fn spawn(
-    begin: Begin,
-    delivery: &Arc<Delivery>,
-    ended: &mpsc::UnboundedSender<(Slot, Used)>,
-    asides: &Arc<Semaphore>,
-    shutdown: &Shutdown,
-) {
-    let Begin { what, works } = begin;
-    let asides = asides.clone();
-    let (delivery, ended, activity) = (delivery.clone(), ended.clone(), shutdown.activity("delivery"));
-    let shutdown = shutdown.clone();
-    tokio::spawn(async move {
-        match what {
-            What::Deliver(slot) => {
-                let used = delivery.deliver(&slot, works).await;
-                // Whoever stops the node waits until nothing is begun any more.
-                drop(activity);
-                // A dispatcher that is gone needs no word.
-                let _ = ended.send((slot, used));
-            }
-            What::Refuse(why) => {
-                let _turn = asides.acquire().await;
-                if has_room(&delivery.queue, &shutdown).await {
-                    delivery.refuse(&why, works).await;
+/// Who does what has begun.
+struct Crew {
+    delivery: Arc<Delivery>,
+    ended: mpsc::UnboundedSender<(Slot, Used)>,
+    asides: Arc<Semaphore>,
+    shutdown: Shutdown,
+}
+
+impl Crew {
+    fn begin(&self, begin: Begin, place: Place) {
+        let Begin { what, works } = begin;
+        let Self { delivery, ended, asides, shutdown } = self;
+        let (delivery, ended, asides) = (delivery.clone(), ended.clone(), asides.clone());
+        let (shutdown, activity) = (shutdown.clone(), shutdown.activity("delivery"));
+        tokio::spawn(async move {
+            match what {
+                What::Deliver(slot) => {
+                    let used = delivery.deliver(&slot, works, place).await;
+                    // Whoever stops the node waits until nothing is begun any more.
+                    drop(activity);
+                    // A dispatcher that is gone needs no word.
+                    let _ = ended.send((slot, used));
+                }
+                What::Refuse(why) => {
+                    let _turn = asides.acquire().await;
+                    if has_room(&delivery.queue, &shutdown).await {
+                        delivery.refuse(&why, works).await;
+                    }
+                }
+                What::Look => {
+                    let _turn = asides.acquire().await;
+                    if has_room(&delivery.queue, &shutdown).await {
+                        delivery.look(works).await;
+                    }
                 }
             }
-            What::Look => {
-                let _turn = asides.acquire().await;
-                if has_room(&delivery.queue, &shutdown).await {
-                    delivery.look(works).await;
-                }
-            }
-        }
-    });
+        });
+    }
 }
 
 /// Waits until an outcome could be written down; not so if the node stops before. A million works may have been set apart together.

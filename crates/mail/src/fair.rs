@@ -92,6 +92,21 @@ impl<T> Fair<T> {
         self.was_served(turn);
     }
 
+    /// Gives back the last of what was taken of an account, in its order: it is first again when that account's turn comes.
+    pub(crate) fn put_back(&mut self, account: Account, some: Vec<T>) {
+        if some.is_empty() {
+            return;
+        }
+        let at = self.flows.binary_search_by_key(&account, |flow| flow.account).unwrap_or_else(|at| {
+            self.flows.insert(at, Flow { account, waiting: VecDeque::new(), alternated: 0 });
+            at
+        });
+        self.len += some.len();
+        for one in some.into_iter().rev() {
+            self.flows[at].waiting.push_front(one);
+        }
+    }
+
     fn was_served(&mut self, at: usize) {
         let flow = &mut self.flows[at];
         self.served = Some(flow.account);
@@ -258,6 +273,22 @@ mod tests {
         left.sort_unstable();
         assert_eq!(left, [0, 1, 2, 3, 9]);
         assert!(fair.is_empty() && fair.accounts().next().is_none());
+    }
+
+    #[test]
+    fn what_is_put_back_is_first_again() {
+        let mut fair = Fair::default();
+        for n in 0..4 {
+            fair.push(7, n);
+        }
+        fair.push(9, 100);
+        let mut some = Vec::new();
+        fair.take(4, &mut some);
+        fair.put_back(7, some.split_off(1));
+        fair.put_back(8, Vec::new());
+        assert_eq!(fair.len(), 4);
+        assert_eq!(std::iter::from_fn(|| fair.pop()).collect::<Vec<_>>(), [100, 1, 2, 3]);
+        assert!(fair.is_empty());
     }
 
     #[test]

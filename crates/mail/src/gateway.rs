@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use crate::{
     Config, Counters, Live, MessageHeader, Submission, SubmissionError, WorkState,
     attempts::{Attempts, Files},
+    away::Adopts,
     bounce::Bounces,
     delivery::Delivery,
     dispatcher,
@@ -49,6 +50,7 @@ pub struct Gateway {
     dispatch: Shutdown,
     dispatcher: dispatcher::Handle,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    adopts: Arc<Adopts>,
 }
 
 /// The gateway could not start.
@@ -92,6 +94,7 @@ impl Gateway {
         log: &Path,
         settings: &Arc<Settings>,
         clock: Clock,
+        cluster: Option<cluster::manager::Manager>,
         shutdown: &Shutdown,
     ) -> Result<Arc<Self>, GatewayError> {
         let config = Live::new(config);
@@ -107,24 +110,26 @@ impl Gateway {
             pauses: parking_lot::Mutex::new(settings.pauses(clock.now())?.into()),
             settings: Some(settings.clone()),
         });
+        let delivery = Arc::new(Delivery {
+            queue: queue.clone(),
+            counters,
+            bounces: Bounces { intake: intake.clone(), clock: clock.clone() },
+            resolver: Resolver::new(config.clone(), clock.clone()),
+            attempts: attempts.clone(),
+            cluster,
+            config,
+            clock,
+        });
         let (dispatcher, orders) = dispatcher::handle();
         let gateway = Arc::new(Self {
             queue: queue.clone(),
             settings: settings.clone(),
-            doors: Doors::new(intake.clone(), shutdown),
-            attempts: attempts.clone(),
+            doors: Doors::new(intake, shutdown),
+            attempts,
             dispatch: shutdown.child(),
             dispatcher,
+            adopts: Arc::new(Adopts(delivery.clone())),
             projector: parking_lot::Mutex::new(Some(projector)),
-        });
-        let delivery = Arc::new(Delivery {
-            queue: queue.clone(),
-            counters,
-            bounces: Bounces { intake, clock: clock.clone() },
-            resolver: Resolver::new(config.clone(), clock.clone()),
-            attempts,
-            config,
-            clock,
         });
         gateway.dispatcher.set_pauses(gateway.pauses());
         let (dispatch, activity) = (gateway.dispatch.clone(), gateway.dispatch.activity(DISPATCHER));
@@ -146,6 +151,12 @@ impl Gateway {
 
     pub(crate) fn dispatcher(&self) -> &dispatcher::Handle {
         &self.dispatcher
+    }
+
+    /// What takes over the mail that other nodes have and come back with.
+    #[must_use]
+    pub fn trade(&self) -> Arc<dyn cluster::manager::Trade> {
+        self.adopts.clone()
     }
 
     /// Takes mail in on a socket, from now on until the door is dropped or the gateway stops.

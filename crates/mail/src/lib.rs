@@ -14,6 +14,7 @@
 
 mod attempt;
 mod attempts;
+mod away;
 mod bounce;
 mod budget;
 mod burst;
@@ -38,6 +39,7 @@ mod log;
 mod opening;
 mod outcome;
 mod pause;
+mod place;
 mod policy;
 mod probe;
 mod reach;
@@ -53,7 +55,9 @@ mod throttle;
 mod tls;
 mod turns;
 mod why;
+mod worker;
 
+pub use attempts::Files;
 pub use by_hand::{Action, ResumeError, Selection, Tally};
 pub use config::{Config, Delivery, Dns, Limits, Live, Relay, Timeouts};
 pub use counters::{Counters, Totals};
@@ -67,3 +71,4 @@ pub use route::Route;
 pub use schedule::Depths;
 pub use tls::{Tls, TlsLevel};
 pub use why::Waits;
+pub use worker::Worker;

@@ -37,7 +37,7 @@ use crate::{
     lanes::{Goes, Lanes},
     pause, policy,
     resolver::{MailHosts, NoWay},
-    site::{Charged, Key, Ready, Site, Used, Way},
+    site::{Charged, Key, Looked, Ready, Site, Used, Way},
     turns::{Class, Served, Turns},
     why::Waits,
 };
@@ -106,6 +106,8 @@ pub(crate) struct Schedule {
     again: VecDeque<Ticket>,
     refused: Vec<(NoWay, Ticket)>,
     held_up: HeldUp,
+    /// Works that no node can take now.
+    unplaced: Vec<Ticket>,
     overdue: Vec<Ticket>,
     look_at: u32,
     looked: Timestamp,
@@ -147,6 +149,7 @@ impl Schedule {
             again: VecDeque::new(),
             refused: Vec::new(),
             held_up: HeldUp::No,
+            unplaced: Vec::new(),
             overdue: Vec::new(),
             look_at: u32::MAX,
             looked: now,
@@ -289,17 +292,45 @@ impl Schedule {
         }
     }
 
-    /// What is to begin now. `size` tells how long a message is, or that its ticket is a thing of the past.
-    pub(crate) fn begin(&mut self, now: Timestamp, size: &dyn Fn(Ticket) -> Option<u32>) -> Vec<Begin> {
+    /// No node can take these works of a burst now: they wait until one can. With all of them the slot is given back.
+    pub(crate) fn unplaced(&mut self, works: Vec<Ticket>) {
+        self.unplaced.extend(works);
+    }
+
+    /// A node may take more than before, or it is time to look.
+    pub(crate) fn freed(&mut self) {
+        self.again.extend(self.unplaced.drain(..));
+    }
+
+    /// Whether more than one site waits for its turn.
+    pub(crate) fn others_wait(&self) -> bool {
+        self.turns.standing() > 1
+    }
+
+    /// Does what the time asks for, before something is begun.
+    pub(crate) fn prepare(&mut self, now: Timestamp) {
         if std::mem::take(&mut self.held_up) == HeldUp::Yes {
             // Meanwhile there may be somewhere to go.
             self.again.extend(self.refused.drain(..).map(|(_, ticket)| ticket));
         }
         self.keep_up(now);
-        let mut begun = Vec::new();
+    }
+
+    /// The next burst that is to begin now. `look` tells what placement needs to know of a work, or that its ticket is a thing of
+    /// the past.
+    pub(crate) fn next(&mut self, now: Timestamp, look: &dyn Fn(Ticket) -> Option<Looked>) -> Option<Begin> {
         while let Some(served) = self.turns.next() {
-            begun.extend(self.burst(served, now, size));
+            let burst = self.burst(served, now, look);
+            if burst.is_some() {
+                return burst;
+            }
         }
+        None
+    }
+
+    /// What is to be done besides: with works that go nowhere, and with those that are to be looked at.
+    pub(crate) fn asides(&mut self) -> Vec<Begin> {
+        let mut begun = Vec::new();
         self.set_apart(&mut begun);
         begun
     }
@@ -358,7 +389,7 @@ impl Schedule {
         &mut self,
         served: Served,
         now: Timestamp,
-        size: &dyn Fn(Ticket) -> Option<u32>,
+        look: &dyn Fn(Ticket) -> Option<Looked>,
     ) -> Option<Begin> {
         let Served { site: number, account, class } = served;
         // The number may be another site's by now.
@@ -376,7 +407,7 @@ impl Schedule {
             self.queue_up(number, now);
             return None;
         }
-        let (works, charged) = site.take(now, size);
+        let (works, charged) = site.take(now, look);
         if works.is_empty() {
             site.uncharge(charged);
             self.queue_up(number, now);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use base::{NextHop, Timestamp};
+use cluster::placement::NodeIndex;
 use queue::Ticket;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     burst::BURST,
@@ -78,6 +80,33 @@ pub(crate) struct Site {
     pub(crate) known_until: Option<Timestamp>,
 }
 
+/// What placement needs to know of a work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// Bytes of its message.
+    pub(crate) size: u32,
+    /// The node that has its body in memory, if one does.
+    pub(crate) origin: Option<NodeIndex>,
+}
+
+/// A burst that is being taken.
+#[derive(Debug, Default)]
+struct Taken {
+    works: Vec<Ticket>,
+    /// Where the first of them came in.
+    origin: Option<Option<NodeIndex>>,
+    more: More,
+}
+
+/// Whether what comes next may go with a burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum More {
+    #[default]
+    Perhaps,
+    /// It came in by another node.
+    ForAnother,
+}
+
 /// What a delivery came to, as far as its site is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Used {
@@ -89,7 +118,7 @@ pub(crate) struct Used {
 }
 
 /// Whether a connection is kept for the next burst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Keeps {
     Connection,
     Nothing,
@@ -189,41 +218,64 @@ impl Site {
         self.reach.allowed(self.key.rule.connections)
     }
 
-    /// Takes the next burst and charges for it. `size` tells how long a message is, or that its ticket is a thing of the past.
+    /// Takes the next burst and charges for it. All of it came in by the same node, as far as `look` knows; it says too how
+    /// long a message is, or that its ticket is a thing of the past.
     pub(crate) fn take(
         &mut self,
         now: Timestamp,
-        size: &dyn Fn(Ticket) -> Option<u32>,
+        look: &dyn Fn(Ticket) -> Option<Looked>,
     ) -> (Vec<Ticket>, Charged) {
         let most = self.messages.as_ref().map_or(BURST as u64, |throttle| throttle.allowed(now));
         let most = most.min(self.key.rule.messages_per_connection.unwrap_or(u32::MAX).into());
         let most = usize::try_from(most).unwrap_or(BURST).min(BURST);
-        let mut taken = Vec::new();
-        let mut some = Vec::new();
-        while taken.len() < most
+        let mut taken = Taken::default();
+        while taken.works.len() < most
+            && taken.more == More::Perhaps
             && self.bytes.as_ref().is_none_or(|throttle| throttle.allowed(now) > 0)
-            && let Some((_, fair)) = self.ready.first_mut()
+            && !self.ready.is_empty()
         {
-            // One account's turn at a time: one by one with bytes to watch.
-            let at_once = if self.bytes.is_some() { 1 } else { most - taken.len() };
-            fair.take(at_once, &mut some);
-            self.served = fair.served();
-            if fair.is_empty() {
-                self.ready.remove(0);
-            }
-            for ready in some.drain(..) {
-                if let Some(size) = size(ready.ticket) {
-                    taken.push(ready.ticket);
-                    if let Some(bytes) = &mut self.bytes {
-                        bytes.charge(size.into(), now);
-                    }
-                }
-            }
+            self.take_turn(most, &mut taken, look, now);
         }
         if let Some(messages) = &mut self.messages {
-            messages.charge(taken.len() as u64, now);
+            messages.charge(taken.works.len() as u64, now);
         }
-        (taken, self.charge_connection(now))
+        (taken.works, self.charge_connection(now))
+    }
+
+    /// Takes what the account whose turn it is has for the burst; what came in by another node goes another time.
+    fn take_turn(
+        &mut self,
+        most: usize,
+        taken: &mut Taken,
+        look: &dyn Fn(Ticket) -> Option<Looked>,
+        now: Timestamp,
+    ) {
+        let Some((_, fair)) = self.ready.first_mut() else { return };
+        // One account's turn at a time: one by one with bytes to watch.
+        let at_once = if self.bytes.is_some() { 1 } else { most - taken.works.len() };
+        let mut some = Vec::new();
+        fair.take(at_once, &mut some);
+        let served = fair.served();
+        let mut others = Vec::new();
+        for ready in some {
+            let Some(Looked { size, origin }) = look(ready.ticket) else { continue };
+            if *taken.origin.get_or_insert(origin) != origin {
+                others.push(ready);
+                continue;
+            }
+            taken.works.push(ready.ticket);
+            if let Some(bytes) = &mut self.bytes {
+                bytes.charge(size.into(), now);
+            }
+        }
+        if let Some(account) = served.filter(|_| !others.is_empty()) {
+            fair.put_back(account, others);
+            taken.more = More::ForAnother;
+        }
+        self.served = served;
+        if fair.is_empty() {
+            self.ready.remove(0);
+        }
     }
 
     fn charge_connection(&mut self, now: Timestamp) -> Charged {

@@ -81,6 +81,11 @@ impl Turns {
         None
     }
 
+    /// How many stand there.
+    pub(crate) fn standing(&self) -> usize {
+        self.standing.iter().map(Fair::len).sum()
+    }
+
     /// Whether there is a slot for an account at a site.
     pub(crate) fn may(&self, class: Class, account: Account) -> bool {
         if self.running() >= SLOTS {

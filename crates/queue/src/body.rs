@@ -166,7 +166,9 @@ struct Spilled {
 const SPILL_CHUNK: usize = 256 << 10;
 
 impl BodyWriter {
-    pub(crate) fn in_memory(message: MessageId, expect: usize) -> Self {
+    /// A body that is kept in memory, however long it is.
+    #[must_use]
+    pub fn in_memory(message: MessageId, expect: usize) -> Self {
         Self { message, memory: BytesMut::with_capacity(expect), overflow: Overflow::Never }
     }
 

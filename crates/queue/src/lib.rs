@@ -61,7 +61,7 @@ pub use feed::{Feed, Position, Tale, Told};
 pub use lease::{Boot, Claim, Committing, Epoch, Holder, Lease, LeaseOver, Leased, Over, Point, Resumed};
 pub use memory::Memory;
 pub use op::{MAX_REMEMBERED, REMEMBERED_FOR};
-pub use provider::{Pending, Provider, Queue, Stats};
+pub use provider::{Given, Pending, Provider, Queue, Stats};
 pub use publisher::{Publish, Publisher};
 pub use spool::{Room, Spool};
 pub use work::{

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
-    Arrival, BodySource, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
-    LeaseOver, Point, Provider, Publication, Published, QueueError, Recipients, Repeat, Room, Seen, Stats,
-    Ticket, Words, WorkInfo,
+    Arrival, BodySource, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Given, Holder,
+    Kind, LeaseOver, Point, Provider, Publication, Published, QueueError, Recipients, Repeat, Room, Seen,
+    Stats, Ticket, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
     ledger::{Applied, Content, Ledger},
@@ -131,11 +131,7 @@ impl Provider for Memory {
         self.ledger.look(tickets, see);
     }
 
-    fn lease(
-        &self,
-        holder: Holder,
-        tickets: Vec<Ticket>,
-    ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
+    fn lease(&self, holder: Holder, tickets: Vec<Ticket>) -> Pending<'_, Vec<Given>> {
         let given = self.ledger.lease(holder, &tickets);
         let contents = given.into_iter().flatten().filter_map(|given| {
             let Content::Recent(content) = given.content else { return None };
@@ -147,11 +143,7 @@ impl Provider for Memory {
     }
 
     /// Nothing of this queue outlives its process.
-    fn resume(
-        &self,
-        _boot: Boot,
-        _works: Vec<(WorkId, Epoch)>,
-    ) -> Pending<'_, Vec<(Epoch, Point, WorkInfo, Words, BodySource)>> {
+    fn resume(&self, _boot: Boot, _works: Vec<(WorkId, Epoch)>) -> Pending<'_, Vec<(Point, Given)>> {
         Box::pin(async { Vec::new() })
     }
 

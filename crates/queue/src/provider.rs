@@ -15,6 +15,9 @@ use crate::{
 /// A future of a provider.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// A work that somebody holds: under which lease, and all that an attempt needs.
+pub type Given = (Epoch, WorkInfo, Words, BodySource);
+
 /// What a provider of the queue does; the contract stands in the crate's documentation. Callers use [`Queue`].
 pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::publish`]; limits have been checked.
@@ -30,17 +33,9 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::look`].
     fn look(&self, tickets: &[Ticket], see: &mut dyn FnMut(&Seen<'_>));
     /// See [`Queue::lease`]; a work that cannot be leased is left out, one that is damaged is set aside.
-    fn lease(
-        &self,
-        holder: Holder,
-        tickets: Vec<Ticket>,
-    ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>>;
+    fn lease(&self, holder: Holder, tickets: Vec<Ticket>) -> Pending<'_, Vec<Given>>;
     /// See [`Queue::resume`].
-    fn resume(
-        &self,
-        boot: Boot,
-        works: Vec<(WorkId, Epoch)>,
-    ) -> Pending<'_, Vec<(Epoch, Point, WorkInfo, Words, BodySource)>>;
+    fn resume(&self, boot: Boot, works: Vec<(WorkId, Epoch)>) -> Pending<'_, Vec<(Point, Given)>>;
     /// See [`Queue::take_back`].
     fn take_back(&self, boot: Boot, until: Timestamp);
     /// See [`Queue::boots`].
@@ -202,7 +197,7 @@ impl Queue {
     /// is not its own any more it may say that it delivered.
     pub async fn resume(&self, boot: Boot, works: Vec<(WorkId, Epoch)>) -> Vec<Resumed> {
         let resumed = self.0.resume(boot, works).await;
-        let resumed = resumed.into_iter().map(|(epoch, point, info, words, body)| Resumed {
+        let resumed = resumed.into_iter().map(|(point, (epoch, info, words, body))| Resumed {
             claim: Claim::new(self.0.clone(), info.work, epoch, point),
             info,
             words,

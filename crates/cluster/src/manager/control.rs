@@ -19,8 +19,8 @@ use crate::{
     load::Load,
     placement::NodeIndex,
     wire::{
-        self, Hello, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome, refused::Reason,
-        wanted,
+        self, Hello, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome,
+        refused::Reason, wanted,
     },
 };
 
@@ -45,7 +45,8 @@ impl Shared {
         control: mpsc::Sender<ManagerWord>,
     ) -> Result<Welcomed, Refused> {
         let node = self.registry.find(&key).filter(|node| node.state != NodeState::Removed);
-        let node = node.ok_or_else(|| refused(Reason::Removed, "the manager does not know this node".into()))?;
+        let node =
+            node.ok_or_else(|| refused(Reason::Removed, "the manager does not know this node".into()))?;
         let boot = check(hello)?;
         self.check_name(&key, hello, &node)?;
         let member = self.incarnate(key, boot, hello, &node)?;
@@ -134,10 +135,8 @@ impl Shared {
             self.membership.lock().superseded(current, boot, boot_time::now());
         }
         incarnations.current = Some(boot);
-        let load =
-            Load::new(incarnations.node, hello.credit_works.min(MOST_CREDIT), hello.credit_bytes);
+        let load = Load::new(incarnations.node, hello.credit_works.min(MOST_CREDIT), hello.credit_bytes);
         let facts = Facts {
-            id: NodeId::from_bytes(hello.node[..].try_into().unwrap_or_default()),
             version: hello.version.clone(),
             ehlo: hello.ehlo.clone(),
             doors: hello.doors.iter().take(100).cloned().collect(),
@@ -187,28 +186,21 @@ impl Shared {
             resumed.insert(one.info.work, one);
         }
         for (number, items) in errands {
-            let works = items.iter().filter_map(|(item, work, epoch)| {
-                Some((*item, *work, *epoch, resumed.remove(work)?))
-            });
+            let works = items.iter().filter_map(|(item, work, _)| Some((*item, resumed.remove(work)?)));
             self.adopt_errand(&member, number, works.collect());
         }
     }
 
-    fn adopt_errand(
-        self: &Arc<Self>,
-        member: &Arc<Member>,
-        number: u64,
-        works: Vec<(u32, WorkId, Epoch, Resumed)>,
-    ) {
+    fn adopt_errand(self: &Arc<Self>, member: &Arc<Member>, number: u64, works: Vec<(u32, Resumed)>) {
         let Some(trade) = self.trade.get().filter(|_| !works.is_empty()) else {
             // Whatever it was, it has ended.
             member.give(Give::Heard(wire::Item { errand: number, item: WHOLE }));
             return;
         };
-        let most = works.iter().map(|(item, ..)| *item).max().unwrap_or(0);
+        let most = works.iter().map(|(item, _)| *item).max().unwrap_or(0);
         let mut items: Vec<Item> = (0..=most).map(|_| Item::none()).collect();
         let mut taken = Vec::with_capacity(works.len());
-        for (at, work, epoch, resumed) in works {
+        for (at, resumed) in works {
             let stage = match &resumed.claim {
                 queue::Claim::Lease(_) => Stage::Given,
                 queue::Claim::Committing(_) => Stage::Permitted(resumed.info.remaining),
@@ -217,7 +209,7 @@ impl Shared {
                     Stage::Lapsed
                 }
             };
-            items[at as usize] = Item { work, epoch, body: resumed.body.clone(), stage };
+            items[at as usize] = Item { body: resumed.body.clone(), stage };
             taken.push((at as usize, resumed));
         }
         let words = member.errands(|errands| errands.open(number, items));
@@ -235,7 +227,9 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
         );
         return Err(refused(Reason::Protocol, text));
     }
-    if hello.held.len() > MOST_HELD || hello.held.iter().any(|held| held.item > MOST_ITEM && held.item != WHOLE) {
+    if hello.held.len() > MOST_HELD
+        || hello.held.iter().any(|held| held.item > MOST_ITEM && held.item != WHOLE)
+    {
         return Err(refused(Reason::Other, "the node says that it has more than any node takes".into()));
     }
     wire::boot(&hello.boot).map_err(|malformed| refused(Reason::Other, malformed.to_string()))

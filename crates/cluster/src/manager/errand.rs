@@ -65,12 +65,7 @@ impl Errand {
                 body: inline,
             });
         }
-        let items = works.into_iter().map(|Granted { work, epoch, body }| Item {
-            work,
-            epoch,
-            body,
-            stage: Stage::Given,
-        });
+        let items = works.into_iter().map(|Granted { body, .. }| Item { body, stage: Stage::Given });
         let words = member.errands(|errands| errands.open(number, items.collect()));
         let errand = Self { number, member: member.clone(), shared: shared.clone(), words };
         let grant = wire::Grant { errand: number, kind: wire::kind_number(kind), burst, works: granted };

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use base::WorkId;
 use bytes::Bytes;
-use queue::{BodySource, Epoch, Recipients};
+use queue::{BodySource, Recipients};
 use tokio::sync::mpsc;
 
 use crate::wire::{self, WHOLE};
@@ -35,8 +34,6 @@ struct Entry {
 /// A work of an errand.
 #[derive(Debug)]
 pub(crate) struct Item {
-    pub(crate) work: WorkId,
-    pub(crate) epoch: Epoch,
     pub(crate) body: BodySource,
     pub(crate) stage: Stage,
 }
@@ -59,9 +56,7 @@ pub(crate) enum Stage {
 impl Item {
     /// In the place of an item that is not there.
     pub(crate) fn none() -> Self {
-        let work = WorkId { message: base::MessageId::from_bytes([0; 16]), index: 0 };
-        let body = BodySource::Missing(queue::QueueError::Away);
-        Self { work, epoch: Epoch::default(), body, stage: Stage::Over }
+        Self { body: BodySource::Missing(queue::QueueError::Away), stage: Stage::Over }
     }
 }
 
@@ -86,7 +81,8 @@ impl Errands {
     /// Nobody listens any more. Returns the items that the node still has.
     pub(crate) fn close(&mut self, errand: u64) -> Vec<u32> {
         let Some(entry) = self.0.remove(&errand) else { return Vec::new() };
-        let left = (0..).zip(&entry.items).filter(|(_, item)| !matches!(item.stage, Stage::Told | Stage::Over));
+        let left =
+            (0..).zip(&entry.items).filter(|(_, item)| !matches!(item.stage, Stage::Told | Stage::Over));
         left.map(|(number, _)| number).collect()
     }
 
@@ -172,17 +168,10 @@ impl Errands {
 
 #[cfg(test)]
 mod tests {
-    use base::MessageId;
-
     use super::*;
 
-    fn item(index: u16) -> Item {
-        Item {
-            work: WorkId { message: MessageId::from_bytes([1; 16]), index },
-            epoch: Epoch::default(),
-            body: BodySource::Memory(Bytes::new()),
-            stage: Stage::Given,
-        }
+    fn item() -> Item {
+        Item { body: BodySource::Memory(Bytes::new()), stage: Stage::Given }
     }
 
     fn at(item: u32) -> wire::Item {
@@ -200,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_said_twice_is_heard_once() {
         let mut errands = Errands::default();
-        let mut words = errands.open(7, vec![item(0), item(1)]);
+        let mut words = errands.open(7, vec![item(), item()]);
         assert_eq!([errands.asks(&at(0)), errands.asks(&at(0))], [Say::Nothing, Say::Nothing]);
         assert_eq!((next(&mut words), next(&mut words)), (Some(Word::Commit(0)), None));
         let all = Recipients::first(2);
@@ -218,8 +207,8 @@ mod tests {
     #[test]
     fn what_never_reached_a_node_is_told_when_it_comes_back() {
         let mut errands = Errands::default();
-        let mut reached = errands.open(7, vec![item(0), item(1)]);
-        let mut lost = errands.open(8, vec![item(2)]);
+        let mut reached = errands.open(7, vec![item(), item()]);
+        let mut lost = errands.open(8, vec![item()]);
         let held = |errand, item| wire::Held { errand, item, ..wire::Held::default() };
         let foreign = errands.reconcile(&[held(7, 1), held(9, 0)]);
         assert_eq!(foreign, [held(9, 0)]);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use base::NodeId;
 use parking_lot::Mutex;
 use queue::Boot;
 use tokio::sync::mpsc;
@@ -32,7 +31,6 @@ pub(crate) struct Member {
 /// What a node says of itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
-    pub(crate) id: NodeId,
     pub(crate) version: String,
     pub(crate) ehlo: String,
     pub(crate) doors: Vec<String>,
@@ -41,8 +39,18 @@ pub(crate) struct Facts {
 #[derive(Debug, Default)]
 struct State {
     link: Option<Link>,
+    stay: Stay,
     errands: Errands,
     links: u64,
+}
+
+/// Whether a node takes more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stay {
+    #[default]
+    Stays,
+    /// It is about to stop.
+    Leaves,
 }
 
 /// A link to the node.
@@ -120,6 +128,15 @@ impl Member {
 
     pub(crate) fn linked(&self) -> Linked {
         if self.state.lock().link.is_some() { Linked::Yes } else { Linked::No }
+    }
+
+    /// The node is about to stop.
+    pub(crate) fn leaves(&self) {
+        self.state.lock().stay = Stay::Leaves;
+    }
+
+    pub(crate) fn stay(&self) -> Stay {
+        self.state.lock().stay
     }
 
     /// When the link ends that is there now.

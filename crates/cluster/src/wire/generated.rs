@@ -15,7 +15,7 @@ pub struct Certificate {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WorkerWord {
-    #[prost(oneof = "worker_word::Word", tags = "1, 2")]
+    #[prost(oneof = "worker_word::Word", tags = "1, 2, 3")]
     pub word: ::core::option::Option<worker_word::Word>,
 }
 /// Nested message and enum types in `WorkerWord`.
@@ -27,6 +27,9 @@ pub mod worker_word {
         /// It stops, holds nothing and takes nothing more.
         #[prost(message, tag = "2")]
         Goodbye(super::Goodbye),
+        /// It is about to stop: it takes nothing more, and finishes what it has.
+        #[prost(message, tag = "3")]
+        Leaving(super::Leaving),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -85,6 +88,8 @@ pub struct Hello {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Goodbye {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leaving {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Held {
     #[prost(uint64, tag = "1")]
@@ -140,17 +145,7 @@ pub struct Wanted {
 }
 /// Nested message and enum types in `Wanted`.
 pub mod wanted {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum State {
         Unspecified = 0,
@@ -193,17 +188,7 @@ pub struct Refused {
 }
 /// Nested message and enum types in `Refused`.
 pub mod refused {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum Reason {
         Unspecified = 0,
@@ -382,17 +367,7 @@ pub struct Answer {
 }
 /// Nested message and enum types in `Answer`.
 pub mod answer {
-    #[derive(
-        Clone,
-        Copy,
-        Debug,
-        PartialEq,
-        Eq,
-        Hash,
-        PartialOrd,
-        Ord,
-        ::prost::Enumeration
-    )]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
     #[repr(i32)]
     pub enum Verdict {
         Unspecified = 0,
@@ -491,15 +466,9 @@ pub struct Beat {
 }
 /// Generated client implementations.
 pub mod joining_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
+    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     /// For a node whose key is registered and that has no certificate that counts.
     #[derive(Debug, Clone)]
     pub struct JoiningClient<T> {
@@ -520,22 +489,18 @@ pub mod joining_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> JoiningClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> JoiningClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             JoiningClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -577,31 +542,18 @@ pub mod joining_client {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Joining/Certify",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Joining/Certify");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Joining", "Certify"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Joining", "Certify"));
             self.inner.unary(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
 pub mod joining_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
+    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with JoiningServer.
     #[async_trait]
@@ -633,10 +585,7 @@ pub mod joining_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -680,10 +629,7 @@ pub mod joining_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -691,21 +637,12 @@ pub mod joining_server {
                 "/posthouse.link.v1.Joining/Certify" => {
                     #[allow(non_camel_case_types)]
                     struct CertifySvc<T: Joining>(pub Arc<T>);
-                    impl<T: Joining> tonic::server::UnaryService<super::CertifyRequest>
-                    for CertifySvc<T> {
+                    impl<T: Joining> tonic::server::UnaryService<super::CertifyRequest> for CertifySvc<T> {
                         type Response = super::Certificate;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::CertifyRequest>,
-                        ) -> Self::Future {
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(&mut self, request: tonic::Request<super::CertifyRequest>) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Joining>::certify(&inner, request).await
-                            };
+                            let fut = async move { <T as Joining>::certify(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -731,25 +668,13 @@ pub mod joining_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
+                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
+                    Ok(response)
+                }),
             }
         }
     }
@@ -773,15 +698,9 @@ pub mod joining_server {
 }
 /// Generated client implementations.
 pub mod link_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
+    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
     use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
     #[derive(Debug, Clone)]
     pub struct LinkClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -801,22 +720,18 @@ pub mod link_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> LinkClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> LinkClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
                 >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             LinkClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -855,75 +770,48 @@ pub mod link_client {
         pub async fn control(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::WorkerWord>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::ManagerWord>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::ManagerWord>>, tonic::Status>
+        {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Link/Control",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Link/Control");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Link", "Control"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Link", "Control"));
             self.inner.streaming(req, path, codec).await
         }
         /// First connection, once welcome: works to attempt one way, what becomes of them the other.
         pub async fn work(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Done>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::Given>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::Given>>, tonic::Status>
+        {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Link/Work",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Link/Work");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Link", "Work"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Link", "Work"));
             self.inner.streaming(req, path, codec).await
         }
         /// First connection: messages that were taken in, and that they are safe.
         pub async fn intake(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Offers>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::Answers>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::Answers>>, tonic::Status>
+        {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Link/Intake",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Link/Intake");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Link", "Intake"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Link", "Intake"));
             self.inner.streaming(req, path, codec).await
         }
         /// First connection: what was refused at a worker's door, for the message log.
@@ -934,18 +822,11 @@ pub mod link_client {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Link/Records",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Link/Records");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Link", "Records"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Link", "Records"));
             self.inner.client_streaming(req, path, codec).await
         }
         /// Second connection: a message with a large body. The first piece has the offer.
@@ -956,81 +837,50 @@ pub mod link_client {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Link/Bring",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Link/Bring");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Link", "Bring"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Link", "Bring"));
             self.inner.client_streaming(req, path, codec).await
         }
         /// Second connection: the body of a work that was granted without it.
         pub async fn body(
             &mut self,
             request: impl tonic::IntoRequest<super::BodyWanted>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::Chunk>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::Chunk>>, tonic::Status>
+        {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Link/Body",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Link/Body");
             let mut req = request.into_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Link", "Body"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Link", "Body"));
             self.inner.server_streaming(req, path, codec).await
         }
         /// Third connection: signs of life, each answered.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Beat>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::Beat>>,
-            tonic::Status,
-        > {
+        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::Beat>>, tonic::Status>
+        {
             self.inner
                 .ready()
                 .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
+                .map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/posthouse.link.v1.Link/Heartbeat",
-            );
+            let path = http::uri::PathAndQuery::from_static("/posthouse.link.v1.Link/Heartbeat");
             let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("posthouse.link.v1.Link", "Heartbeat"));
+            req.extensions_mut().insert(GrpcMethod::new("posthouse.link.v1.Link", "Heartbeat"));
             self.inner.streaming(req, path, codec).await
         }
     }
 }
 /// Generated server implementations.
 pub mod link_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
+    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with LinkServer.
     #[async_trait]
@@ -1038,8 +888,7 @@ pub mod link_server {
         /// Server streaming response type for the Control method.
         type ControlStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::ManagerWord, tonic::Status>,
-            >
-            + std::marker::Send
+            > + std::marker::Send
             + 'static;
         /// First connection. The worker's first word is its hello, the manager's a welcome or a refusal.
         async fn control(
@@ -1047,9 +896,7 @@ pub mod link_server {
             request: tonic::Request<tonic::Streaming<super::WorkerWord>>,
         ) -> std::result::Result<tonic::Response<Self::ControlStream>, tonic::Status>;
         /// Server streaming response type for the Work method.
-        type WorkStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::Given, tonic::Status>,
-            >
+        type WorkStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::Given, tonic::Status>>
             + std::marker::Send
             + 'static;
         /// First connection, once welcome: works to attempt one way, what becomes of them the other.
@@ -1058,9 +905,7 @@ pub mod link_server {
             request: tonic::Request<tonic::Streaming<super::Done>>,
         ) -> std::result::Result<tonic::Response<Self::WorkStream>, tonic::Status>;
         /// Server streaming response type for the Intake method.
-        type IntakeStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::Answers, tonic::Status>,
-            >
+        type IntakeStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::Answers, tonic::Status>>
             + std::marker::Send
             + 'static;
         /// First connection: messages that were taken in, and that they are safe.
@@ -1079,9 +924,7 @@ pub mod link_server {
             request: tonic::Request<tonic::Streaming<super::Piece>>,
         ) -> std::result::Result<tonic::Response<super::Answer>, tonic::Status>;
         /// Server streaming response type for the Body method.
-        type BodyStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::Chunk, tonic::Status>,
-            >
+        type BodyStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::Chunk, tonic::Status>>
             + std::marker::Send
             + 'static;
         /// Second connection: the body of a work that was granted without it.
@@ -1090,9 +933,7 @@ pub mod link_server {
             request: tonic::Request<super::BodyWanted>,
         ) -> std::result::Result<tonic::Response<Self::BodyStream>, tonic::Status>;
         /// Server streaming response type for the Heartbeat method.
-        type HeartbeatStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::Beat, tonic::Status>,
-            >
+        type HeartbeatStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::Beat, tonic::Status>>
             + std::marker::Send
             + 'static;
         /// Third connection: signs of life, each answered.
@@ -1122,10 +963,7 @@ pub mod link_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1169,10 +1007,7 @@ pub mod link_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -1180,22 +1015,16 @@ pub mod link_server {
                 "/posthouse.link.v1.Link/Control" => {
                     #[allow(non_camel_case_types)]
                     struct ControlSvc<T: Link>(pub Arc<T>);
-                    impl<T: Link> tonic::server::StreamingService<super::WorkerWord>
-                    for ControlSvc<T> {
+                    impl<T: Link> tonic::server::StreamingService<super::WorkerWord> for ControlSvc<T> {
                         type Response = super::ManagerWord;
                         type ResponseStream = T::ControlStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::WorkerWord>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Link>::control(&inner, request).await
-                            };
+                            let fut = async move { <T as Link>::control(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1224,22 +1053,16 @@ pub mod link_server {
                 "/posthouse.link.v1.Link/Work" => {
                     #[allow(non_camel_case_types)]
                     struct WorkSvc<T: Link>(pub Arc<T>);
-                    impl<T: Link> tonic::server::StreamingService<super::Done>
-                    for WorkSvc<T> {
+                    impl<T: Link> tonic::server::StreamingService<super::Done> for WorkSvc<T> {
                         type Response = super::Given;
                         type ResponseStream = T::WorkStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::Done>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Link>::work(&inner, request).await
-                            };
+                            let fut = async move { <T as Link>::work(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1268,22 +1091,16 @@ pub mod link_server {
                 "/posthouse.link.v1.Link/Intake" => {
                     #[allow(non_camel_case_types)]
                     struct IntakeSvc<T: Link>(pub Arc<T>);
-                    impl<T: Link> tonic::server::StreamingService<super::Offers>
-                    for IntakeSvc<T> {
+                    impl<T: Link> tonic::server::StreamingService<super::Offers> for IntakeSvc<T> {
                         type Response = super::Answers;
                         type ResponseStream = T::IntakeStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::Offers>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Link>::intake(&inner, request).await
-                            };
+                            let fut = async move { <T as Link>::intake(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1312,21 +1129,15 @@ pub mod link_server {
                 "/posthouse.link.v1.Link/Records" => {
                     #[allow(non_camel_case_types)]
                     struct RecordsSvc<T: Link>(pub Arc<T>);
-                    impl<T: Link> tonic::server::ClientStreamingService<super::Refusals>
-                    for RecordsSvc<T> {
+                    impl<T: Link> tonic::server::ClientStreamingService<super::Refusals> for RecordsSvc<T> {
                         type Response = super::Noted;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::Refusals>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Link>::records(&inner, request).await
-                            };
+                            let fut = async move { <T as Link>::records(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1355,21 +1166,15 @@ pub mod link_server {
                 "/posthouse.link.v1.Link/Bring" => {
                     #[allow(non_camel_case_types)]
                     struct BringSvc<T: Link>(pub Arc<T>);
-                    impl<T: Link> tonic::server::ClientStreamingService<super::Piece>
-                    for BringSvc<T> {
+                    impl<T: Link> tonic::server::ClientStreamingService<super::Piece> for BringSvc<T> {
                         type Response = super::Answer;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::Piece>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Link>::bring(&inner, request).await
-                            };
+                            let fut = async move { <T as Link>::bring(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1398,24 +1203,13 @@ pub mod link_server {
                 "/posthouse.link.v1.Link/Body" => {
                     #[allow(non_camel_case_types)]
                     struct BodySvc<T: Link>(pub Arc<T>);
-                    impl<
-                        T: Link,
-                    > tonic::server::ServerStreamingService<super::BodyWanted>
-                    for BodySvc<T> {
+                    impl<T: Link> tonic::server::ServerStreamingService<super::BodyWanted> for BodySvc<T> {
                         type Response = super::Chunk;
                         type ResponseStream = T::BodyStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<super::BodyWanted>,
-                        ) -> Self::Future {
+                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(&mut self, request: tonic::Request<super::BodyWanted>) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Link>::body(&inner, request).await
-                            };
+                            let fut = async move { <T as Link>::body(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1444,22 +1238,16 @@ pub mod link_server {
                 "/posthouse.link.v1.Link/Heartbeat" => {
                     #[allow(non_camel_case_types)]
                     struct HeartbeatSvc<T: Link>(pub Arc<T>);
-                    impl<T: Link> tonic::server::StreamingService<super::Beat>
-                    for HeartbeatSvc<T> {
+                    impl<T: Link> tonic::server::StreamingService<super::Beat> for HeartbeatSvc<T> {
                         type Response = super::Beat;
                         type ResponseStream = T::HeartbeatStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
+                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
                         fn call(
                             &mut self,
                             request: tonic::Request<tonic::Streaming<super::Beat>>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as Link>::heartbeat(&inner, request).await
-                            };
+                            let fut = async move { <T as Link>::heartbeat(&inner, request).await };
                             Box::pin(fut)
                         }
                     }
@@ -1485,25 +1273,13 @@ pub mod link_server {
                     };
                     Box::pin(fut)
                 }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
+                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
+                    Ok(response)
+                }),
             }
         }
     }

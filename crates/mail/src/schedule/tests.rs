@@ -72,7 +72,11 @@ impl World {
     /// What begins, each with its works.
     fn begin(&mut self, now: Timestamp) -> Vec<Begin> {
         let gone = self.gone.clone();
-        self.schedule.begin(now, &|ticket| (!gone.contains(&ticket)).then_some(1000))
+        self.schedule.prepare(now);
+        let look = |ticket| (!gone.contains(&ticket)).then_some(Looked { size: 1000, origin: None });
+        let mut begun: Vec<Begin> = std::iter::from_fn(|| self.schedule.next(now, &look)).collect();
+        begun.extend(self.schedule.asides());
+        begun
     }
 
     fn end(&mut self, begun: Vec<Begin>, contact: &Contact, now: Timestamp) {

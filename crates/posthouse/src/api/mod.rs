@@ -22,7 +22,7 @@ pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionF
 pub use reload::{ChangedKey, ReloadReport, Reloaded};
 pub use send::{SendAnswer, SendRequest};
 pub(crate) use send::{plan, priority};
-pub use status::{DiskRoom, Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport};
+pub use status::{DiskRoom, Rates, Readiness, RecordsStatus, Role, SpoolStatus, StatusReport, WorkerStatus};
 pub use wishes::{
     PauseEntry, PauseRequest, SuppressAnswer, SuppressRequest, SuppressedAddress, SuppressedPage,
     SuppressedQuery, UnsuppressAnswer, UnsuppressRequest,

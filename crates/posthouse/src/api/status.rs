@@ -48,6 +48,9 @@ pub struct StatusReport {
     pub spool: SpoolStatus,
     /// How the message log keeps up.
     pub records: RecordsStatus,
+    /// Of a worker: how it stands with its manager. Queue, spool and log are the manager's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerStatus>,
 }
 
 /// What a node is to others.
@@ -56,6 +59,23 @@ pub struct StatusReport {
 pub enum Role {
     /// It stands alone.
     Standalone,
+    /// It keeps the queue for its workers.
+    Manager,
+    /// It works for its manager.
+    Worker,
+}
+
+/// How a worker stands with its manager.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// The manager's name; empty before it was reached first.
+    pub manager: String,
+    /// Why there is no link to it, if there is none.
+    pub away: Option<String>,
+    /// Works that it has now.
+    pub works: u64,
+    /// Messages that wait for the manager's answer.
+    pub waiting: u64,
 }
 
 /// Whether a node takes mail in.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::ask::Ask;
 use crate::{
-    api::{DiskRoom, Readiness, Role, StatusReport},
+    api::{DiskRoom, Readiness, Role, StatusReport, WorkerStatus},
     failure::Failure,
     output::{self, Align, Form, Table},
 };
@@ -34,12 +34,17 @@ impl Status {
 fn text(status: &StatusReport) -> String {
     let role = match status.role {
         Role::Standalone => "standalone",
+        Role::Manager => "manager",
+        Role::Worker => "worker",
     };
     let ready = match &status.readiness {
         Readiness::Ready => "ready".to_owned(),
         Readiness::NotReady(reason) => format!("not ready: {reason}"),
     };
     let up = output::duration(Duration::from_secs(status.uptime_seconds));
+    if let Some(worker) = &status.worker {
+        return of_worker(status, worker, &ready, &up);
+    }
     let mut table = Table::new([Align::Left, Align::Right, Align::Left]);
     let rate = |rate: f64| format!("{rate:.1}/s");
     table.row(["accepted".into(), status.accepted.to_string(), rate(status.rates.accepted)]);
@@ -73,6 +78,26 @@ fn text(status: &StatusReport) -> String {
             DiskRoom::Low => ", which is little",
             DiskRoom::Full => ": new mail is refused until there is more",
         },
+    )
+}
+
+fn of_worker(status: &StatusReport, worker: &WorkerStatus, ready: &str, up: &str) -> String {
+    let mut table = Table::new([Align::Left, Align::Right, Align::Left]);
+    table.row(["accepted".into(), status.accepted.to_string(), "recipients".into()]);
+    table.row(["sessions".into(), status.sessions.to_string(), "of clients".into()]);
+    table.row(["connections".into(), status.connections.to_string(), "to next hops".into()]);
+    table.row(["works".into(), worker.works.to_string(), "being attempted".into()]);
+    table.row(["waiting".into(), worker.waiting.to_string(), "for the manager's answer".into()]);
+    let link = match (&worker.away, worker.manager.as_str()) {
+        (None, manager) => format!("linked to its manager {manager}"),
+        (Some(why), "") => format!("not linked to a manager: {why}"),
+        (Some(why), manager) => format!("not linked to its manager {manager}: {why}"),
+    };
+    format!(
+        "{} (worker) is {ready}; up {up}, version {}\n{}{link}\n",
+        status.name,
+        status.version,
+        table.text()
     )
 }
 

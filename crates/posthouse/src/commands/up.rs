@@ -11,7 +11,7 @@ use clap::Args;
 use crate::{
     config::{
         Config, DEFAULT_FILE, DomainPattern, HostName, ListenAddress, LogFormat, LogLevel, Network, NextHop,
-        Route, bounds,
+        Pin, Role, Route, bounds,
     },
     failure::Failure,
     logging,
@@ -57,6 +57,18 @@ pub struct Up {
     /// Hand on the mail of a domain to a next hop; may be repeated [key: delivery.route]
     #[arg(long, value_name = "DOMAIN=HOST:PORT")]
     route: Vec<Route>,
+    /// What this node is: it stands alone, keeps the queue for workers, or works for a manager [key: cluster.role]
+    #[arg(long, value_name = "ROLE")]
+    role: Option<Role>,
+    /// As a manager, let nodes in on this address [key: cluster.listen]
+    #[arg(long, value_name = "IP:PORT")]
+    link: Option<ListenAddress>,
+    /// As a worker, work for this manager [key: cluster.manager]
+    #[arg(long, value_name = "HOST:PORT")]
+    manager: Option<NextHop>,
+    /// What the manager is known by; it shows it with `posthouse identity show` [key: cluster.pin]
+    #[arg(long, value_name = "sha256:…")]
+    pin: Option<Pin>,
     /// How long to wait after each attempt; the last wait repeats [key: delivery.retry]
     #[arg(long, value_name = "WAIT,WAIT,…", value_delimiter = ',')]
     retry: Vec<HumanDuration>,
@@ -105,6 +117,11 @@ impl Up {
         set(&mut config.stop.grace, self.stop_grace);
         set(&mut config.log.level, self.log_level);
         set(&mut config.log.format, self.log_format.or(self.json.then_some(LogFormat::Json)));
+        set(&mut config.cluster.role, self.role);
+        set(&mut config.cluster.listen, self.link);
+        config.cluster.manager = self.manager.or(config.cluster.manager);
+        config.cluster.pin = self.pin.or(config.cluster.pin);
+        config.cluster.check().map_err(Failure::configuration)?;
         Ok(config)
     }
 

@@ -146,6 +146,38 @@ pub(crate) fn plan(waits: Vec<HumanDuration>) -> Result<RetryPlan, String> {
     }
 }
 
+/// As long as any client waits for the reply to its final dot, and less (RFC 5321, section 4.5.3.2.6).
+pub(super) fn held_reply<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, SECOND..=HumanDuration(Duration::from_secs(8 * 60)))
+}
+
+pub(super) fn credit_works<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
+    count(value, 50_000)
+}
+
+pub(super) fn credit_bytes<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSize, D::Error> {
+    size(value, ByteSize::mib(1)..=ByteSize::mib(1 << 20))
+}
+
+/// No time at all: it is attempted again at once.
+pub(super) fn after_loss<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, HumanDuration(Duration::ZERO)..=DAY)
+}
+
+/// Between signs of life, and what follows from their absence.
+pub(super) fn liveness<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, MILLIS_100..=HOUR)
+}
+
+/// No time at all: takeover is never frozen.
+pub(super) fn freeze<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
+    duration(value, HumanDuration(Duration::ZERO)..=HOUR)
+}
+
+pub(super) fn members<'de, D: Deserializer<'de>>(value: D) -> Result<Count, D::Error> {
+    count(value, 1000)
+}
+
 fn size<'de, D: Deserializer<'de>>(value: D, range: RangeInclusive<ByteSize>) -> Result<ByteSize, D::Error> {
     within(ByteSize::deserialize(value)?, &range, "a size").map_err(Error::custom)
 }

@@ -27,7 +27,7 @@ pub enum Counts {
 }
 
 /// Keys whose value is fixed while a node runs: where its data is and how it is cut, how it is called in records, and the
-/// form of its lines, whose readers would not follow.
+/// form of its lines, whose readers would not follow; and all about the node among others.
 const FIXED: [&str; 4] = ["data-dir", "name", "spool.segment", "log.format"];
 
 impl Config {
@@ -51,7 +51,8 @@ fn compare(at: &str, old: &Table, new: &Table, found: &mut Vec<Difference>) {
             (Some(Value::Table(old)), Some(Value::Table(new))) => compare(&key, old, new, found),
             (old, new) if old != new => {
                 let text = |value: Option<&Value>| value.map(ToString::to_string);
-                let counts = if FIXED.contains(&&*key) { Counts::AfterRestart } else { Counts::AtOnce };
+                let fixed = FIXED.contains(&&*key) || key.starts_with("cluster.");
+                let counts = if fixed { Counts::AfterRestart } else { Counts::AtOnce };
                 found.push(Difference { old: text(old), new: text(new), key, counts });
             }
             _ => {}

@@ -4,6 +4,7 @@
 //! the defaults. A value type has a file of its own with its parser and its message.
 
 pub(crate) mod bounds;
+mod cluster;
 mod count;
 mod data_dir;
 mod destination;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use base::{DomainPattern, HostName, Network, NextHop};
+pub use cluster::{Attempts, Cluster, Pin, Placement, Role};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
 pub use destination::Destination;
@@ -69,6 +71,8 @@ pub struct Config {
     pub records: Records,
     /// The spool's shape on disk.
     pub spool: Spool,
+    /// The node among others.
+    pub cluster: Cluster,
 }
 
 impl Config {

@@ -50,6 +50,8 @@ fn model() -> Config {
         delay_warning: Some(HumanDuration(Duration::from_secs(14_400))),
         tls: Some(TlsMode::default()),
     }];
+    config.cluster.manager = Some("mx1.example.com:7025".parse().expect(example));
+    config.cluster.pin = Some(format!("sha256:{}", "0".repeat(64)).parse().expect(example));
     config
 }
 

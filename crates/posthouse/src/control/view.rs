@@ -8,13 +8,19 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::{
     api::{
-        ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest, QueueQuery,
-        QueueReport, Readiness, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer,
-        SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy,
-        WorksReport, WorksRequest,
+        ApiError, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest,
+        QueueQuery, QueueReport, Readiness, ReloadReport, SendAnswer, SendRequest, StatusReport,
+        SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer,
+        UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
     },
     backup,
 };
+
+/// The answer of a node that has no queue.
+fn elsewhere() -> ApiError {
+    ApiError::new(ErrorKind::Refused, "this node is a worker: queue, log and settings are its manager's")
+        .hint("give the command on the manager; `posthouse status` names it")
+}
 
 /// A running node, as the control socket and the console see it. Nothing here waits for mail to move.
 pub trait NodeView: Send + Sync + 'static {
@@ -22,59 +28,87 @@ pub trait NodeView: Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = Result<StatusReport, ApiError>> + Send;
 
     /// What waits.
-    fn queue(&self, query: QueueQuery) -> impl Future<Output = Result<QueueReport, ApiError>> + Send;
+    fn queue(&self, _query: QueueQuery) -> impl Future<Output = Result<QueueReport, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// All that is known of a message.
-    fn message(&self, id: MessageId) -> impl Future<Output = Result<MessageStory, ApiError>> + Send;
+    fn message(&self, _id: MessageId) -> impl Future<Output = Result<MessageStory, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// The records that are asked for, the newest first.
-    fn log(&self, query: LogQuery) -> impl Future<Output = Result<Vec<LogRecord>, ApiError>> + Send;
+    fn log(&self, _query: LogQuery) -> impl Future<Output = Result<Vec<LogRecord>, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// Takes a message in; it is on disk and synced when this returns.
     fn send(
         &self,
-        request: SendRequest,
-        message: Bytes,
-    ) -> impl Future<Output = Result<SendAnswer, ApiError>> + Send;
+        _request: SendRequest,
+        _message: Bytes,
+    ) -> impl Future<Output = Result<SendAnswer, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// Copies all that the node keeps, as an archive.
-    fn backup(&self) -> impl Future<Output = Result<backup::Stream, ApiError>> + Send;
+    fn backup(&self) -> impl Future<Output = Result<backup::Stream, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// What of the spool was found damaged, at the start and since.
-    fn damage(&self) -> Vec<DamagedPlace>;
+    fn damage(&self) -> Vec<DamagedPlace> {
+        Vec::new()
+    }
 
     /// Counts works, or does something to them, and tells how far it has come.
-    fn works(&self, request: WorksRequest) -> Result<Receiver<WorksReport>, ApiError>;
+    fn works(&self, _request: WorksRequest) -> Result<Receiver<WorksReport>, ApiError> {
+        Err(elsewhere())
+    }
 
     /// Why a work, or each work of a message, waits.
-    fn why(&self, id: String) -> impl Future<Output = Result<Vec<WorkWhy>, ApiError>> + Send;
+    fn why(&self, _id: String) -> impl Future<Output = Result<Vec<WorkWhy>, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// What is paused.
-    fn pauses(&self) -> Vec<PauseEntry>;
+    fn pauses(&self) -> Vec<PauseEntry> {
+        Vec::new()
+    }
 
     /// Lets mail wait from now on.
-    fn pause(&self, request: PauseRequest) -> impl Future<Output = Result<PauseEntry, ApiError>> + Send;
+    fn pause(&self, _request: PauseRequest) -> impl Future<Output = Result<PauseEntry, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// Ends a pause.
-    fn resume(&self, id: i64) -> impl Future<Output = Result<PauseEntry, ApiError>> + Send;
+    fn resume(&self, _id: i64) -> impl Future<Output = Result<PauseEntry, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// Addresses that no mail is sent to.
     fn suppressed(
         &self,
-        query: SuppressedQuery,
-    ) -> impl Future<Output = Result<SuppressedPage, ApiError>> + Send;
+        _query: SuppressedQuery,
+    ) -> impl Future<Output = Result<SuppressedPage, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// Sends no mail to some addresses any more.
     fn suppress(
         &self,
-        request: SuppressRequest,
-    ) -> impl Future<Output = Result<SuppressAnswer, ApiError>> + Send;
+        _request: SuppressRequest,
+    ) -> impl Future<Output = Result<SuppressAnswer, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// Sends mail to some addresses again.
     fn unsuppress(
         &self,
-        request: UnsuppressRequest,
-    ) -> impl Future<Output = Result<UnsuppressAnswer, ApiError>> + Send;
+        _request: UnsuppressRequest,
+    ) -> impl Future<Output = Result<UnsuppressAnswer, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
 
     /// Reads the configuration again: all of it counts, or nothing changes.
     fn reload(self: Arc<Self>) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use mail::Gateway;
+use mail::{Counters, Gateway};
 use queue::{Queue, Room};
+
+use crate::api::Readiness;
 
 /// A metric: name, kind, text, value.
 type Metric = (&'static str, Kind, &'static str, u64);
@@ -16,10 +18,49 @@ enum Kind {
 
 /// All metrics as text.
 pub(super) fn text(gateway: &Gateway, queue: &Queue, log_bytes: u64) -> String {
+    let deliveries =
+        ("posthouse_deliveries", Kind::Gauge, "Deliveries under way.", gateway.deliveries() as u64);
+    let mail = mail(gateway.counters(), gateway.sessions(), gateway.kept_connections());
+    let all = mail.into_iter().chain([deliveries]).chain(waiting(gateway)).chain(storage(queue, log_bytes));
+    written(all)
+}
+
+/// A worker's metrics as text.
+pub(super) fn of_worker(
+    mail: &mail::Worker,
+    link: &cluster::worker::Worker,
+    readiness: &Readiness,
+) -> String {
+    use Kind::Gauge;
+    let up = matches!(link.state().link, cluster::worker::Link::Up { .. });
+    let own = [
+        ("posthouse_attempts", Gauge, "Bursts being attempted for the manager.", mail.attempts() as u64),
+        (
+            "posthouse_works_held",
+            Gauge,
+            "Works that the manager has given and not taken back.",
+            link.works() as u64,
+        ),
+        (
+            "posthouse_offers_waiting",
+            Gauge,
+            "Messages whose clients wait for the manager's answer; rising: the manager is away or slow.",
+            link.waiting() as u64,
+        ),
+        ("posthouse_link_up", Gauge, "1 while there is a link to the manager.", u64::from(up)),
+        (
+            "posthouse_ready",
+            Gauge,
+            "1 while the node takes mail in.",
+            u64::from(*readiness == Readiness::Ready),
+        ),
+    ];
+    written(self::mail(mail.counters(), mail.sessions(), mail.kept_connections()).into_iter().chain(own))
+}
+
+fn written(metrics: impl Iterator<Item = Metric>) -> String {
     let mut text = String::with_capacity(4096);
-    for (name, kind, help, value) in
-        mail(gateway).into_iter().chain(waiting(gateway)).chain(storage(queue, log_bytes))
-    {
+    for (name, kind, help, value) in metrics {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -29,9 +70,8 @@ pub(super) fn text(gateway: &Gateway, queue: &Queue, log_bytes: u64) -> String {
     text
 }
 
-fn mail(gateway: &Gateway) -> Vec<Metric> {
+fn mail(counters: &Counters, sessions: usize, kept: usize) -> Vec<Metric> {
     use Kind::{Counter, Gauge};
-    let counters = gateway.counters();
     vec![
         ("posthouse_recipients_accepted_total", Counter, "Recipients accepted.", counters.accepted.now()),
         (
@@ -72,7 +112,7 @@ fn mail(gateway: &Gateway) -> Vec<Metric> {
             "SMTP sessions turned away because there were too many; rising: see limits.sessions.",
             counters.turned_away.now(),
         ),
-        ("posthouse_sessions", Gauge, "SMTP sessions open now.", gateway.sessions() as u64),
+        ("posthouse_sessions", Gauge, "SMTP sessions open now.", sessions as u64),
         ("posthouse_connects_total", Counter, "Connections opened to next hops.", counters.connects.now()),
         (
             "posthouse_connect_failures_total",
@@ -80,19 +120,13 @@ fn mail(gateway: &Gateway) -> Vec<Metric> {
             "Connections to next hops that could not be opened.",
             counters.connect_failures.now(),
         ),
-        (
-            "posthouse_connections_kept",
-            Gauge,
-            "Connections kept for the next message.",
-            gateway.kept_connections() as u64,
-        ),
+        ("posthouse_connections_kept", Gauge, "Connections kept for the next message.", kept as u64),
         (
             "posthouse_log_forgotten_total",
             Counter,
             "Records of the message log that were too old or too many (records.keep, records.max-size).",
             counters.forgotten.now(),
         ),
-        ("posthouse_deliveries", Gauge, "Deliveries under way.", gateway.deliveries() as u64),
     ]
 }
 

@@ -3,6 +3,7 @@
 //! identity and lock → spool → mail: log, dispatch, doors → control socket and console
 
 mod by_hand;
+mod cluster;
 pub(crate) mod data;
 pub(crate) mod limits;
 mod metrics;
@@ -12,8 +13,15 @@ mod reload;
 pub(crate) mod settings;
 mod view;
 mod waiting;
+mod worker;
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use base::{Clock, Shutdown};
 use mail::{Gateway, GatewayError};
@@ -24,12 +32,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use data::DataDir;
 pub use data::DataError;
 use rates::Sampler;
-use reload::Reload;
 pub use reload::Source;
+use reload::{Mail, Reload};
 pub use view::View;
 
 use crate::{
-    config::{Config, DataDirError},
+    config::{Config, DataDirError, Role},
     control::{ControlSocket, SocketError},
     listen::{ListenError, listen},
 };
@@ -58,14 +66,36 @@ pub enum NodeError {
     /// The system refused something.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
+    /// The node cannot be one of several.
+    #[error("{error}")]
+    Cluster {
+        /// Why.
+        error: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A worker was started where mail lies.
+    #[error("{} holds the mail of a node that has a queue of its own; a worker has none", path.display())]
+    HasMail {
+        /// The data directory.
+        path: PathBuf,
+    },
 }
 
 impl NodeError {
+    fn cluster(error: &dyn std::fmt::Display, hint: Option<String>) -> Self {
+        Self::Cluster { error: error.to_string(), hint }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Data(error) => error.hint(),
+            Self::Cluster { hint, .. } => hint.clone(),
+            Self::HasMail { .. } => Some(
+                "choose another directory for the worker with --data-dir; this one goes on as it was without --role worker".into(),
+            ),
             Self::Listen(error) => Some(error.hint()),
             Self::Spool(QueueError::NoSpace) => Some("make room on the disk, then start the node again".into()),
             Self::Spool(QueueError::Disk(_)) => Some(
@@ -88,6 +118,7 @@ pub struct Node {
     faces: Shutdown,
     smtp: Vec<SocketAddr>,
     console: SocketAddr,
+    link: Option<SocketAddr>,
     _data: DataDir,
 }
 
@@ -111,6 +142,11 @@ impl Node {
         }
         let smtp = doors.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
         let console = listen("console.listen", config.console.listen).await?;
+        let link = match config.cluster.role {
+            Role::Manager => Some(listen("cluster.listen", config.cluster.listen).await?),
+            Role::Standalone | Role::Worker => None,
+        };
+        let link_address = link.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
         let console_address = console.local_addr()?;
         let control = ControlSocket::open(&dir)?;
         let clock = Clock::system();
@@ -119,15 +155,41 @@ impl Node {
         let log = dir.join(data::MESSAGE_LOG);
         let settings = settings::mail(&config, descriptors);
         let wishes = Arc::new(Settings::open(dir.join(data::SETTINGS)).map_err(GatewayError::from)?);
-        let gateway = Gateway::start(settings, &queue, &log, &wishes, clock.clone(), &upkeep)?;
+        let manager = match &link {
+            Some(_) => Some(cluster::start(&config, (&dir, data.id()), &queue, &wishes, &clock, &upkeep)?),
+            None => None,
+        };
+        let gateway =
+            Gateway::start(settings, &queue, &log, &wishes, clock.clone(), manager.clone(), &upkeep)?;
+        if let (Some(manager), Some(link)) = (&manager, link) {
+            manager.listen(link, gateway.trade(), &upkeep);
+        }
         let sampler = Sampler::start(gateway.clone(), upkeep.clone());
         let faces = Shutdown::new();
-        let reload = Reload::new(source, gateway.clone(), faces.clone(), descriptors, config);
-        let view =
-            Arc::new(View::new(data.id(), queue.clone(), gateway.clone(), sampler, reload, log, clock));
+        let reload = Reload::new(source, Mail::Gateway(gateway.clone()), faces.clone(), descriptors, config);
+        let view = Arc::new(View::new(
+            data.id(),
+            queue.clone(),
+            gateway.clone(),
+            manager,
+            sampler,
+            reload,
+            log,
+            clock,
+        ));
         view.reload_state().open(&view, doors, console).await;
         spawn_face(&faces, control.serve(view.clone(), faces.clone()));
-        Ok(Self { view, queue, gateway, upkeep, faces, smtp, console: console_address, _data: data })
+        Ok(Self {
+            view,
+            queue,
+            gateway,
+            upkeep,
+            faces,
+            smtp,
+            console: console_address,
+            link: link_address,
+            _data: data,
+        })
     }
 
     /// Where it takes mail by SMTP.
@@ -192,6 +254,7 @@ fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeE
         segment_size: config.spool.segment.bytes(),
         warn_free: config.spool.warn_free.0,
         min_free: config.spool.min_free.0,
+        after_loss: config.cluster.after_loss.0,
         ..Options::default()
     };
     let spool = Spool::open(Disk::real(), &dir.join(data::SPOOL), clock.clone(), options)?;
@@ -203,17 +266,23 @@ fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeE
 /// # Errors
 /// It could not start, or had to stop.
 pub async fn run(config: Config, source: Source) -> Result<(), NodeError> {
+    if config.cluster.role == Role::Worker {
+        return worker::run(config, source).await;
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let node = Node::start(config, source).await?;
     tracing::info!(smtp = ?node.smtp(), console = %node.console(), id = %node.view().id(), "the node is running");
+    if let (Some(link), Some(manager)) = (node.link, node.view.cluster()) {
+        tracing::info!(%link, pin = %manager.pin(), "the node is a manager; its workers are started with this pin");
+    }
     let pulse = pulse::start(node.view.clone(), node.upkeep.clone());
     let failure = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
-            _ = hang_up.recv() => reload::on_signal(&node.view).await,
+            _ = hang_up.recv() => reload::on_signal(node.view.reload_state(), &node.view).await,
             error = node.failed() => break Some(error),
         }
     };

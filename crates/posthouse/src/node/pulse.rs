@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use base::Shutdown;
 
-use super::View;
 use crate::{
     api::Readiness,
     control::NodeView,
@@ -15,7 +14,7 @@ use crate::{
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells that the node is ready, and from then on that it lives, until it stops.
-pub(super) fn start(view: Arc<View>, upkeep: Shutdown) -> Pulse {
+pub(super) fn start<V: NodeView>(view: Arc<V>, upkeep: Shutdown) -> Pulse {
     tell(&State::Ready);
     let watchdog = systemd::watchdog();
     tokio::spawn(async move {

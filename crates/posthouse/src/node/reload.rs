@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use base::Shutdown;
-use mail::{Door, Gateway};
+use mail::{Door, Files, Gateway, GatewayError, Worker};
 use tokio::{net::TcpListener, sync::Mutex};
 
-use super::{View, pulse::tell, settings, spawn_face};
+use super::{pulse::tell, settings, spawn_face};
 use crate::{
     api::{ApiError, ChangedKey, ErrorKind, ReloadReport, Reloaded},
     config::{Config, Counts, Difference, ListenAddress},
     console,
+    control::NodeView,
     failure::Failure,
     listen::{ListenError, listen},
     logging,
@@ -20,10 +21,46 @@ use crate::{
 /// Reads the configuration: the file again, and the flags of this process over it.
 pub type Source = Box<dyn Fn() -> Result<Config, Failure> + Send + Sync>;
 
+/// The mail trade of this node, whichever it is.
+pub(super) enum Mail {
+    Gateway(Arc<Gateway>),
+    Worker(Arc<Worker>),
+}
+
+impl Mail {
+    fn open(&self, socket: TcpListener) -> Door {
+        match self {
+            Self::Gateway(gateway) => gateway.open(socket),
+            Self::Worker(worker) => worker.open(socket),
+        }
+    }
+
+    fn read(&self, config: &mail::Config) -> Result<Files, GatewayError> {
+        match self {
+            Self::Gateway(gateway) => gateway.read(config),
+            Self::Worker(worker) => worker.read(config),
+        }
+    }
+
+    fn take(&self, files: Files) {
+        match self {
+            Self::Gateway(gateway) => gateway.take(files),
+            Self::Worker(worker) => worker.take(files),
+        }
+    }
+
+    fn configure(&self, config: mail::Config) {
+        match self {
+            Self::Gateway(gateway) => gateway.configure(config),
+            Self::Worker(worker) => worker.configure(config),
+        }
+    }
+}
+
 /// What of a node can change while it runs.
 pub(super) struct Reload {
     source: Source,
-    gateway: Arc<Gateway>,
+    mail: Mail,
     faces: Shutdown,
     descriptors: usize,
     current: Mutex<Current>,
@@ -46,23 +83,28 @@ struct Bound {
 impl Reload {
     pub(super) fn new(
         source: Source,
-        gateway: Arc<Gateway>,
+        mail: Mail,
         faces: Shutdown,
         descriptors: usize,
         config: Config,
     ) -> Self {
         let console = faces.child();
         let current = Current { config, doors: Vec::new(), console };
-        Self { source, gateway, faces, descriptors, current: Mutex::new(current) }
+        Self { source, mail, faces, descriptors, current: Mutex::new(current) }
     }
 
     /// Opens the doors and the console that the node starts with.
-    pub(super) async fn open(&self, view: &Arc<View>, doors: Vec<TcpListener>, console: TcpListener) {
+    pub(super) async fn open<V: NodeView>(
+        &self,
+        view: &Arc<V>,
+        doors: Vec<TcpListener>,
+        console: TcpListener,
+    ) {
         let mut current = self.current.lock().await;
         let addresses = current.config.smtp.listen.clone();
         current
             .doors
-            .extend(addresses.into_iter().zip(doors).map(|(at, socket)| (at, self.gateway.open(socket))));
+            .extend(addresses.into_iter().zip(doors).map(|(at, socket)| (at, self.mail.open(socket))));
         self.serve_console(&current, view, console);
     }
 
@@ -81,7 +123,7 @@ impl Reload {
     /// # Errors
     /// It or a file that it names cannot be read, or a port cannot be opened; then nothing has changed. Nor has it where the answer says that
     /// something takes a restart.
-    pub(super) async fn reload(&self, view: &Arc<View>) -> Result<ReloadReport, ApiError> {
+    pub(super) async fn reload<V: NodeView>(&self, view: &Arc<V>) -> Result<ReloadReport, ApiError> {
         let mut current = self.current.lock().await;
         tell(&State::Reloading);
         let outcome = self.take_over(&mut current, view).await;
@@ -89,24 +131,28 @@ impl Reload {
         outcome
     }
 
-    async fn take_over(&self, current: &mut Current, view: &Arc<View>) -> Result<ReloadReport, ApiError> {
+    async fn take_over<V: NodeView>(
+        &self,
+        current: &mut Current,
+        view: &Arc<V>,
+    ) -> Result<ReloadReport, ApiError> {
         let new = (self.source)().map_err(|failure| refusal(&failure))?;
         let differences = current.config.differences(&new);
         if differences.iter().any(|difference| difference.counts == Counts::AfterRestart) {
             return Ok(report(Reloaded::Refused, differences));
         }
         let files = self
-            .gateway
+            .mail
             .read(&settings::mail(&new, self.descriptors))
             .map_err(|error| ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")))?;
         if differences.is_empty() {
-            self.gateway.take(files);
+            self.mail.take(files);
             return Ok(report(Reloaded::Unchanged, differences));
         }
         let bound = bind(current, &new).await.map_err(|error| {
             ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")).hint(error.hint())
         })?;
-        self.gateway.take(files);
+        self.mail.take(files);
         self.apply(current, view, new, bound);
         for Difference { key, old, new, .. } in &differences {
             let value = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -115,10 +161,10 @@ impl Reload {
         Ok(report(Reloaded::Applied, differences))
     }
 
-    fn apply(&self, current: &mut Current, view: &Arc<View>, new: Config, bound: Bound) {
+    fn apply<V: NodeView>(&self, current: &mut Current, view: &Arc<V>, new: Config, bound: Bound) {
         logging::set_level(new.log.level);
-        self.gateway.configure(settings::mail(&new, self.descriptors));
-        current.doors.extend(bound.doors.into_iter().map(|(at, socket)| (at, self.gateway.open(socket))));
+        self.mail.configure(settings::mail(&new, self.descriptors));
+        current.doors.extend(bound.doors.into_iter().map(|(at, socket)| (at, self.mail.open(socket))));
         current.doors.retain(|(at, _)| new.smtp.listen.contains(at));
         if let Some(socket) = bound.console {
             current.console.stop();
@@ -128,7 +174,7 @@ impl Reload {
         current.config = new;
     }
 
-    fn serve_console(&self, current: &Current, view: &Arc<View>, socket: TcpListener) {
+    fn serve_console<V: NodeView>(&self, current: &Current, view: &Arc<V>, socket: TcpListener) {
         spawn_face(&self.faces, console::serve(socket, view.clone(), current.console.clone()));
     }
 }
@@ -173,8 +219,8 @@ fn refusal(failure: &Failure) -> ApiError {
 }
 
 /// Reloads when a SIGHUP asks for it; what came of it stands in the node's lines.
-pub(super) async fn on_signal(view: &Arc<View>) {
-    match view.reload_state().reload(view).await {
+pub(super) async fn on_signal<V: NodeView>(reload: &Reload, view: &Arc<V>) {
+    match reload.reload(view).await {
         Ok(ReloadReport { outcome: Reloaded::Applied, changes }) => {
             tracing::info!(changes = changes.len(), "the configuration was read again and counts");
         }

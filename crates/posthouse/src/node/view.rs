@@ -39,6 +39,8 @@ pub struct View {
     id: NodeId,
     pub(super) queue: Queue,
     pub(super) gateway: Arc<Gateway>,
+    /// The other nodes, if this one is their manager.
+    pub(super) cluster: Option<cluster::manager::Manager>,
     sampler: Arc<Sampler>,
     reload: Reload,
     log: PathBuf,
@@ -54,10 +56,12 @@ pub struct View {
 const REPLIES: usize = 1000;
 
 impl View {
+    #[expect(clippy::too_many_arguments, reason = "all of them are what a node is made of")]
     pub(super) fn new(
         id: NodeId,
         queue: Queue,
         gateway: Arc<Gateway>,
+        cluster: Option<cluster::manager::Manager>,
         sampler: Arc<Sampler>,
         reload: Reload,
         log: PathBuf,
@@ -67,6 +71,7 @@ impl View {
             id,
             queue,
             gateway,
+            cluster,
             sampler,
             reload,
             log,
@@ -82,6 +87,11 @@ impl View {
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// The other nodes, if this one is their manager.
+    pub(super) fn cluster(&self) -> Option<&cluster::manager::Manager> {
+        self.cluster.as_ref()
     }
 
     /// What of the node can change while it runs.
@@ -192,7 +202,7 @@ impl NodeView for View {
             name: self.gateway.config().node.clone(),
             node_id: self.id,
             version: env!("CARGO_PKG_VERSION").into(),
-            role: Role::Standalone,
+            role: if self.cluster.is_some() { Role::Manager } else { Role::Standalone },
             readiness: self.readiness(),
             started: self.started.into(),
             uptime_seconds: self.since.elapsed().as_secs(),
@@ -214,6 +224,7 @@ impl NodeView for View {
                 room: stats.room.into(),
             },
             records: RecordsStatus { behind: stats.untold, bytes: self.log_bytes(), lost: stats.lost },
+            worker: None,
         })
     }
 

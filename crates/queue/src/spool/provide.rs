@@ -16,7 +16,7 @@ use super::{
     promise::{Promise, Waiter},
 };
 use crate::{
-    Arrival, BodySource, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
+    Arrival, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
     LeaseOver, Point, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen,
     Stats, Ticket, Words, WorkInfo,
     feed::Archive,
@@ -158,11 +158,7 @@ impl Provider for Spool {
         self.shared.ledger.look(tickets, see);
     }
 
-    fn lease(
-        &self,
-        holder: Holder,
-        tickets: Vec<Ticket>,
-    ) -> Pending<'_, Vec<(Epoch, WorkInfo, Words, BodySource)>> {
+    fn lease(&self, holder: Holder, tickets: Vec<Ticket>) -> Pending<'_, Vec<crate::Given>> {
         let given: Vec<Given> = self.shared.ledger.lease(holder, &tickets).into_iter().flatten().collect();
         let given = match holder {
             Holder::Here => given,
@@ -172,11 +168,7 @@ impl Provider for Spool {
         Box::pin(async move { loading.await.into_iter().filter_map(Loaded::take).collect() })
     }
 
-    fn resume(
-        &self,
-        boot: Boot,
-        works: Vec<(WorkId, Epoch)>,
-    ) -> Pending<'_, Vec<(Epoch, Point, WorkInfo, Words, BodySource)>> {
+    fn resume(&self, boot: Boot, works: Vec<(WorkId, Epoch)>) -> Pending<'_, Vec<(Point, crate::Given)>> {
         let mut points = HashMap::new();
         let resumed = self.shared.ledger.resume(boot, &works, self.shared.after_loss()).into_iter();
         let given = resumed.map(|(given, point)| {
@@ -186,10 +178,7 @@ impl Provider for Spool {
         let loading = self.load(given.collect());
         Box::pin(async move {
             let loaded = loading.await.into_iter().filter_map(Loaded::take);
-            let resumed = loaded.filter_map(|(epoch, info, words, body)| {
-                Some((epoch, *points.get(&info.work)?, info, words, body))
-            });
-            resumed.collect()
+            loaded.filter_map(|given| Some((*points.get(&given.1.work)?, given))).collect()
         })
     }
 

@@ -1,0 +1,110 @@
+//! Messages that workers bring: published here, and answered once they are synced.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bytes::Bytes;
+use queue::{Body, Publication, Published, QueueError};
+use tonic::{Status, Streaming};
+
+use super::{Shared, member::Member};
+use crate::wire::{Answer, Offer, Piece, answer::Verdict};
+
+impl Shared {
+    /// Publishes what a node offers.
+    pub(super) async fn take_in(&self, member: &Arc<Member>, offers: Vec<Offer>) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(offers.len());
+        let mut pending = Vec::with_capacity(offers.len());
+        for mut offer in offers {
+            let body = std::mem::take(&mut offer.body);
+            let message = offer.message.clone();
+            match complete(&offer, body) {
+                Ok(publication) => {
+                    let bytes = publication.body.size();
+                    self.origins.lock().took(member.node, publication.message, bytes);
+                    // It is on its way to the disk as of now; they are synced together.
+                    pending.push((message, self.queue.publish(vec![publication])));
+                }
+                Err(error) => answers.push(answer(message, &Err(error))),
+            }
+        }
+        for (message, published) in pending {
+            let published = published.await;
+            if published.is_ok() {
+                self.counters.brought.fetch_add(1, Ordering::Relaxed);
+            }
+            // A manager that stops leaves its workers to offer it again to the next.
+            if !matches!(published, Err(QueueError::Closed)) {
+                answers.push(answer(message, &published));
+            }
+        }
+        answers
+    }
+
+    /// Publishes a message whose body comes in pieces, after the first.
+    pub(super) async fn take_large(
+        &self,
+        member: &Arc<Member>,
+        first: Piece,
+        mut pieces: Streaming<Piece>,
+    ) -> Result<Answer, Status> {
+        let Piece { offer, bytes: first, size } = first;
+        let offer = offer.ok_or_else(|| Status::invalid_argument("the first piece has no offer"))?;
+        let message = offer.message.clone();
+        let take = async {
+            let mut publication = complete(&offer, Bytes::new())?;
+            let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
+            let mut body = self.queue.body(publication.message, expect);
+            let mut piece = first;
+            let mut left = size;
+            loop {
+                left = left
+                    .checked_sub(piece.len() as u64)
+                    .ok_or_else(|| QueueError::Refused("it is longer than was said".into()))?;
+                body.write(&piece).await?;
+                if left == 0 {
+                    break;
+                }
+                piece = match pieces.message().await {
+                    Ok(Some(piece)) => piece.bytes,
+                    Ok(None) => return Err(QueueError::Refused("it broke off".into())),
+                    Err(error) => return Err(QueueError::Refused(format!("it broke off: {error}"))),
+                };
+            }
+            publication.body = body.finish().await?;
+            self.queue.publish(vec![publication]).await
+        };
+        let published = take.await;
+        if published.is_ok() {
+            self.counters.brought.fetch_add(1, Ordering::Relaxed);
+            if let Ok(message) = crate::wire::message(&message) {
+                self.origins.lock().took(member.node, message, size);
+            }
+        }
+        Ok(answer(message, &published))
+    }
+}
+
+/// The publication that is offered, with its body.
+fn complete(offer: &Offer, body: Bytes) -> Result<Publication, QueueError> {
+    let publication = offer.publication().map_err(|malformed| QueueError::Refused(malformed.to_string()))?;
+    let body = if body.is_empty() { Body::Empty } else { Body::Memory(body) };
+    Ok(Publication { body, ..publication })
+}
+
+/// Room is made for a body as it comes, beyond this length.
+const MOST_EXPECTED: usize = 1 << 20;
+
+fn answer(message: Bytes, published: &Result<Vec<Published>, QueueError>) -> Answer {
+    let (verdict, text) = match published {
+        Ok(_) => (Verdict::Stored, String::new()),
+        Err(error) => {
+            let verdict = match error {
+                QueueError::NoSpace => Verdict::NoSpace,
+                QueueError::TooLarge(_) => Verdict::TooLarge,
+                _ => Verdict::NotNow,
+            };
+            (verdict, error.to_string())
+        }
+    };
+    Answer { message, verdict: verdict.into(), text }
+}

@@ -1,0 +1,174 @@
+//! The port: handshakes, bounded in number and time, and what is spoken after them.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use base::Shutdown;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Server, server::Connected};
+
+use super::{Shared, serve::Service};
+use crate::{
+    tls::{Peer, Protocol},
+    wire::{joining_server::JoiningServer, link_server::LinkServer},
+};
+
+/// How long a node may take for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes at once; who comes while there are so many waits in the system's queue.
+const HANDSHAKES: usize = 64;
+/// How long to wait when no connection can be taken, because descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A connection on which nothing is heard is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Bytes that may be on their way on a stream, and on a connection.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Longest message that is taken.
+pub(crate) const MAX_MESSAGE: usize = 8 << 20;
+
+/// A connection whose node is proven.
+pub(super) struct Proven {
+    stream: TlsStream<TcpStream>,
+    peer: Caller,
+}
+
+/// Who speaks on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub(super) peer: Peer,
+    pub(super) address: SocketAddr,
+}
+
+/// Lets nodes in until the node stops.
+pub(super) fn start(socket: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) {
+    let (joins, to_join) = mpsc::channel::<io::Result<Proven>>(HANDSHAKES);
+    let (links, to_link) = mpsc::channel::<io::Result<Proven>>(HANDSHAKES);
+    let service = Service(shared.clone());
+    let link = LinkServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE);
+    let server = || {
+        Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .tcp_nodelay(true)
+    };
+    let stop = |shutdown: &Shutdown| {
+        let shutdown = shutdown.clone();
+        async move { shutdown.stopping().await }
+    };
+    let (stop_join, stop_link) = (stop(&shutdown), stop(&shutdown));
+    let join = server()
+        .add_service(JoiningServer::new(service))
+        .serve_with_incoming_shutdown(ReceiverStream::new(to_join), stop_join);
+    let link =
+        server().add_service(link).serve_with_incoming_shutdown(ReceiverStream::new(to_link), stop_link);
+    tokio::spawn(said(join));
+    tokio::spawn(said(link));
+    tokio::spawn(accept(socket, shared, joins, links, shutdown));
+}
+
+async fn said(serve: impl Future<Output = Result<(), tonic::transport::Error>>) {
+    if let Err(error) = serve.await {
+        tracing::error!(%error, "the link's port cannot go on");
+    }
+}
+
+async fn accept(
+    socket: TcpListener,
+    shared: Arc<Shared>,
+    joins: mpsc::Sender<io::Result<Proven>>,
+    links: mpsc::Sender<io::Result<Proven>>,
+    shutdown: Shutdown,
+) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(turn) = handshakes.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            () = shutdown.stopping() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be taken at the link's port");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // Without it small words would wait for company; a socket that refuses is broken anyhow.
+        let _ = stream.set_nodelay(true);
+        let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
+        tokio::spawn(async move {
+            match shared.tls.accept(stream, HANDSHAKE).await {
+                Ok((stream, peer)) => {
+                    let to = if peer.protocol == Protocol::Join { joins } else { links };
+                    let peer = Caller { peer, address };
+                    // A server that is gone takes nobody.
+                    let _ = to.send(Ok(Proven { stream, peer })).await;
+                }
+                Err(error) => {
+                    shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::info!(%address, %error, "not let in at the link's port");
+                }
+            }
+            drop(turn);
+        });
+    }
+}
+
+impl Connected for Proven {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.peer
+    }
+}
+
+impl AsyncRead for Proven {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Proven {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,372 @@
+//! What the streams of a link bring, and what they take along.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use base::NodeId;
+use bytes::Bytes;
+use queue::{Boot, Chunk};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    Shared,
+    control::Welcomed,
+    errands::Say,
+    listen::Caller,
+    member::{Give, Linked, Member},
+};
+use crate::{
+    authority::Role,
+    boot_time,
+    identity::PublicKey,
+    membership::Heard,
+    wire::{
+        self, Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Done, Given, ManagerWord,
+        Noted, Offers, Piece, Refusals, WorkerWord, joining_server::Joining, link_server::Link, manager_word,
+        worker_word,
+    },
+};
+
+/// The streams, for whoever is proven.
+#[derive(Clone, Debug)]
+pub(super) struct Service(pub(super) Arc<Shared>);
+
+/// Words of the manager that wait for a worker to take them.
+const CONTROL_WORDS: usize = 64;
+/// Answers that wait for a worker to take them; then its offers wait.
+const ANSWERS: usize = 64;
+/// How much is given in one go, in things and in bytes.
+const GIVEN_AT_ONCE: usize = 64;
+const GIVEN_BYTES: usize = 1 << 20;
+/// Chunks of a body that wait for a worker to take them.
+const CHUNKS: usize = 4;
+/// The name under which a worker says which boot of it a stream is for.
+pub(crate) const BOOT: &str = "posthouse-boot-bin";
+
+impl Service {
+    fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+        request.extensions().get::<Caller>().copied().ok_or_else(|| Status::internal("nobody is there"))
+    }
+
+    /// The member for whom a stream is: its key is proven, its boot is said.
+    fn member<T>(&self, request: &Request<T>) -> Result<Arc<Member>, Status> {
+        let key = Self::caller(request)?.peer.key;
+        let boot = request.metadata().get_bin(BOOT).and_then(|boot| boot.to_bytes().ok());
+        let boot = boot.and_then(|boot| wire::boot(&boot).ok());
+        self.member_of(&key, boot)
+    }
+
+    fn member_of(&self, key: &PublicKey, boot: Option<Boot>) -> Result<Arc<Member>, Status> {
+        let member = boot.and_then(|boot| self.0.member(boot)).filter(|member| member.key == *key);
+        member.ok_or_else(|| Status::failed_precondition("say hello first"))
+    }
+}
+
+#[tonic::async_trait]
+impl Joining for Service {
+    async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<Certificate>, Status> {
+        let caller = Self::caller(&request)?;
+        let id = request.into_inner().node[..].try_into().map(NodeId::from_bytes);
+        let id = id.map_err(|_| Status::invalid_argument("a node's id has 16 bytes"))?;
+        let now = self.0.clock.now();
+        let issued = self.0.authority.issue(Role::Worker, id, &caller.peer.key, now);
+        let issued = issued.map_err(|error| Status::internal(error.to_string()))?;
+        tracing::info!(address = %caller.address, key = %caller.peer.key.fingerprint(), "a certificate was issued");
+        let chain = issued.chain.iter().map(|der| Bytes::copy_from_slice(der)).collect();
+        Ok(Response::new(Certificate { chain, not_after_micros: issued.not_after.micros() }))
+    }
+}
+
+type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Link for Service {
+    type ControlStream = Boxed<ManagerWord>;
+    type WorkStream = Boxed<Given>;
+    type IntakeStream = Boxed<Answers>;
+    type BodyStream = Boxed<wire::Chunk>;
+    type HeartbeatStream = Boxed<Beat>;
+
+    async fn control(
+        &self,
+        request: Request<Streaming<WorkerWord>>,
+    ) -> Result<Response<Self::ControlStream>, Status> {
+        let caller = Self::caller(&request)?;
+        let mut said = request.into_inner();
+        let first = said.message().await?.and_then(|word| word.word);
+        let Some(worker_word::Word::Hello(hello)) = first else {
+            return Err(Status::failed_precondition("say hello first"));
+        };
+        let (control, words) = mpsc::channel(CONTROL_WORDS);
+        let first = match self.0.hello(caller.peer.key, &hello, control.clone()) {
+            Ok(Welcomed { member, begun, welcome }) => {
+                let (shared, end) = (self.0.clone(), begun.end.clone());
+                tokio::spawn(follow(shared.clone(), member.clone(), said, (begun.number, begun.end)));
+                // Nothing is said about what it has before it has heard that it is welcome.
+                let word = manager_word::Word::Welcome(welcome);
+                let _ = control.send(ManagerWord { word: Some(word) }).await;
+                shared.adopt(member, begun.foreign).await;
+                return Ok(Response::new(Box::pin(until(ReceiverStream::new(words).map(Ok), end))));
+            }
+            Err(refused) => manager_word::Word::Refused(refused),
+        };
+        tracing::warn!(address = %caller.address, ?first, "a node is refused");
+        let only = tokio_stream::once(Ok(ManagerWord { word: Some(first) }));
+        Ok(Response::new(Box::pin(only)))
+    }
+
+    async fn work(&self, request: Request<Streaming<Done>>) -> Result<Response<Self::WorkStream>, Status> {
+        let member = self.member(&request)?;
+        let taken = member.take_to_give();
+        let (to_give, end) = taken.ok_or_else(|| Status::already_exists("this link has its stream"))?;
+        let mut done = request.into_inner();
+        let listening = end.clone();
+        tokio::spawn(async move {
+            let hear = async {
+                while let Ok(Some(done)) = done.message().await {
+                    hear(&member, done);
+                }
+            };
+            let _ = listening.run_until_cancelled(hear).await;
+            listening.cancel();
+        });
+        Ok(Response::new(Box::pin(until(ToGive { to_give, buffer: Vec::new() }, end))))
+    }
+
+    async fn intake(
+        &self,
+        request: Request<Streaming<Offers>>,
+    ) -> Result<Response<Self::IntakeStream>, Status> {
+        let member = self.member(&request)?;
+        let end = member.link_end().ok_or_else(|| Status::failed_precondition("say hello first"))?;
+        let mut offered = request.into_inner();
+        let (answers, to_answer) = mpsc::channel(ANSWERS);
+        let (shared, listening) = (self.0.clone(), end.clone());
+        tokio::spawn(async move {
+            let take_in = async {
+                while let Ok(Some(Offers { offers })) = offered.message().await {
+                    let Ok(turn) = answers.clone().reserve_owned().await else { return };
+                    let (shared, member) = (shared.clone(), member.clone());
+                    tokio::spawn(async move {
+                        let answers = shared.take_in(&member, offers).await;
+                        turn.send(Ok(Answers { answers }));
+                    });
+                }
+            };
+            let _ = listening.run_until_cancelled(take_in).await;
+            listening.cancel();
+        });
+        Ok(Response::new(Box::pin(until(ReceiverStream::new(to_answer), end))))
+    }
+
+    async fn records(&self, request: Request<Streaming<Refusals>>) -> Result<Response<Noted>, Status> {
+        let member = self.member(&request)?;
+        let mut refusals = request.into_inner();
+        while let Some(Refusals { refusals }) = refusals.message().await? {
+            for refusal in refusals {
+                let wire::Refusal { client, recipient, reply, .. } = refusal;
+                tracing::info!(node = %member.name, client, recipient, reply, "refused at the door");
+            }
+        }
+        Ok(Response::new(Noted {}))
+    }
+
+    async fn bring(&self, request: Request<Streaming<Piece>>) -> Result<Response<Answer>, Status> {
+        let member = self.member(&request)?;
+        let mut pieces = request.into_inner();
+        let first = pieces.message().await?.ok_or_else(|| Status::invalid_argument("nothing came"))?;
+        self.0.take_large(&member, first, pieces).await.map(Response::new)
+    }
+
+    async fn body(&self, request: Request<BodyWanted>) -> Result<Response<Self::BodyStream>, Status> {
+        let key = Self::caller(&request)?.peer.key;
+        let BodyWanted { boot, item } = request.into_inner();
+        let member = self.member_of(&key, wire::boot(&boot).ok())?;
+        let item = item.ok_or_else(|| Status::invalid_argument("of what?"))?;
+        let body = member.errands(|errands| errands.body(&item));
+        let body = body.ok_or_else(|| Status::not_found("it is not this node's any more"))?;
+        let (chunks, to_send) = mpsc::channel(CHUNKS);
+        tokio::spawn(async move {
+            let mut reader = body.read();
+            loop {
+                let (bytes, is_last) = match reader.next().await {
+                    Ok(Chunk::More(bytes)) => (bytes, false),
+                    Ok(Chunk::Last(bytes)) => (bytes, true),
+                    Err(error) => {
+                        let _ = chunks.send(Err(Status::data_loss(error.to_string()))).await;
+                        return;
+                    }
+                };
+                for piece in bytes.chunks(wire::CHUNK) {
+                    let bytes = bytes.slice_ref(piece);
+                    if chunks.send(Ok(wire::Chunk { bytes })).await.is_err() {
+                        return;
+                    }
+                }
+                if is_last {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(to_send))))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<Streaming<Beat>>,
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        let member = self.member(&request)?;
+        let end = member.link_end().ok_or_else(|| Status::failed_precondition("say hello first"))?;
+        let shared = self.0.clone();
+        let mut progress = None;
+        let beats = request.into_inner().filter_map(move |beat| {
+            let beat = match beat {
+                Ok(beat) => beat,
+                Err(error) => return Some(Err(error)),
+            };
+            // A process whose work stands still is no member, though it beats.
+            let moves = progress.replace(beat.progress) != Some(beat.progress);
+            let counted =
+                moves && shared.membership.lock().beat(member.boot, boot_time::now()) == Heard::Counted;
+            let now_micros = shared.clock.now().micros();
+            counted.then(|| Ok(Beat { number: beat.number, now_micros, ..Beat::default() }))
+        });
+        Ok(Response::new(Box::pin(until(beats, end))))
+    }
+}
+
+/// Follows what a worker says until its link ends.
+async fn follow(
+    shared: Arc<Shared>,
+    member: Arc<Member>,
+    mut said: Streaming<WorkerWord>,
+    (number, end): (u64, CancellationToken),
+) {
+    let words = async {
+        while let Ok(Some(word)) = said.message().await {
+            match word.word {
+                Some(worker_word::Word::Goodbye(_)) => return Goodbye::Said,
+                Some(worker_word::Word::Leaving(_)) => member.leaves(),
+                Some(worker_word::Word::Hello(_)) | None => {}
+            }
+        }
+        Goodbye::NotSaid
+    };
+    let goodbye = end.run_until_cancelled(words).await.unwrap_or(Goodbye::NotSaid);
+    end.cancel();
+    shared.ended(&member, number, goodbye);
+}
+
+/// Whether a node has taken its leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goodbye {
+    Said,
+    NotSaid,
+}
+
+/// Hears what a node says of its works.
+fn hear(member: &Member, done: Done) {
+    for item in done.commits {
+        match member.errands(|errands| errands.asks(&item)) {
+            Say::Permit(remaining) => {
+                let remaining = remaining.map(Into::into);
+                member.give(Give::Permit(wire::Permit { item: Some(item), remaining }));
+            }
+            Say::Heard | Say::Nothing => {}
+        }
+    }
+    for told in done.told {
+        let item = told.item;
+        let say = member.errands(|errands| errands.tells(told));
+        if let (Say::Heard, Some(item)) = (say, item) {
+            member.give(Give::Heard(item));
+        }
+    }
+}
+
+/// What is given to a node, as much at once as there is.
+struct ToGive {
+    to_give: mpsc::UnboundedReceiver<Give>,
+    buffer: Vec<Give>,
+}
+
+impl Stream for ToGive {
+    type Item = Result<Given, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { to_give, buffer } = self.get_mut();
+        if buffer.is_empty() && ready!(to_give.poll_recv_many(context, buffer, GIVEN_AT_ONCE)) == 0 {
+            return Poll::Ready(None);
+        }
+        let mut given = Given::default();
+        let mut bytes = 0;
+        let mut taken = 0;
+        for give in buffer.iter_mut() {
+            if bytes > GIVEN_BYTES {
+                break;
+            }
+            taken += 1;
+            match give {
+                Give::Grant(grant) => {
+                    bytes += grant.burst.len();
+                    bytes += grant
+                        .works
+                        .iter()
+                        .filter_map(|work| work.body.as_ref())
+                        .map(Bytes::len)
+                        .sum::<usize>();
+                    given.grants.push(std::mem::take(grant));
+                }
+                Give::Permit(permit) => given.permits.push(*permit),
+                Give::Heard(item) => given.heard.push(*item),
+                Give::Over(item) => given.over.push(*item),
+            }
+        }
+        buffer.drain(..taken);
+        Poll::Ready(Some(Ok(given)))
+    }
+}
+
+/// A stream that ends with its link.
+fn until<S: Stream>(stream: S, end: CancellationToken) -> impl Stream<Item = S::Item> {
+    Until { stream: Box::pin(stream), end: Box::pin(end.cancelled_owned()) }
+}
+
+struct Until<S> {
+    stream: Pin<Box<S>>,
+    end: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl<S: Stream> Stream for Until<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        self.stream.as_mut().poll_next(context)
+    }
+}
+
+impl Shared {
+    /// A link has ended.
+    fn ended(&self, member: &Arc<Member>, number: u64, goodbye: Goodbye) {
+        if member.unlink(number) == Linked::Yes {
+            return;
+        }
+        let now = boot_time::now();
+        match goodbye {
+            Goodbye::Said => self.leave(member),
+            Goodbye::NotSaid => {
+                tracing::warn!(node = %member.name, boot = %member.boot, "the link to a node has ended");
+                self.membership.lock().closed(member.boot, now);
+            }
+        }
+    }
+}

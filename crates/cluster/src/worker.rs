@@ -1,0 +1,231 @@
+//! A worker's side of the cluster: it dials its manager, brings what it takes in, and attempts what it is given.
+//!
+//! * takes: the manager's address and pin, what the doors take in
+//! * does: keeps a link, holds back what the manager has not answered, asks before each point of no return
+//! * gives: assignments to the trades; a publisher to the doors
+//!
+//! `connect` keeps the link up, `streams` drives it; `desk` and `offers` keep what must be said again over the next one.
+
+mod assignment;
+mod connect;
+mod desk;
+mod offers;
+mod streams;
+
+use std::{
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use base::{Clock, Offset, Shutdown};
+use parking_lot::Mutex;
+use queue::{Boot, Publisher};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{assignment::Assignment, connect::Trouble};
+use self::{
+    desk::Desk,
+    offers::{AtManager, Cache, Offers},
+};
+use crate::{
+    authority::{Certificate, Pin},
+    fence::Fence,
+    identity::Identity,
+    tls::ClientTls,
+    wire::wanted,
+};
+
+/// What a worker is set up with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where its manager listens: a host and a port.
+    pub manager: String,
+    /// What the manager's authority is checked by.
+    pub pin: Pin,
+    /// Its own name, if its configuration says one; the manager has the last word.
+    pub name: Option<String>,
+    /// Its own EHLO name.
+    pub ehlo: String,
+    /// Where it takes mail in.
+    pub doors: Vec<String>,
+    /// Of the program.
+    pub version: String,
+    /// How many works it will have at once.
+    pub credit_works: u32,
+    /// How many bytes of them.
+    pub credit_bytes: u64,
+    /// How many bytes of what it took in it keeps in memory.
+    pub cache_bytes: u64,
+    /// How long a message may wait for the manager's answer.
+    pub hold: Duration,
+}
+
+/// Who attempts what this node is given.
+pub trait Hands: Send + Sync + std::fmt::Debug {
+    /// Attempts works; it must not wait for that.
+    fn attempt(&self, assignment: Assignment);
+}
+
+/// A worker's side of the cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Worker(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    options: Options,
+    identity: Identity,
+    boot: Boot,
+    tls: ClientTls,
+    clock: Clock,
+    offset: Offset,
+    certificate: Mutex<Option<Certified>>,
+    fence: Mutex<Fence>,
+    /// The number of the last beat, over all links.
+    beats: AtomicU64,
+    desk: Mutex<Desk>,
+    offers: Mutex<Offers>,
+    cache: Mutex<Cache>,
+    hands: OnceLock<Arc<dyn Hands>>,
+    state: watch::Sender<State>,
+    leaving: CancellationToken,
+}
+
+/// A certificate, and when the next one is asked for.
+#[derive(Clone, Debug)]
+struct Certified {
+    certificate: Certificate,
+    renew: base::Timestamp,
+}
+
+/// How the worker stands with its manager.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Whether there is a link.
+    pub link: Link,
+    /// The name under which it is registered; empty before the first welcome.
+    pub name: Arc<str>,
+    /// The manager's name.
+    pub manager: Arc<str>,
+    /// What the operator wants of it.
+    pub wanted: wanted::State,
+    /// The manager's disk takes no more mail.
+    pub full: bool,
+}
+
+/// Whether a worker has a link to its manager.
+#[derive(Clone, Debug)]
+pub enum Link {
+    /// It has.
+    Up {
+        /// Since when.
+        since: Instant,
+    },
+    /// It has not.
+    Away {
+        /// Since when.
+        since: Instant,
+        /// Why the last try came to nothing; empty before the first.
+        why: Arc<str>,
+    },
+}
+
+impl Worker {
+    /// Sets a worker up; it dials when [`run`](Self::run) is called. Its clock goes by its manager's.
+    #[must_use]
+    pub fn new(options: Options, identity: &Identity) -> Self {
+        let offset = Offset::default();
+        let clock = Clock::following(&offset);
+        let link = Link::Away { since: Instant::now(), why: "".into() };
+        let state =
+            State { link, name: "".into(), manager: "".into(), wanted: wanted::State::Active, full: false };
+        let boot = Boot(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
+        Self(Arc::new(Shared {
+            tls: ClientTls::new(options.pin, identity, Clock::system()),
+            identity: identity.clone(),
+            boot,
+            clock,
+            offset,
+            certificate: Mutex::default(),
+            // Its length is the manager's to say.
+            fence: Mutex::new(Fence::new(Duration::ZERO)),
+            beats: AtomicU64::new(0),
+            desk: Mutex::default(),
+            offers: Mutex::default(),
+            cache: Mutex::new(Cache::new(options.cache_bytes)),
+            hands: OnceLock::new(),
+            state: watch::Sender::new(state),
+            leaving: CancellationToken::new(),
+            options,
+        }))
+    }
+
+    /// The clock of the cluster.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.0.clock.clone()
+    }
+
+    /// Where what is taken in here is published.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(Arc::new(AtManager(self.0.clone())))
+    }
+
+    /// Keeps a link to the manager until the node stops; what is given over it goes to `hands`.
+    pub fn run(&self, hands: Arc<dyn Hands>, shutdown: &Shutdown) {
+        // A second one would be the same trade.
+        let _ = self.0.hands.set(hands);
+        let activity = shutdown.activity(LINK);
+        let (shared, shutdown) = (self.0.clone(), shutdown.clone());
+        tokio::spawn(async move {
+            connect::keep(&shared, &shutdown).await;
+            drop(activity);
+        });
+    }
+
+    /// Takes nothing more from now on, and waits until the manager has heard of all that it had, at most for `patience`.
+    pub async fn leave(&self, patience: Duration) {
+        self.0.leaving.cancel();
+        let through = async {
+            while self.works() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(patience, through).await.is_err() {
+            tracing::warn!(
+                works = self.works(),
+                "works are given up; the manager has them attempted elsewhere"
+            );
+        }
+    }
+
+    /// How it stands with its manager.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.0.state.borrow().clone()
+    }
+
+    /// Tells of each change of how it stands.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<State> {
+        self.0.state.subscribe()
+    }
+
+    /// Works that it has and that are not through.
+    #[must_use]
+    pub fn works(&self) -> usize {
+        self.0.desk.lock().works()
+    }
+
+    /// Messages that wait for the manager's answer.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.offers.lock().len()
+    }
+}
+
+/// How often it is looked whether all is through.
+const LOOK: Duration = Duration::from_millis(20);
+/// The link, as a stop knows it.
+pub const LINK: &str = "link";

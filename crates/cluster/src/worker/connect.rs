@@ -1,0 +1,215 @@
+//! Keeping a link to the manager: a certificate, a connection, and another try when it has gone.
+
+use std::{sync::Arc, time::Duration};
+
+use base::{Shutdown, Timestamp};
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Certified, Link, Shared, streams};
+use crate::{
+    authority::{self, Certificate},
+    tls::{ConnectError, Credential},
+    wire::{CertifyRequest, joining_client::JoiningClient},
+};
+
+/// How long a connection and its handshake may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How long to wait for the answer to a question.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
+/// The first and the longest wait before another try.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Who is not let in tries again this often: only an operator can change that.
+const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// Bytes that may be on their way on a stream, and on a connection.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The manager cannot be reached.
+    #[error("{manager} cannot be reached: {why}")]
+    Unreachable {
+        /// Its address.
+        manager: String,
+        /// Why.
+        why: String,
+    },
+    /// It is another, or it does not let us in.
+    #[error("{manager}: {why}")]
+    NotLetIn {
+        /// Its address.
+        manager: String,
+        /// Why.
+        why: String,
+    },
+    /// It does not want this node.
+    #[error("the manager refuses this node: {0}")]
+    Refused(String),
+    /// The link broke.
+    #[error("the link broke: {0}")]
+    Broke(String),
+}
+
+impl Trouble {
+    /// Whether only an operator can mend it.
+    fn is_lasting(&self) -> bool {
+        matches!(self, Self::NotLetIn { .. } | Self::Refused(_))
+    }
+}
+
+impl From<tonic::Status> for Trouble {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broke(status.message().to_owned())
+    }
+}
+
+/// Keeps a link until the node stops.
+pub(super) async fn keep(shared: &Arc<Shared>, shutdown: &Shutdown) {
+    let mut wait = SHORTEST_WAIT;
+    let mut said = String::new();
+    while !shutdown.is_stopping() {
+        let trouble = match streams::run(shared, shutdown).await {
+            Ok(()) => return,
+            Err(trouble) => trouble,
+        };
+        let was_up = matches!(shared.state.borrow().link, Link::Up { .. });
+        shared.away(&trouble);
+        if was_up {
+            (wait, said) = (SHORTEST_WAIT, String::new());
+        }
+        let text = trouble.to_string();
+        // Each reason is said once, and not with each try.
+        if text != said {
+            tracing::warn!("no link to the manager: {text}; it is tried again");
+            said = text;
+        }
+        let most = if trouble.is_lasting() { REFUSED_WAIT } else { wait };
+        let jittered = most.mul_f64(0.5 + fastrand::f64() / 2.0);
+        tokio::select! {
+            () = tokio::time::sleep(jittered) => {}
+            () = shutdown.stopping() => return,
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+impl Shared {
+    fn away(&self, trouble: &Trouble) {
+        let why: Arc<str> = trouble.to_string().into();
+        self.state.send_modify(|state| {
+            let since = match &state.link {
+                Link::Away { since, .. } => *since,
+                Link::Up { .. } => std::time::Instant::now(),
+            };
+            state.link = Link::Away { since, why };
+        });
+    }
+
+    /// A connection for the link, with a certificate that counts.
+    pub(super) async fn dial(&self) -> Result<Channel, Trouble> {
+        let certificate = self.certificate().await?;
+        match self.dial_with(Credential::Issued(&certificate.chain)).await {
+            // The manager knows better than our clock, or its authority was made anew.
+            Err(Dial::Tls(ConnectError::Expired | ConnectError::OtherAuthority)) => {
+                *self.certificate.lock() = None;
+                let certificate = self.certificate().await?;
+                self.dial_with(Credential::Issued(&certificate.chain))
+                    .await
+                    .map_err(|dial| self.trouble(dial))
+            }
+            other => other.map_err(|dial| self.trouble(dial)),
+        }
+    }
+
+    fn trouble(&self, dial: Dial) -> Trouble {
+        let manager = self.options.manager.clone();
+        match dial {
+            Dial::Unreachable(why) => Trouble::Unreachable { manager, why },
+            Dial::Tls(error) => {
+                let why = error.to_string();
+                match error {
+                    ConnectError::Network(_) | ConnectError::Deadline(_) => {
+                        Trouble::Unreachable { manager, why }
+                    }
+                    _ => Trouble::NotLetIn { manager, why },
+                }
+            }
+        }
+    }
+
+    async fn dial_with(&self, credential: Credential<'_>) -> Result<Channel, Dial> {
+        let unreachable = |error: std::io::Error| Dial::Unreachable(error.to_string());
+        let connect = TcpStream::connect(&self.options.manager);
+        let stream = tokio::time::timeout(CONNECT, connect)
+            .await
+            .map_err(|_| Dial::Unreachable(format!("no answer within {} s", CONNECT.as_secs())))?
+            .map_err(unreachable)?;
+        // Without it small words would wait for company; a socket that refuses is broken anyhow.
+        let _ = stream.set_nodelay(true);
+        let stream = self.tls.connect(stream, credential, CONNECT).await.map_err(Dial::Tls)?;
+        let mut stream = Some(TokioIo::new(stream));
+        // One connection, which is not made again behind our back.
+        let connector = tower::service_fn(move |_| {
+            let taken = stream.take().ok_or(std::io::ErrorKind::NotConnected);
+            std::future::ready(taken.map_err(std::io::Error::from))
+        });
+        Endpoint::from_static("http://manager.posthouse.internal")
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keep_alive_interval(CONNECT)
+            .keep_alive_timeout(CONNECT)
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| Dial::Unreachable(error.to_string()))
+    }
+
+    /// A certificate that counts: the one there is, or a new one.
+    async fn certificate(&self) -> Result<Certificate, Trouble> {
+        if let Some(certified) = self.certificate.lock().clone()
+            && self.clock.now() < certified.certificate.not_after
+        {
+            return Ok(certified.certificate);
+        }
+        self.join().await
+    }
+
+    /// Asks the manager for a certificate.
+    pub(super) async fn join(&self) -> Result<Certificate, Trouble> {
+        let channel = self.dial_with(Credential::SelfSigned).await.map_err(|dial| self.trouble(dial))?;
+        let node = Bytes::copy_from_slice(&self.identity.id().to_bytes());
+        let mut client = JoiningClient::new(channel);
+        let asked = client.certify(CertifyRequest { node });
+        let answer = tokio::time::timeout(ANSWER, asked)
+            .await
+            .map_err(|_| Trouble::Broke("the manager does not answer".into()))??
+            .into_inner();
+        let certificate = Certificate {
+            chain: answer.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect(),
+            not_after: Timestamp::from_micros(answer.not_after_micros),
+        };
+        let renew = authority::renewal(self.clock.now(), fastrand::f64());
+        *self.certificate.lock() = Some(Certified { certificate: certificate.clone(), renew });
+        Ok(certificate)
+    }
+
+    /// Renews the certificate when it is time.
+    pub(super) async fn renew_if_due(&self) {
+        let due =
+            self.certificate.lock().as_ref().is_some_and(|certified| self.clock.now() >= certified.renew);
+        if due && let Err(error) = self.join().await {
+            tracing::warn!(%error, "the certificate could not be renewed; it is tried again");
+        }
+    }
+}
+
+/// Why a connection came to nothing.
+enum Dial {
+    Unreachable(String),
+    Tls(ConnectError),
+}

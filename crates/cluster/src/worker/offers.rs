@@ -1,0 +1,199 @@
+//! Messages that were taken in here and are to be published at the manager: each waits for its answer, also while the manager is away.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use base::MessageId;
+use bytes::Bytes;
+use queue::{Body, BodyWriter, Pending, Publication, Publish, Published, QueueError, Room};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use crate::wire::{self, answer::Verdict};
+
+/// Bodies up to this length go with the offer; longer ones over a connection of their own.
+pub(crate) const INLINE: usize = 64 << 10;
+
+/// What waits for its answer.
+#[derive(Debug, Default)]
+pub(crate) struct Offers {
+    waiting: HashMap<MessageId, Waiting>,
+    /// Where offers go, while there is a link.
+    link: Option<mpsc::UnboundedSender<Offered>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    offered: Offered,
+    answer: oneshot::Sender<Result<Published, QueueError>>,
+}
+
+/// An offer with its body, if that goes apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Offered {
+    pub(crate) offer: wire::Offer,
+    pub(crate) large: Option<Bytes>,
+}
+
+impl Offers {
+    /// There is a link: what waits is offered again.
+    pub(crate) fn linked(&mut self, link: mpsc::UnboundedSender<Offered>) {
+        for waiting in self.waiting.values() {
+            let _ = link.send(waiting.offered.clone());
+        }
+        self.link = Some(link);
+    }
+
+    /// The link is gone.
+    pub(crate) fn unlinked(&mut self) {
+        self.link = None;
+    }
+
+    fn offer(
+        &mut self,
+        message: MessageId,
+        offered: Offered,
+    ) -> oneshot::Receiver<Result<Published, QueueError>> {
+        let (answer, answered) = oneshot::channel();
+        if let Some(link) = &self.link {
+            let _ = link.send(offered.clone());
+        }
+        self.waiting.insert(message, Waiting { offered, answer });
+        answered
+    }
+
+    /// The manager has answered.
+    pub(crate) fn answered(&mut self, answer: &wire::Answer) {
+        let Ok(message) = wire::message(&answer.message) else { return };
+        let Some(waiting) = self.waiting.remove(&message) else { return };
+        let said = match answer.verdict() {
+            Verdict::Stored => Ok(Published::Stored),
+            Verdict::NoSpace => Err(QueueError::NoSpace),
+            Verdict::TooLarge => Err(QueueError::TooLarge(answer.text.clone())),
+            Verdict::NotNow | Verdict::Unspecified => Err(QueueError::Refused(answer.text.clone())),
+        };
+        // Its client may have gone.
+        let _ = waiting.answer.send(said);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// Publishes at the manager.
+#[derive(Clone, Debug)]
+pub(crate) struct AtManager(pub(crate) Arc<Shared>);
+
+impl Publish for AtManager {
+    fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>> {
+        let shared = self.0.clone();
+        let mut waiting = Vec::with_capacity(batch.len());
+        for publication in batch {
+            let body = match &publication.body {
+                Body::Empty => Bytes::new(),
+                Body::Memory(bytes) => bytes.clone(),
+                Body::File(_) => {
+                    let why = QueueError::Refused("a worker keeps no files".into());
+                    return Box::pin(std::future::ready(Err(why)));
+                }
+            };
+            let offer = wire::Offer::of(&publication, &body, INLINE);
+            let large = (body.len() > INLINE).then(|| body.clone());
+            let message = publication.message;
+            shared.cache.lock().keep(message, body);
+            let answered = shared.offers.lock().offer(message, Offered { offer, large });
+            waiting.push(Wait { shared: shared.clone(), message, answered });
+        }
+        let hold = shared.options.hold;
+        Box::pin(async move {
+            let mut published = Vec::with_capacity(waiting.len());
+            for wait in waiting {
+                published.push(wait.end(hold).await?);
+            }
+            Ok(published)
+        })
+    }
+
+    fn body(&self, message: MessageId, expect: usize) -> BodyWriter {
+        BodyWriter::in_memory(message, expect)
+    }
+
+    fn room(&self) -> Room {
+        if self.0.state.borrow().full { Room::Full } else { Room::Enough }
+    }
+}
+
+/// One that waits; given up when dropped.
+struct Wait {
+    shared: Arc<Shared>,
+    message: MessageId,
+    answered: oneshot::Receiver<Result<Published, QueueError>>,
+}
+
+impl Wait {
+    async fn end(mut self, hold: Duration) -> Result<Published, QueueError> {
+        match tokio::time::timeout(hold, &mut self.answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(QueueError::Away),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.shared.offers.lock().waiting.remove(&self.message);
+    }
+}
+
+/// Bodies of messages that were taken in here, so that they need not come back. The manager reckons with the same rule.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    bodies: HashMap<MessageId, Bytes>,
+    order: VecDeque<MessageId>,
+    bytes: u64,
+    capacity: u64,
+}
+
+impl Cache {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self { bodies: HashMap::new(), order: VecDeque::new(), bytes: 0, capacity }
+    }
+
+    fn keep(&mut self, message: MessageId, body: Bytes) {
+        let len = body.len() as u64;
+        if len > self.capacity || self.bodies.contains_key(&message) {
+            return;
+        }
+        self.bodies.insert(message, body);
+        self.order.push_back(message);
+        self.bytes += len;
+        while self.bytes > self.capacity {
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.bytes -= self.bodies.remove(&oldest).map_or(0, |body| body.len() as u64);
+        }
+    }
+
+    pub(crate) fn find(&self, message: MessageId) -> Option<Bytes> {
+        self.bodies.get(&message).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_bodies_are_kept() {
+        let mut cache = Cache::new(100);
+        let id = |n| MessageId::from_bytes([n; 16]);
+        for n in 1..=4 {
+            cache.keep(id(n), Bytes::from(vec![n; 40]));
+        }
+        cache.keep(id(5), Bytes::from(vec![5; 101]));
+        assert_eq!([1, 2, 3, 4, 5].map(|n| cache.find(id(n)).is_some()), [false, false, true, true, false]);
+    }
+}

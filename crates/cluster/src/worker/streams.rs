@@ -1,0 +1,452 @@
+//! Driving a link: the hello, the beats, and what goes over the streams until one of them ends.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use base::{Shutdown, Timestamp, WorkId};
+use bytes::{Bytes, BytesMut};
+use queue::{BodySource, QueueError};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
+
+use super::{
+    Assignment, Link, Shared, Trouble,
+    connect::ANSWER,
+    desk::{Granted, Say},
+    offers::{INLINE, Offered},
+};
+use crate::{
+    boot_time,
+    fence::{Acknowledged, Holds},
+    manager::{BOOT, MAX_MESSAGE},
+    wire::{
+        self, Answers, Beat, BodyWanted, Done, Given, Goodbye, Hello, Leaving, ManagerWord, OLDEST_PROTOCOL,
+        Offers, PROTOCOL, Piece, Welcome, WorkerWord, link_client::LinkClient, manager_word, worker_word,
+    },
+};
+
+/// Messages that wait on a stream for the manager to take them.
+const ON_THE_WAY: usize = 16;
+/// How much is said in one go, in things and in bytes.
+const AT_ONCE: usize = 64;
+const AT_ONCE_BYTES: usize = 1 << 20;
+/// How often it is looked whether the certificate must be renewed.
+const CERTIFICATE: Duration = Duration::from_secs(600);
+/// Large bodies that are on their way at once.
+const LARGE: usize = 8;
+
+/// A connection of a link.
+type Client = LinkClient<Channel>;
+
+/// Runs one link; returns without trouble once the node stops and has said goodbye.
+pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(), Trouble> {
+    let mut client = client(shared.dial().await?);
+    let (control, words) = mpsc::channel(ON_THE_WAY);
+    let held = shared.desk.lock().held();
+    let hello = worker_word::Word::Hello(shared.hello(held));
+    let _ = control.send(WorkerWord { word: Some(hello) }).await;
+    let asked = client.control(ReceiverStream::new(words));
+    let mut said = in_time(asked).await?.into_inner();
+    let welcome = welcomed(in_time(said.message()).await?)?;
+    let heartbeat = Duration::from_micros(welcome.heartbeat_micros.max(1000));
+    let beats = self::client(shared.dial().await?);
+    shared.welcomed(&welcome);
+    let beating = beat(shared.clone(), beats, heartbeat).await?;
+    let work = Work::open(shared, &mut client).await?;
+    shared.state.send_modify(|state| state.link = Link::Up { since: Instant::now() });
+    tracing::info!(
+        manager = welcome.manager,
+        name = welcome.name,
+        "this node is a worker of its manager now"
+    );
+    let ended = tokio::select! {
+        ended = work.run(shared) => ended,
+        ended = beating => ended,
+        ended = listen(shared, &mut said, &control) => ended,
+        () = shutdown.stopping() => {
+            let goodbye = worker_word::Word::Goodbye(Goodbye {});
+            let _ = control.send(WorkerWord { word: Some(goodbye) }).await;
+            // The manager ends the link when it has heard.
+            let _ = tokio::time::timeout(ANSWER, said.message()).await;
+            return Ok(());
+        }
+    };
+    shared.desk.lock().unlinked();
+    shared.offers.lock().unlinked();
+    ended
+}
+
+fn client(channel: Channel) -> Client {
+    LinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, Trouble> {
+    match tokio::time::timeout(ANSWER, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Trouble::Broke("the manager does not answer".into())),
+    }
+}
+
+fn welcomed(word: Option<ManagerWord>) -> Result<Welcome, Trouble> {
+    match word.and_then(|word| word.word) {
+        Some(manager_word::Word::Welcome(welcome)) => Ok(welcome),
+        Some(manager_word::Word::Refused(refused)) => Err(Trouble::Refused(refused.text)),
+        _ => Err(Trouble::Broke("the manager says no word of welcome".into())),
+    }
+}
+
+/// Hears what is wanted of this node.
+async fn listen(
+    shared: &Arc<Shared>,
+    said: &mut Streaming<ManagerWord>,
+    control: &mpsc::Sender<WorkerWord>,
+) -> Result<(), Trouble> {
+    let mut certificate = tokio::time::interval(CERTIFICATE);
+    let mut leaving = std::pin::pin!(shared.leaving.cancelled());
+    let mut told = false;
+    loop {
+        tokio::select! {
+            word = said.message() => match word?.and_then(|word| word.word) {
+                Some(manager_word::Word::Wanted(wanted)) => shared.wanted(&wanted),
+                Some(manager_word::Word::Refused(refused)) => return Err(Trouble::Refused(refused.text)),
+                Some(manager_word::Word::Welcome(_)) => {}
+                None => return Err(Trouble::Broke("the manager has ended it".into())),
+            },
+            _ = certificate.tick() => shared.renew_if_due().await,
+            () = &mut leaving, if !told => {
+                let word = worker_word::Word::Leaving(Leaving {});
+                let _ = control.send(WorkerWord { word: Some(word) }).await;
+                told = true;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn hello(&self, held: Vec<wire::Held>) -> Hello {
+        let options = &self.options;
+        Hello {
+            oldest: OLDEST_PROTOCOL,
+            newest: PROTOCOL,
+            version: options.version.clone(),
+            boot: wire::boot_bytes(self.boot),
+            node: Bytes::copy_from_slice(&self.identity.id().to_bytes()),
+            name: options.name.clone().unwrap_or_default(),
+            ehlo: options.ehlo.clone(),
+            doors: options.doors.clone(),
+            credit_works: options.credit_works,
+            credit_bytes: options.credit_bytes,
+            cache_bytes: options.cache_bytes,
+            held,
+        }
+    }
+
+    fn welcomed(&self, welcome: &Welcome) {
+        let off = self.offset.set(Timestamp::from_micros(welcome.now_micros));
+        if off.unsigned_abs() > 5_000_000 {
+            tracing::warn!(
+                seconds = off / 1_000_000,
+                "this machine's clock is off; mail goes by the manager's"
+            );
+        }
+        let lease = Duration::from_micros(welcome.lease_micros);
+        self.fence.lock().set_lease(lease);
+        self.state.send_modify(|state| {
+            state.name = welcome.name.as_str().into();
+            state.manager = welcome.manager.as_str().into();
+        });
+        if let Some(wanted) = &welcome.wanted {
+            self.wanted(wanted);
+        }
+    }
+
+    fn wanted(&self, wanted: &wire::Wanted) {
+        self.state.send_modify(|state| {
+            state.wanted = wanted.state();
+            state.full = wanted.full;
+        });
+    }
+
+    fn request<T>(&self, stream: T) -> Request<T> {
+        let mut request = Request::new(stream);
+        let boot = MetadataValue::from_bytes(&self.boot.0.to_be_bytes());
+        request.metadata_mut().insert_bin(BOOT, boot);
+        request
+    }
+}
+
+/// Begins to beat, and returns once the first beat is acknowledged what goes on with it.
+async fn beat(
+    shared: Arc<Shared>,
+    mut client: Client,
+    every: Duration,
+) -> Result<impl Future<Output = Result<(), Trouble>>, Trouble> {
+    let (beats, to_send) = mpsc::channel(ON_THE_WAY);
+    let send = move |shared: &Shared, beats: &mpsc::Sender<Beat>| {
+        let number = shared.beats.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.fence.lock().sent(number, boot_time::now());
+        // Where a beat does not go out, the next is for it.
+        let _ = beats.try_send(Beat { number, progress: number, ..Beat::default() });
+    };
+    send(&shared, &beats);
+    let asked = client.heartbeat(shared.request(ReceiverStream::new(to_send)));
+    let mut answers = in_time(asked).await?.into_inner();
+    let first = in_time(answers.message()).await?;
+    acknowledged(&shared, first)?;
+    Ok(async move {
+        // The connection lives as long as it is used.
+        let _client = client;
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => send(&shared, &beats),
+                answer = answers.message() => acknowledged(&shared, answer?)?,
+            }
+            if shared.fence.lock().holds(boot_time::now()) == Holds::No {
+                return Err(Trouble::Broke("the manager has not answered this node's beats".into()));
+            }
+        }
+    })
+}
+
+fn acknowledged(shared: &Shared, beat: Option<Beat>) -> Result<(), Trouble> {
+    let beat = beat.ok_or_else(|| Trouble::Broke("the manager has ended the heartbeat".into()))?;
+    if beat.now_micros != 0 {
+        shared.offset.set(Timestamp::from_micros(beat.now_micros));
+    }
+    if let Acknowledged::Began(tenure) = shared.fence.lock().acknowledged(beat.number, boot_time::now()) {
+        tracing::debug!(?tenure, "a lease of this node begins");
+    }
+    Ok(())
+}
+
+/// The streams on which works and messages go.
+struct Work {
+    given: Streaming<Given>,
+    answers: Streaming<Answers>,
+    done: mpsc::Sender<Done>,
+    said: mpsc::UnboundedReceiver<Say>,
+    offers: mpsc::Sender<Offers>,
+    offered: mpsc::UnboundedReceiver<Offered>,
+    bodies: Arc<Bodies>,
+}
+
+impl Work {
+    async fn open(shared: &Arc<Shared>, client: &mut Client) -> Result<Self, Trouble> {
+        let (done, to_say) = mpsc::channel(ON_THE_WAY);
+        let (offers, to_offer) = mpsc::channel(ON_THE_WAY);
+        let given = in_time(client.work(shared.request(ReceiverStream::new(to_say)))).await?.into_inner();
+        let answers =
+            in_time(client.intake(shared.request(ReceiverStream::new(to_offer)))).await?.into_inner();
+        // What is said and offered is bounded by what this node was given and by the memory of its sessions.
+        let (say, said) = mpsc::unbounded_channel();
+        let (offer, offered) = mpsc::unbounded_channel();
+        shared.desk.lock().linked(say);
+        shared.offers.lock().linked(offer);
+        let bodies = Arc::new(Bodies { shared: shared.clone(), client: AsyncMutex::default() });
+        Ok(Self { given, answers, done, said, offers, offered, bodies })
+    }
+
+    async fn run(self, shared: &Arc<Shared>) -> Result<(), Trouble> {
+        let Self { mut given, mut answers, done, said, offers, offered, bodies } = self;
+        let taking = async {
+            while let Some(given) = given.message().await? {
+                take(shared, &bodies, given);
+            }
+            Err(Trouble::Broke("the manager has ended it".into()))
+        };
+        let hearing = async {
+            while let Some(Answers { answers }) = answers.message().await? {
+                let mut offers = shared.offers.lock();
+                answers.iter().for_each(|answer| offers.answered(answer));
+            }
+            Err(Trouble::Broke("the manager has ended it".into()))
+        };
+        tokio::select! {
+            ended = taking => ended,
+            ended = hearing => ended,
+            () = say_all(said, &done) => Ok(()),
+            () = offer_all(offered, &offers, &bodies) => Ok(()),
+        }
+    }
+}
+
+/// Says what there is to say, as much at once as there is.
+async fn say_all(mut said: mpsc::UnboundedReceiver<Say>, done: &mpsc::Sender<Done>) {
+    let mut some = Vec::with_capacity(AT_ONCE);
+    while said.recv_many(&mut some, AT_ONCE).await > 0 {
+        let mut all = Done::default();
+        for say in some.drain(..) {
+            match say {
+                Say::Commit(item) => all.commits.push(item),
+                Say::Told(told) => all.told.push(told),
+            }
+        }
+        if done.send(all).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Offers what there is to offer, as much at once as there is; large bodies go apart.
+async fn offer_all(
+    mut offered: mpsc::UnboundedReceiver<Offered>,
+    offers: &mpsc::Sender<Offers>,
+    bodies: &Arc<Bodies>,
+) {
+    let mut some: Vec<Offered> = Vec::with_capacity(AT_ONCE);
+    let large = Arc::new(tokio::sync::Semaphore::new(LARGE));
+    while offered.recv_many(&mut some, AT_ONCE).await > 0 {
+        let mut all = Offers::default();
+        let mut bytes = 0;
+        for Offered { offer, large: body } in some.drain(..) {
+            if let Some(body) = body {
+                let (bodies, large) = (bodies.clone(), large.clone());
+                tokio::spawn(async move {
+                    let _turn = large.acquire().await;
+                    bodies.bring(offer, body).await;
+                });
+                continue;
+            }
+            bytes += offer.body.len() + offer.header.len();
+            all.offers.push(offer);
+            if bytes > AT_ONCE_BYTES {
+                bytes = 0;
+                if offers.send(std::mem::take(&mut all)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if !all.offers.is_empty() && offers.send(all).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Takes what the manager gives.
+fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, given: Given) {
+    let mut desk = shared.desk.lock();
+    given.permits.iter().for_each(|permit| desk.permitted(permit));
+    given.heard.iter().for_each(|item| desk.heard(item));
+    given.over.iter().for_each(|item| desk.over(item));
+    drop(desk);
+    for grant in given.grants {
+        if let Err(malformed) = take_grant(shared, bodies, grant) {
+            tracing::error!(error = %malformed, "a grant cannot be understood; its works are given back");
+        }
+    }
+}
+
+fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) -> Result<(), wire::Malformed> {
+    let wire::Grant { errand, kind, burst, works } = grant;
+    let kind = wire::kind(kind)?;
+    let mut items = Vec::with_capacity(works.len());
+    let mut wanted = Vec::with_capacity(works.len());
+    for granted in works {
+        let work = granted.work.as_ref().ok_or(wire::Malformed("a work is missing"))?;
+        let work = WorkId::try_from(work)?;
+        let epoch = granted.epoch.ok_or(wire::Malformed("an epoch is missing"))?.into();
+        items.push(Granted { work, epoch });
+        wanted.push((work, granted.body.or_else(|| shared.cache.lock().find(work.message))));
+    }
+    shared.desk.lock().granted(errand, items);
+    // Without a lease nothing of it will be committed.
+    let under = match shared.fence.lock().holds(boot_time::now()) {
+        Holds::Yes(tenure) => tenure,
+        Holds::No => crate::fence::Tenure(0),
+    };
+    let mut assignment = Assignment {
+        shared: shared.clone(),
+        errand,
+        under,
+        kind,
+        burst,
+        works: Vec::new(),
+        took: Bytes::new(),
+    };
+    if wanted.iter().all(|(_, body)| body.is_some()) {
+        let works =
+            wanted.into_iter().map(|(work, body)| (work, BodySource::Memory(body.unwrap_or_default())));
+        assignment.works = works.collect();
+        hand_over(shared, assignment);
+        return Ok(());
+    }
+    let (shared, bodies) = (shared.clone(), bodies.clone());
+    tokio::spawn(async move {
+        for (item, (work, body)) in (0..).zip(wanted) {
+            let body = match body {
+                Some(body) => BodySource::Memory(body),
+                None => bodies.fetch(wire::Item { errand, item }).await,
+            };
+            assignment.works.push((work, body));
+        }
+        hand_over(&shared, assignment);
+    });
+    Ok(())
+}
+
+fn hand_over(shared: &Shared, assignment: Assignment) {
+    if let Some(hands) = shared.hands.get() {
+        hands.attempt(assignment);
+    }
+}
+
+/// The connection on which large bodies go, made when the first one does.
+struct Bodies {
+    shared: Arc<Shared>,
+    client: AsyncMutex<Option<Client>>,
+}
+
+impl Bodies {
+    async fn client(&self) -> Result<Client, Trouble> {
+        let mut client = self.client.lock().await;
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let new = self::client(self.shared.dial().await?);
+        *client = Some(new.clone());
+        Ok(new)
+    }
+
+    /// Brings a message with a large body. Where that fails, it is offered again over the next link.
+    async fn bring(&self, offer: wire::Offer, body: Bytes) {
+        let bring = async {
+            let mut client = self.client().await?;
+            let size = body.len() as u64;
+            let first = Piece { offer: Some(offer), bytes: Bytes::new(), size };
+            let rest: Vec<Bytes> = body.chunks(wire::CHUNK).map(|chunk| body.slice_ref(chunk)).collect();
+            let rest = rest.into_iter().map(|bytes| Piece { bytes, ..Piece::default() });
+            let pieces = tokio_stream::iter(std::iter::once(first).chain(rest));
+            Ok::<_, Trouble>(client.bring(self.shared.request(pieces)).await?.into_inner())
+        };
+        match bring.await {
+            Ok(answer) => self.shared.offers.lock().answered(&answer),
+            Err(error) => tracing::info!(%error, "a large message could not be brought; it is offered again"),
+        }
+    }
+
+    /// The body of a work.
+    async fn fetch(&self, item: wire::Item) -> BodySource {
+        let fetch = async {
+            let mut client = self.client().await?;
+            let wanted = BodyWanted { boot: wire::boot_bytes(self.shared.boot), item: Some(item) };
+            let mut chunks = client.body(wanted).await?.into_inner();
+            let mut body = BytesMut::new();
+            while let Some(chunk) = chunks.next().await {
+                body.extend_from_slice(&chunk?.bytes);
+            }
+            Ok::<_, Trouble>(body.freeze())
+        };
+        match fetch.await {
+            Ok(body) => BodySource::Memory(body),
+            Err(Trouble::Broke(why)) => BodySource::Missing(QueueError::Refused(why)),
+            Err(_) => BodySource::Missing(QueueError::Away),
+        }
+    }
+}
+
+const _: () = assert!(INLINE <= AT_ONCE_BYTES);

@@ -1,0 +1,89 @@
+//! Attempts of this queue's works on other nodes: given, answered, heard; and taken over from those that come back.
+
+use std::sync::Arc;
+
+use cluster::manager::{Errand, Grant, Granted, Trade, Word};
+use queue::{Kind, Resumed};
+
+use crate::{
+    attempt::{Finished, Home as _},
+    burst::{Burst, Tried},
+    delivery::{AtHome, Delivery, Job},
+    envelope::{decode, encode},
+    reach::Contact,
+    site::Keeps,
+};
+
+/// What came of an attempt of which nothing is known.
+const NOTHING: Finished = Finished { opened: 0, keeps: Keeps::Nothing };
+
+impl Delivery {
+    /// Has a burst attempted on another node.
+    pub(crate) async fn attempt_there(
+        &self,
+        place: &cluster::Place,
+        burst: &Burst,
+        home: &mut AtHome<'_>,
+    ) -> Finished {
+        let Some(cluster) = &self.cluster else { return NOTHING };
+        let works = home.jobs.iter().flatten().filter_map(|job| {
+            Some(Granted { work: job.info.work, epoch: job.info.lease?, body: job.body.clone() })
+        });
+        let grant = Grant { kind: Kind::Mail, burst: encode(burst), works: works.collect() };
+        // Without a link to it the leases go back.
+        let Some(mut errand) = cluster.give(place, grant).await else { return NOTHING };
+        home.node = errand.node().into();
+        self.serve(&mut errand, home).await
+    }
+
+    /// Is the works' home until the other node is through with them, or is gone.
+    async fn serve(&self, errand: &mut Errand, home: &mut AtHome<'_>) -> Finished {
+        while let Some(word) = errand.next().await {
+            match word {
+                Word::Commit(item) => errand.permit(item, home.commit(item).await),
+                Word::Told(item, words) => {
+                    match decode::<Tried>(&words) {
+                        // Its clock is not ours.
+                        Ok(tried) => home.tell(item, Tried { at: self.clock.now(), ..tried }).await,
+                        Err(error) => {
+                            let node = errand.node();
+                            tracing::error!(node, %error, "what a node says became of a work cannot be read");
+                            home.jobs[item] = None;
+                        }
+                    }
+                    errand.heard(item);
+                }
+                Word::Lost(item) => home.jobs[item] = None,
+                Word::Ended(words) => return decode(&words).unwrap_or(NOTHING),
+            }
+        }
+        NOTHING
+    }
+
+    async fn adopted(&self, mut errand: Errand, works: Vec<(usize, Resumed)>) {
+        let most = works.iter().map(|(item, _)| *item).max().unwrap_or(0);
+        let mut jobs: Vec<Option<Job>> = (0..=most).map(|_| None).collect();
+        for (item, resumed) in works {
+            match Job::resumed(resumed) {
+                Ok(job) => jobs[item] = Some(job),
+                Err((work, error)) => tracing::error!(%work, %error, "its words cannot be read"),
+            }
+        }
+        let Some(lane) = jobs.iter().flatten().next().map(|job| job.info.lane.clone()) else { return };
+        let rule = self.config.now().delivery.rule(&lane, None);
+        let node = errand.node().into();
+        let mut home = AtHome { delivery: self, rule: &rule, node, jobs, contact: Contact::None };
+        self.serve(&mut errand, &mut home).await;
+    }
+}
+
+/// What the cluster asks of mail.
+#[derive(Debug)]
+pub(crate) struct Adopts(pub(crate) Arc<Delivery>);
+
+impl Trade for Adopts {
+    fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>) {
+        let delivery = self.0.clone();
+        tokio::spawn(async move { delivery.adopted(errand, works).await });
+    }
+}

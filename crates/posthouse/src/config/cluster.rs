@@ -1,0 +1,261 @@
+//! `[cluster]`: the node among others.
+
+use std::{fmt, time::Duration};
+
+use base::{ByteSize, HumanDuration, NextHop};
+use clap::ValueEnum;
+use cluster::{authority, membership::Timing, placement::Policy};
+use serde::{Deserialize, Serialize};
+
+use super::{Count, ListenAddress, bounds, log::one_of};
+
+/// What the node is to others, and how they work together. What concerns all nodes counts at the manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Cluster {
+    /// What the node is.
+    pub role: Role,
+    /// The address on which a manager lets its nodes in.
+    pub listen: ListenAddress,
+    /// A worker's manager.
+    pub manager: Option<NextHop>,
+    /// What the manager's authority is known by.
+    pub pin: Option<Pin>,
+    /// How long a worker's client waits for the manager's answer.
+    #[serde(deserialize_with = "bounds::held_reply")]
+    pub hold: HumanDuration,
+    /// How many works the node has at once.
+    #[serde(deserialize_with = "bounds::credit_works")]
+    pub credit_works: Count,
+    /// How many bytes of them.
+    #[serde(deserialize_with = "bounds::credit_bytes")]
+    pub credit_bytes: ByteSize,
+    /// How many bytes of what it took in a worker keeps in memory.
+    #[serde(deserialize_with = "bounds::free")]
+    pub cache: ByteSize,
+    /// Which node gets what may go.
+    pub placement: Placement,
+    /// Who attempts works.
+    pub attempts: Attempts,
+    /// How long what a lost node may have delivered waits before it is attempted again.
+    #[serde(deserialize_with = "bounds::after_loss")]
+    pub after_loss: HumanDuration,
+    /// How often a node gives a sign of life.
+    #[serde(deserialize_with = "bounds::liveness")]
+    pub heartbeat: HumanDuration,
+    /// After so much silence a node is granted nothing more.
+    #[serde(deserialize_with = "bounds::liveness")]
+    pub suspect: HumanDuration,
+    /// After so much silence what it has goes to others.
+    #[serde(deserialize_with = "bounds::liveness")]
+    pub gone: HumanDuration,
+    /// How long a worker may work after the last sign that was answered.
+    #[serde(deserialize_with = "bounds::liveness")]
+    pub lease: HumanDuration,
+    /// How long a node that was silent is steady before it is granted anything.
+    #[serde(deserialize_with = "bounds::liveness")]
+    pub steady: HumanDuration,
+    /// So many nodes that fall silent together freeze takeover.
+    #[serde(deserialize_with = "bounds::members")]
+    pub freeze_lost: Count,
+    /// With fewer members than this nothing freezes it.
+    #[serde(deserialize_with = "bounds::members")]
+    pub freeze_members: Count,
+    /// How far apart "together" may be.
+    #[serde(deserialize_with = "bounds::liveness")]
+    pub freeze_within: HumanDuration,
+    /// How long takeover is frozen at most.
+    #[serde(deserialize_with = "bounds::freeze")]
+    pub freeze_for: HumanDuration,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        let Timing { heartbeat, suspect, gone, lease, steady, freeze_within, freeze_for, .. } =
+            Timing::default();
+        Self {
+            role: Role::default(),
+            listen: ListenAddress::loopback(7025),
+            manager: None,
+            pin: None,
+            hold: HumanDuration(Duration::from_secs(60)),
+            credit_works: Count::new(1000),
+            credit_bytes: ByteSize::mib(256),
+            cache: ByteSize::mib(64),
+            placement: Placement::default(),
+            attempts: Attempts::default(),
+            after_loss: HumanDuration(Duration::from_secs(15 * 60)),
+            heartbeat: HumanDuration(heartbeat),
+            suspect: HumanDuration(suspect),
+            gone: HumanDuration(gone),
+            lease: HumanDuration(lease),
+            steady: HumanDuration(steady),
+            freeze_lost: Count::new(3),
+            freeze_members: Count::new(4),
+            freeze_within: HumanDuration(freeze_within),
+            freeze_for: HumanDuration(freeze_for),
+        }
+    }
+}
+
+impl Cluster {
+    /// What silence means.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        Timing {
+            heartbeat: self.heartbeat.0,
+            suspect: self.suspect.0,
+            gone: self.gone.0,
+            lease: self.lease.0,
+            steady: self.steady.0,
+            freeze_lost: self.freeze_lost.size(),
+            freeze_members: self.freeze_members.size(),
+            freeze_within: self.freeze_within.0,
+            freeze_for: self.freeze_for.0,
+        }
+    }
+
+    /// Whether its keys go together.
+    ///
+    /// # Errors
+    /// One plain line that says which do not.
+    pub fn check(&self) -> Result<(), String> {
+        if self.role == Role::Worker {
+            if self.manager.is_none() {
+                return Err(
+                    "a worker needs its manager's address: --manager HOST:PORT, or cluster.manager".into()
+                );
+            }
+            if self.pin.is_none() {
+                return Err(
+                    "a worker needs its manager's pin: --pin, or cluster.pin; the manager shows it with `posthouse identity show`"
+                        .into(),
+                );
+            }
+        }
+        self.timing().check().map_err(|what| format!("[cluster]: {what}"))
+    }
+}
+
+/// What a node is to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(try_from = "String", rename_all = "kebab-case")]
+pub enum Role {
+    /// It stands alone.
+    #[default]
+    Standalone,
+    /// It keeps the queue for its workers.
+    Manager,
+    /// It takes mail in and delivers for its manager.
+    Worker,
+}
+
+impl TryFrom<String> for Role {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        one_of(&text)
+    }
+}
+
+/// Which node gets what may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(try_from = "String", rename_all = "kebab-case")]
+pub enum Placement {
+    /// Any.
+    Random,
+    /// Each in its turn.
+    RoundRobin,
+    /// The one that took the message in, else each in its turn.
+    #[default]
+    IntakeFirst,
+}
+
+impl Placement {
+    /// As the cluster has it.
+    #[must_use]
+    pub fn policy(self) -> Policy {
+        match self {
+            Self::Random => Policy::Random,
+            Self::RoundRobin => Policy::RoundRobin,
+            Self::IntakeFirst => Policy::IntakeFirst,
+        }
+    }
+}
+
+impl TryFrom<String> for Placement {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        one_of(&text)
+    }
+}
+
+/// Who attempts works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(try_from = "String", rename_all = "kebab-case")]
+pub enum Attempts {
+    /// The manager as well.
+    #[default]
+    Everywhere,
+    /// Only workers.
+    Workers,
+}
+
+impl TryFrom<String> for Attempts {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        one_of(&text)
+    }
+}
+
+/// What a manager's authority is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pin(pub authority::Pin);
+
+impl std::str::FromStr for Pin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|error: authority::PinError| error.to_string())
+    }
+}
+
+impl TryFrom<String> for Pin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Pin> for String {
+    fn from(pin: Pin) -> Self {
+        pin.0.to_string()
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_names_its_manager_and_its_pin() {
+        let mut cluster = Cluster { role: Role::Worker, ..Cluster::default() };
+        assert!(cluster.check().unwrap_err().contains("--manager"));
+        cluster.manager = Some("mx1.example.com:7025".parse().unwrap());
+        assert!(cluster.check().unwrap_err().contains("identity show"));
+        cluster.pin = Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap());
+        assert_eq!(cluster.check(), Ok(()));
+        cluster.lease = cluster.gone;
+        assert!(cluster.check().unwrap_err().contains("lease"));
+    }
+}

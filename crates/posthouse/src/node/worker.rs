@@ -1,0 +1,247 @@
+//! A worker: doors and attempts, with its manager's queue. Its disk holds its identity only.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use base::{Clock, NodeId, Shutdown, Timestamp};
+use cluster::{
+    identity::Identity,
+    worker::{LINK, Link, Options, Worker as ToManager},
+};
+use mail::Worker;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    FACE, FACES_END, NodeError, Source,
+    data::{self, DataDir},
+    limits, metrics, pulse, reload,
+    reload::{Mail, Reload},
+    settings, spawn_face,
+};
+use crate::{
+    api::{
+        ApiError, Rates, Readiness, RecordsStatus, ReloadReport, Role, SpoolStatus, StatusReport,
+        WorkerStatus,
+    },
+    config::{Config, HostName},
+    control::{ControlSocket, NodeView},
+    listen::listen,
+};
+
+/// A running worker.
+#[derive(Debug)]
+struct Node {
+    view: Arc<View>,
+    upkeep: Shutdown,
+    faces: Shutdown,
+    _data: DataDir,
+}
+
+/// A look at a worker.
+#[derive(Debug)]
+pub(super) struct View {
+    id: NodeId,
+    link: ToManager,
+    mail: Arc<Worker>,
+    reload: Reload,
+    hold: Duration,
+    started: Timestamp,
+    since: std::time::Instant,
+    stopping: std::sync::atomic::AtomicBool,
+}
+
+/// Without its manager a worker is not ready any more once replies have been held for so much of the longest time.
+const HELD_SAFELY: f64 = 0.75;
+/// How long the manager may take to hear of what was attempted, and of the goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+impl Node {
+    async fn start(config: Config, source: Source) -> Result<Self, NodeError> {
+        let dir = config.data_dir()?;
+        let data = DataDir::open(&dir)?;
+        if dir.join(data::SPOOL).exists() {
+            return Err(NodeError::HasMail { path: dir });
+        }
+        let identity = Identity::open_or_make(&dir, data.id())
+            .map_err(|error| NodeError::cluster(&error, error.hint()))?;
+        let descriptors = limits::raise_descriptors();
+        let mut doors = Vec::new();
+        for address in &config.smtp.listen {
+            doors.push(listen("smtp.listen", *address).await?);
+        }
+        let smtp: Vec<SocketAddr> =
+            doors.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
+        let console = listen("console.listen", config.console.listen).await?;
+        let control = ControlSocket::open(&dir)?;
+        let (upkeep, faces) = (Shutdown::new(), Shutdown::new());
+        let link = ToManager::new(options(&config, &smtp)?, &identity);
+        let mail = Worker::start(settings::mail(&config, descriptors), &link, &upkeep)?;
+        let hold = config.cluster.hold.0;
+        tracing::info!(
+            key = %identity.public_key(),
+            id = %data.id(),
+            ?smtp,
+            console = %console.local_addr()?,
+            "the worker is running; its manager lets it in once it knows this key"
+        );
+        let mails = Mail::Worker(mail.clone());
+        let reload = Reload::new(source, mails, faces.clone(), descriptors, config);
+        let view = Arc::new(View {
+            id: data.id(),
+            hold,
+            started: Clock::system().now(),
+            since: std::time::Instant::now(),
+            stopping: std::sync::atomic::AtomicBool::new(false),
+            mail,
+            link,
+            reload,
+        });
+        view.reload.open(&view, doors, console).await;
+        spawn_face(&faces, control.serve(view.clone(), faces.clone()));
+        tokio::spawn(follow_name(view.clone()));
+        Ok(Self { view, upkeep, faces, _data: data })
+    }
+
+    /// Stops in order: no more mail in, what was begun is finished and told, goodbye.
+    async fn stop(self) {
+        let view = &self.view;
+        view.stopping.store(true, std::sync::atomic::Ordering::SeqCst);
+        let grace = view.reload.grace().await;
+        // Nothing more is given to us while sessions end.
+        let (leave, stop) = (view.link.leave(grace + GOODBYE), view.mail.stop(grace));
+        tokio::join!(leave, stop);
+        self.upkeep.stop();
+        // A manager that is away hears no goodbye; it finds out.
+        let _ = self.upkeep.ended(LINK, GOODBYE).await;
+        self.faces.stop();
+        let _ = self.faces.ended(FACE, FACES_END).await;
+    }
+}
+
+fn options(config: &Config, smtp: &[SocketAddr]) -> Result<Options, NodeError> {
+    let section = &config.cluster;
+    let (Some(manager), Some(pin)) = (&section.manager, section.pin) else {
+        return Err(NodeError::Cluster {
+            error: "a worker needs cluster.manager and cluster.pin".into(),
+            hint: None,
+        });
+    };
+    // The host's name is what a node is called that nobody has named.
+    let name = (config.name != HostName::default()).then(|| config.name.as_str().to_owned());
+    Ok(Options {
+        manager: manager.to_string(),
+        pin: pin.0,
+        name,
+        ehlo: config.smtp.hostname.as_str().to_owned(),
+        doors: smtp.iter().map(ToString::to_string).collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        credit_works: section.credit_works.number(),
+        credit_bytes: section.credit_bytes.0,
+        cache_bytes: section.cache.0,
+        hold: section.hold.0,
+    })
+}
+
+/// The manager says what this node is called.
+async fn follow_name(view: Arc<View>) {
+    let mut changes = view.link.changes();
+    while changes.changed().await.is_ok() {
+        let name = changes.borrow_and_update().name.clone();
+        view.mail.rename(&name);
+    }
+}
+
+impl NodeView for View {
+    async fn status(&self) -> Result<StatusReport, ApiError> {
+        let counters = self.mail.counters();
+        let state = self.link.state();
+        let totals = counters.totals();
+        Ok(StatusReport {
+            name: self.mail.config().node.clone(),
+            node_id: self.id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            role: Role::Worker,
+            readiness: self.readiness(),
+            started: self.started.into(),
+            uptime_seconds: self.since.elapsed().as_secs(),
+            accepted: totals.accepted,
+            delivered: totals.delivered,
+            deferred: totals.deferred,
+            bounced: totals.bounced,
+            expired: totals.expired,
+            queued: 0,
+            queued_works: 0,
+            sessions: self.mail.sessions() as u64,
+            connections: (self.mail.kept_connections() + self.mail.attempts()) as u64,
+            rates: Rates::default(),
+            spool: SpoolStatus::default(),
+            records: RecordsStatus::default(),
+            worker: Some(WorkerStatus {
+                manager: state.manager.to_string(),
+                away: match &state.link {
+                    Link::Up { .. } => None,
+                    Link::Away { why, .. } => Some(why.to_string()),
+                },
+                works: self.link.works() as u64,
+                waiting: self.link.waiting() as u64,
+            }),
+        })
+    }
+
+    async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {
+        self.reload.reload(&self).await
+    }
+
+    fn max_message(&self) -> usize {
+        self.mail.config().limits.session.message.len()
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+            return Readiness::NotReady("the node is stopping".into());
+        }
+        let state = self.link.state();
+        match state.link {
+            Link::Away { .. } if state.name.is_empty() => {
+                Readiness::NotReady("it has not reached its manager since its start".into())
+            }
+            Link::Away { since, ref why } if since.elapsed() > self.hold.mul_f64(HELD_SAFELY) => {
+                Readiness::NotReady(format!(
+                    "its manager has been away for {} s: {why}",
+                    since.elapsed().as_secs()
+                ))
+            }
+            _ if state.full => Readiness::NotReady("the manager's disk is full".into()),
+            _ if state.wanted == cluster::wire::wanted::State::Draining => {
+                Readiness::NotReady("it is being drained".into())
+            }
+            _ => Readiness::Ready,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        metrics::of_worker(&self.mail, &self.link, &self.readiness())
+    }
+}
+
+/// Runs a worker until it is told to stop.
+///
+/// # Errors
+/// It could not start.
+pub(super) async fn run(config: Config, source: Source) -> Result<(), NodeError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let node = Node::start(config, source).await?;
+    let pulse = pulse::start(node.view.clone(), node.upkeep.clone());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => reload::on_signal(&node.view.reload, &node.view).await,
+        }
+    }
+    tracing::info!("the worker is stopping");
+    pulse.stopping();
+    node.stop().await;
+    Ok(())
+}
