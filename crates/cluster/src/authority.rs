@@ -83,6 +83,18 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(own_params(now)?, key), certificate, pin })
     }
 
+    /// The pin of the authority that is kept in the directory `dir`; nothing if there is none. Nothing is made.
+    ///
+    /// # Errors
+    /// Its certificate cannot be read.
+    pub fn pin_in(dir: &Path) -> Result<Option<Pin>, AuthorityError> {
+        let path = dir.join(CERTIFICATE);
+        let Some(text) = read(&path)? else { return Ok(None) };
+        let certificate = CertificateDer::from_pem_slice(text.as_bytes()).ok();
+        let pin = certificate.and_then(|certificate| pin_of(&certificate));
+        pin.map(Some).ok_or(AuthorityError::NotOurs { path })
+    }
+
     /// What a worker is told, so that it knows this authority.
     #[must_use]
     pub fn pin(&self) -> Pin {
@@ -244,7 +256,9 @@ mod tests {
     #[test]
     fn the_authority_outlives_the_process_and_its_pin_the_certificate() {
         let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Authority::pin_in(folder.path()).unwrap(), None);
         let made = Authority::open_or_make(folder.path(), now()).unwrap();
+        assert_eq!(Authority::pin_in(folder.path()).unwrap(), Some(made.pin()));
         let later = now() + Duration::from_hours(1);
         let again = Authority::open_or_make(folder.path(), later).unwrap();
         assert_eq!((again.pin(), again.certificate()), (made.pin(), made.certificate()));
@@ -267,6 +281,7 @@ mod tests {
         let error = Authority::open_or_make(folder.path(), now()).unwrap_err();
         assert!(matches!(error, AuthorityError::NotOurs { .. }), "{error}");
         fs::write(folder.path().join(CERTIFICATE), "nonsense").unwrap();
+        assert!(matches!(Authority::pin_in(folder.path()), Err(AuthorityError::NotOurs { .. })));
         let error = Authority::open_or_make(folder.path(), now()).unwrap_err();
         assert!(error.hint().unwrap().contains("the pin stays"), "{error}");
         fs::remove_file(folder.path().join(KEY)).unwrap();

@@ -191,6 +191,7 @@ fn status() -> StatusReport {
             room: DiskRoom::Enough,
         },
         records: RecordsStatus { behind: 5, bytes: 3 << 20, lost: 0 },
+        worker: None,
     }
 }
 

@@ -187,6 +187,10 @@ impl Provider for Memory {
         Box::pin(async { Ok(()) })
     }
 
+    fn settles(&self) -> Pending<'_, Result<(), QueueError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn walk(&self, kind: Kind, from: Cursor, max: usize, see: &mut dyn FnMut(&Seen<'_>)) -> Option<Cursor> {
         self.ledger.walk(kind, from, max, see)
     }

@@ -50,6 +50,8 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     fn unknown(&self, work: WorkId, epoch: Epoch);
     /// See [`Queue::settled`].
     fn settled(&self) -> Pending<'_, Result<(), QueueError>>;
+    /// See [`Queue::settles`].
+    fn settles(&self) -> Pending<'_, Result<(), QueueError>>;
     /// See [`Queue::walk`].
     fn walk(&self, kind: Kind, from: Cursor, max: usize, see: &mut dyn FnMut(&Seen<'_>)) -> Option<Cursor>;
     /// See [`Queue::works_of`].
@@ -223,6 +225,14 @@ impl Queue {
     /// If the disk has failed.
     pub async fn settled(&self) -> Result<(), QueueError> {
         self.0.settled().await
+    }
+
+    /// As [`settled`](Self::settled), but nothing is hurried by it: what was concluded is synced in its own time.
+    ///
+    /// # Errors
+    /// If the disk has failed.
+    pub async fn settles(&self) -> Result<(), QueueError> {
+        self.0.settles().await
     }
 
     /// Shows works of a kind, in no order, and returns where to go on until there are no more.

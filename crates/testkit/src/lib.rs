@@ -5,6 +5,7 @@
 //! the peer speak SMTP by themselves.
 
 pub mod client;
+pub mod cluster;
 pub mod dns;
 pub mod foreign;
 pub mod fuzz;
@@ -13,11 +14,14 @@ pub mod node;
 pub mod peer;
 mod process;
 pub mod program;
+pub mod pulse;
+pub mod story;
 pub mod text;
 pub mod tools;
 pub mod wait;
 
 pub use client::Session;
+pub use cluster::Cluster;
 pub use dns::{Data, Dns};
 pub use node::{Node, Setup};
 pub use peer::{Character, Identity, Manner, Moment, Move, Peer, Security, Taken};

@@ -22,8 +22,8 @@ use crate::{
     wait::{PATIENCE, locked, pass, settled, until},
 };
 
-/// What a node says when it is there.
-const RUNNING: &str = "the node is running";
+/// What a node says when it is there, and what a worker says.
+const RUNNING: [&str; 2] = ["the node is running", "the worker is running"];
 
 /// How a node is to be started.
 #[derive(Debug)]
@@ -51,6 +51,15 @@ impl Setup {
     /// If there is no temporary folder.
     #[must_use]
     pub fn new(program: &str) -> Self {
+        Self::named(program, "mx1")
+    }
+
+    /// The same, under a name of its own.
+    ///
+    /// # Panics
+    /// If there is no temporary folder.
+    #[must_use]
+    pub fn named(program: &str, name: &str) -> Self {
         let folder = TempDir::new().expect("there is a temporary folder");
         let setup = Self {
             program: program.into(),
@@ -59,7 +68,7 @@ impl Setup {
             variables: Vec::new(),
             ports: Ports::Flags,
         };
-        setup.flag("--name", "mx1").flag("--hostname", "mx1.example.org").file("")
+        setup.flag("--name", name).flag("--hostname", format!("{name}.example.org")).file("")
     }
 
     /// With a flag; one that may be repeated adds to those before.
@@ -184,7 +193,7 @@ impl Running {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // From here on the process ends with the value, whatever it has to say.
         let mut running = Self { child, lines, smtp: unknown, console: unknown };
-        let Some(line) = running.lines.wait_for(RUNNING) else {
+        let Some(line) = running.lines.wait_for_one(&RUNNING) else {
             let code = process::ended(&mut running.child, "the node").code();
             return Err(Ran { code, stdout: String::new(), stderr: running.lines.all() });
         };
@@ -226,14 +235,20 @@ impl Lines {
 
     /// The first line with this part; nothing if the process ends without it.
     fn wait_for(&self, part: &str) -> Option<String> {
-        let found = |written: &Written| written.lines.iter().find(|line| line.contains(part)).cloned();
+        self.wait_for_one(&[part])
+    }
+
+    /// The first line with one of these parts; nothing if the process ends without it.
+    fn wait_for_one(&self, parts: &[&str]) -> Option<String> {
+        let has_one = |line: &&String| parts.iter().any(|part| line.contains(part));
+        let found = |written: &Written| written.lines.iter().find(has_one).cloned();
         let missing = |written: &mut Written| found(written).is_none() && !written.ended;
         let waited = self.more.wait_timeout_while(locked(&self.written), PATIENCE, missing);
         let (written, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let said = found(&written);
         assert!(
             said.is_some() || written.ended,
-            "{part:?} was not said within {PATIENCE:?}: {:?}",
+            "{parts:?} was not said within {PATIENCE:?}: {:?}",
             written.lines
         );
         said
@@ -331,6 +346,22 @@ impl Node {
         self.signal(Signal::HUP);
     }
 
+    /// Has it stand still, as a machine does whose memory is full.
+    ///
+    /// # Panics
+    /// If it is not there any more.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// If it is not there any more.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.running.child.id()).ok().and_then(Pid::from_raw);
         kill_process(id.expect("a child has an id"), signal).expect("it is our child");
@@ -366,6 +397,16 @@ impl Node {
     /// If it does not come.
     pub fn said(&self, part: &str) -> String {
         self.running.lines.wait_for(part).unwrap_or_else(|| panic!("the node ended without {part:?}"))
+    }
+
+    /// A field of a line on its standard error that has this part.
+    ///
+    /// # Panics
+    /// If the line does not come, or has no such text.
+    #[must_use]
+    pub fn said_in(&self, part: &str, field: &str) -> String {
+        let line: Value = serde_json::from_str(&self.said(part)).expect("each line is an object");
+        line[field].as_str().unwrap_or_else(|| panic!("no {field} in {line}")).to_owned()
     }
 
     /// Runs a command against it, such as `mail queue`.

@@ -14,7 +14,8 @@ use tree::{Fault, File, tree};
 /// Fails with all faults that `rule` finds in files that end in one of `endings`.
 fn check(endings: &[&str], rule: impl Fn(&File) -> Vec<Fault>) {
     let files = tree();
-    let of_interest = |file: &&File| endings.iter().any(|ending| file.path.ends_with(ending));
+    let of_interest =
+        |file: &&File| !file.is_made() && endings.iter().any(|ending| file.path.ends_with(ending));
     report(&files.iter().filter(of_interest).flat_map(rule).collect::<Vec<_>>());
 }
 
@@ -73,6 +74,12 @@ fn words_of_the_glossary_are_kept() {
 #[test]
 fn no_path_of_somebodys_machine_is_named() {
     check(&[""], words::machine_paths);
+}
+
+#[test]
+fn what_is_made_by_a_program_is_made_of_what_it_names() {
+    let files = tree();
+    report(&files.iter().flat_map(|file| tree::made_of_another(file, &files)).collect::<Vec<_>>());
 }
 
 #[test]

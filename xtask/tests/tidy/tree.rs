@@ -20,6 +20,11 @@ impl File {
         name.split('.').next().unwrap_or_default()
     }
 
+    /// Whether a program has made it.
+    pub(crate) fn is_made(&self) -> bool {
+        self.path.ends_with(".rs") && self.text.lines().take(4).any(|line| line.starts_with(MADE_OF))
+    }
+
     /// A fault in the line that holds byte `at`.
     pub(crate) fn fault_at(&self, at: usize, what: impl Into<String>) -> Fault {
         self.fault(self.text[..at].matches('\n').count() + 1, what)
@@ -29,6 +34,33 @@ impl File {
     pub(crate) fn fault(&self, line: usize, what: impl Into<String>) -> Fault {
         Fault { path: self.path.clone(), line, what: what.into() }
     }
+}
+
+/// How the line begins that says what a file was made of, and with which checksum.
+const MADE_OF: &str = "// Made of ";
+
+/// A file that was made of something else than what is there now.
+pub(crate) fn made_of_another(file: &File, files: &[File]) -> Vec<Fault> {
+    if !file.is_made() {
+        return Vec::new();
+    }
+    let line = file.text.lines().find_map(|line| line.strip_prefix(MADE_OF)).unwrap_or_default();
+    let (source, checksum) = line.split_once(" with the checksum ").unwrap_or((line, ""));
+    let found = files.iter().find(|other| other.path == source).map(|other| fnv(&other.text));
+    if found.as_deref() == Some(checksum.trim_end_matches('.')) {
+        return Vec::new();
+    }
+    let what =
+        format!("{source} is another by now: `cargo run --package xtask --features generate -- generate`");
+    vec![file.fault(1, what)]
+}
+
+/// A checksum (FNV-1a).
+fn fnv(text: &str) -> String {
+    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{sum:016x}")
 }
 
 /// Something untidy: where, and what to do.

@@ -144,7 +144,7 @@ async fn acknowledge(
 ) {
     let mut some = Vec::new();
     while to_acknowledge.recv_many(&mut some, AT_ONCE).await > 0 {
-        if shared.queue.settled().await.is_err() {
+        if shared.queue.settles().await.is_err() {
             // The node is about to stop; whoever is not answered says it again.
             return;
         }

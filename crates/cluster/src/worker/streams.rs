@@ -275,10 +275,23 @@ impl Work {
     }
 }
 
+/// Waits for something, and takes with it what others have to add whose turn comes right after: what comes of one answer comes from many
+/// tasks, and goes together. Says whether there is anything.
+async fn together<T>(from: &mut mpsc::UnboundedReceiver<T>, into: &mut Vec<T>) -> bool {
+    let some = from.recv_many(into, AT_ONCE).await > 0;
+    tokio::task::yield_now().await;
+    while into.len() < AT_ONCE
+        && let Ok(one) = from.try_recv()
+    {
+        into.push(one);
+    }
+    some
+}
+
 /// Says what there is to say, as much at once as there is.
 async fn say_all(mut said: mpsc::UnboundedReceiver<Say>, done: &mpsc::Sender<Done>) {
     let mut some = Vec::with_capacity(AT_ONCE);
-    while said.recv_many(&mut some, AT_ONCE).await > 0 {
+    while together(&mut said, &mut some).await {
         let mut all = Done::default();
         for say in some.drain(..) {
             match say {
@@ -300,7 +313,7 @@ async fn offer_all(
 ) {
     let mut some: Vec<Offered> = Vec::with_capacity(AT_ONCE);
     let large = Arc::new(tokio::sync::Semaphore::new(LARGE));
-    while offered.recv_many(&mut some, AT_ONCE).await > 0 {
+    while together(&mut offered, &mut some).await {
         let mut all = Offers::default();
         let mut bytes = 0;
         for Offered { offer, large: body } in some.drain(..) {

@@ -56,7 +56,7 @@ impl Bench {
         let config = Config { delivery, ..Config::for_tests() };
         let log = dir.path().join("log");
         let shutdown = Shutdown::new();
-        let gateway = Gateway::start(config, &queue, &log, &settings, clock.clock(), &shutdown);
+        let gateway = Gateway::start(config, &queue, &log, &settings, clock.clock(), None, &shutdown);
         let gateway = gateway.expect("it starts");
         Self { disk, queue, clock, gateway, peer, dir, _shutdown: shutdown }
     }

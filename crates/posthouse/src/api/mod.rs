@@ -6,6 +6,7 @@
 mod damage;
 mod error;
 mod moment;
+mod nodes;
 mod queue;
 mod record;
 mod reload;
@@ -17,6 +18,11 @@ mod works;
 pub use damage::DamagedPlace;
 pub use error::{ApiError, ErrorKind};
 pub use moment::Moment;
+pub(crate) use nodes::unknown_node;
+pub use nodes::{
+    AddNodeRequest, ChangedNode, ManagerEntry, NodeAction, NodeEntry, NodesReport, Presence, TakeoverAnswer,
+    Wanted,
+};
 pub use queue::{Destination, QueueQuery, QueueReport, QueuedWork};
 pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionFields, RecipientStory};
 pub use reload::{ChangedKey, ReloadReport, Reloaded};

@@ -4,7 +4,10 @@ mod ask;
 mod backup;
 mod demo;
 mod doctor;
+mod identity;
+mod list_cluster;
 mod mail;
+mod nodes;
 mod reload;
 mod restore;
 mod status;
@@ -39,6 +42,11 @@ enum Command {
     Restore(restore::Restore),
     #[command(subcommand)]
     Mail(Box<mail::Mail>),
+    ListCluster(list_cluster::ListCluster),
+    #[command(subcommand)]
+    Nodes(Box<nodes::Nodes>),
+    #[command(subcommand)]
+    Identity(Box<identity::Identity>),
 }
 
 /// Runs the command that `args` name, the first of which is the program's name.
@@ -85,6 +93,9 @@ impl Command {
             Self::Backup(backup) => backup.run(),
             Self::Restore(restore) => restore.run(),
             Self::Mail(mail) => mail.run(),
+            Self::ListCluster(list) => list.run(),
+            Self::Nodes(nodes) => nodes.run(),
+            Self::Identity(identity) => identity.run(),
         }
     }
 }
@@ -133,11 +144,9 @@ mod tests {
     #[test]
     fn every_command_that_asks_a_node_finds_it_and_speaks_json() {
         let command = CommandLine::command();
-        let mail = command.find_subcommand("mail").unwrap();
-        for asking in mail
-            .get_subcommands()
-            .chain(["status", "reload", "backup"].iter().filter_map(|name| command.find_subcommand(name)))
-        {
+        let named = |name: &&str| command.find_subcommand(name).unwrap();
+        let groups = ["mail", "nodes"].iter().map(named).flat_map(clap::Command::get_subcommands);
+        for asking in groups.chain(["status", "reload", "backup", "list-cluster"].iter().map(named)) {
             for flag in ["data_dir", "json"] {
                 assert!(
                     asking.get_arguments().any(|arg| arg.get_id() == flag),

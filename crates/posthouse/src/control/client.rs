@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use base::MessageId;
+use base::{HostName, MessageId};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -21,9 +21,10 @@ use tokio::net::UnixStream;
 
 use super::{EXPECTED, socket_path};
 use crate::api::{
-    ApiError, DamagedPlace, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest, QueueQuery,
-    QueueReport, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest,
-    SuppressedPage, SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
+    AddNodeRequest, ApiError, ChangedNode, DamagedPlace, LogQuery, LogRecord, MessageStory, NodeAction,
+    NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport, ReloadReport, SendAnswer,
+    SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery,
+    TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
 };
 
 /// How long a node may take to answer. A large message takes its time to be synced.
@@ -221,6 +222,38 @@ impl Client {
     /// As [`status`](Self::status).
     pub async fn unsuppress(&self, request: &UnsuppressRequest) -> Result<UnsuppressAnswer, ClientError> {
         self.ask(Method::DELETE, "/v1/suppressed".into(), json(request)).await
+    }
+
+    /// The nodes of the cluster, of a manager.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn nodes(&self) -> Result<NodesReport, ClientError> {
+        self.ask(Method::GET, "/v1/nodes".into(), Bytes::new()).await
+    }
+
+    /// Lets a node in from now on.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn add_node(&self, request: &AddNodeRequest) -> Result<NodeEntry, ClientError> {
+        self.ask(Method::POST, "/v1/nodes".into(), json(request)).await
+    }
+
+    /// Changes what is wanted of a node.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn change_node(&self, name: &HostName, action: NodeAction) -> Result<ChangedNode, ClientError> {
+        self.ask(Method::POST, format!("/v1/nodes/{name}/{}", action.word()), Bytes::new()).await
+    }
+
+    /// Ends a freeze: what silent nodes had goes elsewhere.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn takeover(&self) -> Result<TakeoverAnswer, ClientError> {
+        self.ask(Method::POST, "/v1/takeover".into(), Bytes::new()).await
     }
 
     /// Has the node copy all that it keeps: about how many bytes will come, and the archive.

@@ -16,10 +16,10 @@ use http_body_util::LengthLimitError;
 
 use super::{EXPECTED, NodeView, lines::Lines};
 use crate::api::{
-    ApiError, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest,
-    QueueQuery, QueueReport, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer,
-    SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy,
-    WorksRequest,
+    AddNodeRequest, ApiError, ChangedNode, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory,
+    NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport, ReloadReport,
+    SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery,
+    TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksRequest,
 };
 
 /// What the control socket answers.
@@ -36,6 +36,9 @@ pub fn router<V: NodeView>(view: Arc<V>) -> Router {
         .route("/v1/pauses", get(pauses::<V>).post(pause::<V>))
         .route("/v1/pauses/{id}", delete(resume::<V>))
         .route("/v1/suppressed", get(suppressed::<V>).post(suppress::<V>).delete(unsuppress::<V>))
+        .route("/v1/nodes", get(nodes::<V>).post(add_node::<V>))
+        .route("/v1/nodes/{name}/{action}", post(change_node::<V>))
+        .route("/v1/takeover", post(takeover::<V>))
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .route("/v1/backup", get(backup::<V>))
         .route("/v1/reload", post(reload::<V>))
@@ -125,6 +128,31 @@ async fn unsuppress<V: NodeView>(
 ) -> Answer<UnsuppressAnswer> {
     let Json(request) = request.map_err(|e| invalid(e.body_text()))?;
     view.unsuppress(request).await.map(Json)
+}
+
+async fn nodes<V: NodeView>(State(view): State<Arc<V>>) -> Answer<NodesReport> {
+    view.nodes().await.map(Json)
+}
+
+async fn add_node<V: NodeView>(
+    State(view): State<Arc<V>>,
+    request: Result<Json<AddNodeRequest>, JsonRejection>,
+) -> Answer<NodeEntry> {
+    let Json(request) = request.map_err(|e| invalid(e.body_text()))?;
+    view.add_node(request).await.map(Json)
+}
+
+async fn change_node<V: NodeView>(
+    State(view): State<Arc<V>>,
+    Path((name, word)): Path<(String, String)>,
+) -> Answer<ChangedNode> {
+    let action = NodeAction::ALL.into_iter().find(|action| action.word() == word);
+    let action = action.ok_or_else(|| invalid(format!("\"{word}\" is nothing that is done to a node")))?;
+    view.change_node(name, action).await.map(Json)
+}
+
+async fn takeover<V: NodeView>(State(view): State<Arc<V>>) -> Answer<TakeoverAnswer> {
+    view.takeover().map(Json)
 }
 
 /// The archive; its head says about how many bytes will come.

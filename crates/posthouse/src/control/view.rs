@@ -8,18 +8,22 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::{
     api::{
-        ApiError, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory, PauseEntry, PauseRequest,
-        QueueQuery, QueueReport, Readiness, ReloadReport, SendAnswer, SendRequest, StatusReport,
-        SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer,
-        UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
+        AddNodeRequest, ApiError, ChangedNode, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory,
+        NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport, Readiness,
+        ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
+        SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport,
+        WorksRequest,
     },
     backup,
 };
 
 /// The answer of a node that has no queue.
 fn elsewhere() -> ApiError {
-    ApiError::new(ErrorKind::Refused, "this node is a worker: queue, log and settings are its manager's")
-        .hint("give the command on the manager; `posthouse status` names it")
+    ApiError::new(
+        ErrorKind::Refused,
+        "this node is a worker: queue, log, settings and nodes are its manager's",
+    )
+    .hint("give the command on the manager; `posthouse status` names it")
 }
 
 /// A running node, as the control socket and the console see it. Nothing here waits for mail to move.
@@ -108,6 +112,30 @@ pub trait NodeView: Send + Sync + 'static {
         _request: UnsuppressRequest,
     ) -> impl Future<Output = Result<UnsuppressAnswer, ApiError>> + Send {
         async { Err(elsewhere()) }
+    }
+
+    /// The nodes that are registered, and what is known of them.
+    fn nodes(&self) -> impl Future<Output = Result<NodesReport, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
+
+    /// Lets a node in from now on.
+    fn add_node(&self, _request: AddNodeRequest) -> impl Future<Output = Result<NodeEntry, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
+
+    /// Changes what is wanted of a node.
+    fn change_node(
+        &self,
+        _name: String,
+        _action: NodeAction,
+    ) -> impl Future<Output = Result<ChangedNode, ApiError>> + Send {
+        async { Err(elsewhere()) }
+    }
+
+    /// Ends a freeze: what silent nodes had goes elsewhere.
+    fn takeover(&self) -> Result<TakeoverAnswer, ApiError> {
+        Err(elsewhere())
     }
 
     /// Reads the configuration again: all of it counts, or nothing changes.

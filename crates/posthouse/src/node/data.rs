@@ -57,7 +57,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    pub(super) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Unusable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "make it writable for this user, or choose another with --data-dir".into()
@@ -74,14 +74,14 @@ impl DataError {
 
 /// A data directory that this process has for itself.
 #[derive(Debug)]
-pub(super) struct DataDir {
+pub(crate) struct DataDir {
     id: NodeId,
     _lock: fs::File,
 }
 
 impl DataDir {
     /// Takes a directory, and makes it ours if it is new.
-    pub(super) fn open(dir: &Path) -> Result<Self, DataError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, DataError> {
         let unusable = |source| DataError::Unusable { path: dir.to_owned(), source };
         if dir.exists() && !dir.is_dir() {
             return Err(unusable(io::ErrorKind::NotADirectory.into()));
@@ -106,8 +106,18 @@ impl DataDir {
         Ok(Self { id: read_or_make_id(dir, &identity)?, _lock: lock })
     }
 
-    pub(super) fn id(&self) -> NodeId {
+    pub(crate) fn id(&self) -> NodeId {
         self.id
+    }
+}
+
+/// The id of a data directory that may be another process's; nothing if it has none yet.
+pub(crate) fn read_id(dir: &Path) -> Result<Option<NodeId>, DataError> {
+    let path = dir.join(IDENTITY);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| DataError::Identity { path }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DataError::Unusable { path, source }),
     }
 }
 
@@ -123,23 +133,20 @@ fn holds_something_else(dir: &Path) -> io::Result<bool> {
 }
 
 fn read_or_make_id(dir: &Path, path: &Path) -> Result<NodeId, DataError> {
-    let unusable = |source| DataError::Unusable { path: path.to_owned(), source };
-    match fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().map_err(|_| DataError::Identity { path: path.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let id = NodeId::generate();
-            // Under another name first: an id is there whole or not at all.
-            let new = dir.join(NEW_IDENTITY);
-            let mut options = fs::OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(unusable)?;
-            file.write_all(format!("{id}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(unusable)?;
-            fs::rename(&new, path).map_err(unusable)?;
-            fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
-            Ok(id)
-        }
-        Err(error) => Err(unusable(error)),
+    if let Some(id) = read_id(dir)? {
+        return Ok(id);
     }
+    let unusable = |source| DataError::Unusable { path: path.to_owned(), source };
+    let id = NodeId::generate();
+    // Under another name first: an id is there whole or not at all.
+    let new = dir.join(NEW_IDENTITY);
+    let mut options = fs::OpenOptions::new();
+    let mut file =
+        options.write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(unusable)?;
+    file.write_all(format!("{id}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(unusable)?;
+    fs::rename(&new, path).map_err(unusable)?;
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(unusable)?;
+    Ok(id)
 }
 
 #[cfg(test)]

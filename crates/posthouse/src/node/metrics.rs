@@ -1,7 +1,11 @@
 //! The metrics, each with its text for operators (Prometheus exposition format 0.0.4).
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::atomic::Ordering};
 
+use cluster::{
+    manager::{Manager, NodeReport},
+    membership::Liveness,
+};
 use mail::{Counters, Gateway};
 use queue::{Queue, Room};
 
@@ -16,13 +20,15 @@ enum Kind {
     Gauge,
 }
 
-/// All metrics as text.
-pub(super) fn text(gateway: &Gateway, queue: &Queue, log_bytes: u64) -> String {
+/// All metrics as text; of a manager also those of its nodes.
+pub(super) fn text(gateway: &Gateway, queue: &Queue, log_bytes: u64, manager: Option<&Manager>) -> String {
     let deliveries =
         ("posthouse_deliveries", Kind::Gauge, "Deliveries under way.", gateway.deliveries() as u64);
     let mail = mail(gateway.counters(), gateway.sessions(), gateway.kept_connections());
     let all = mail.into_iter().chain([deliveries]).chain(waiting(gateway)).chain(storage(queue, log_bytes));
-    written(all)
+    let Some(manager) = manager else { return written(all) };
+    let nodes = manager.nodes();
+    written(all.chain(cluster(manager, &nodes))) + &of_nodes(&nodes)
 }
 
 /// A worker's metrics as text.
@@ -61,13 +67,92 @@ pub(super) fn of_worker(
 fn written(metrics: impl Iterator<Item = Metric>) -> String {
     let mut text = String::with_capacity(4096);
     for (name, kind, help, value) in metrics {
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        head(&mut text, name, kind, help);
+        let _ = writeln!(text, "{name} {value}");
     }
     text
+}
+
+fn head(text: &mut String, name: &str, kind: Kind, help: &str) {
+    let kind = match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+    };
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+fn cluster(manager: &Manager, nodes: &[NodeReport]) -> Vec<Metric> {
+    use Kind::{Counter, Gauge};
+    let counters = manager.counters();
+    vec![
+        ("posthouse_cluster_nodes", Gauge, "Nodes that are registered.", nodes.len() as u64),
+        (
+            "posthouse_cluster_frozen",
+            Gauge,
+            "1 while nothing is taken back from silent nodes, because many fell silent together.",
+            u64::from(manager.frozen_for().is_some()),
+        ),
+        (
+            "posthouse_cluster_brought_total",
+            Counter,
+            "Messages that workers have brought.",
+            counters.brought.load(Ordering::Relaxed),
+        ),
+        (
+            "posthouse_cluster_granted_total",
+            Counter,
+            "Works given to workers.",
+            counters.granted.load(Ordering::Relaxed),
+        ),
+        (
+            "posthouse_link_refused_total",
+            Counter,
+            "Handshakes at the port for nodes that came to nothing.",
+            counters.refused.load(Ordering::Relaxed),
+        ),
+    ]
+}
+
+/// What each node has a line of.
+type OfNode = (&'static str, &'static str, fn(&NodeReport) -> Option<f64>);
+
+const OF_NODE: [OfNode; 4] = [
+    ("posthouse_node_up", "1 while the node is heard and linked.", |node| {
+        let up = node.linked && node.liveness == Some(Liveness::Alive);
+        Some(if up { 1.0 } else { 0.0 })
+    }),
+    ("posthouse_node_works", "Works that the node was given and has.", |node| Some(node.works.into())),
+    (
+        "posthouse_node_held_works",
+        "Works that nobody else may attempt because the node holds them, also those of its former processes.",
+        |node| u32::try_from(node.held).ok().map(f64::from),
+    ),
+    (
+        "posthouse_node_heard_seconds",
+        "How long ago the node was heard; no line: not since the manager's start.",
+        // What is only expected counts from the start, at which nobody was heard.
+        |node| {
+            node.heard.filter(|_| node.liveness != Some(Liveness::Expected)).map(|heard| heard.as_secs_f64())
+        },
+    ),
+];
+
+fn of_nodes(nodes: &[NodeReport]) -> String {
+    let mut text = String::with_capacity(1024);
+    for (name, help, value) in OF_NODE {
+        head(&mut text, name, Kind::Gauge, help);
+        for node in nodes {
+            if let Some(value) = value(node) {
+                let _ = writeln!(text, "{name}{{node=\"{}\"}} {value}", label(&node.name));
+            }
+        }
+    }
+    text
+}
+
+/// A text as it stands between the quotes of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn mail(counters: &Counters, sessions: usize, kept: usize) -> Vec<Metric> {

@@ -1,6 +1,6 @@
 //! Reading the configuration again while the node runs: all of it counts, or nothing changes.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base::Shutdown;
 use mail::{Door, Files, Gateway, GatewayError, Worker};
@@ -69,9 +69,18 @@ pub(super) struct Reload {
 /// What counts now.
 struct Current {
     config: Config,
-    doors: Vec<(ListenAddress, Door)>,
+    doors: Vec<Open>,
     /// Stops the console that answers now.
     console: Shutdown,
+}
+
+/// An address on which mail is taken in.
+struct Open {
+    /// As the configuration has it.
+    at: ListenAddress,
+    /// As it is.
+    local: SocketAddr,
+    _door: Door,
 }
 
 /// Sockets that listen already, and that nothing comes of if something else is refused.
@@ -102,15 +111,18 @@ impl Reload {
     ) {
         let mut current = self.current.lock().await;
         let addresses = current.config.smtp.listen.clone();
-        current
-            .doors
-            .extend(addresses.into_iter().zip(doors).map(|(at, socket)| (at, self.mail.open(socket))));
+        current.doors.extend(addresses.into_iter().zip(doors).map(|(at, socket)| self.open_door(at, socket)));
         self.serve_console(&current, view, console);
     }
 
     /// The configuration that counts, flags and all.
     pub(super) async fn config(&self) -> Config {
         self.current.lock().await.config.clone()
+    }
+
+    /// Where mail is taken in.
+    pub(super) async fn doors(&self) -> Vec<SocketAddr> {
+        self.current.lock().await.doors.iter().map(|door| door.local).collect()
     }
 
     /// How long what goes out may take when the node stops.
@@ -164,14 +176,19 @@ impl Reload {
     fn apply<V: NodeView>(&self, current: &mut Current, view: &Arc<V>, new: Config, bound: Bound) {
         logging::set_level(new.log.level);
         self.mail.configure(settings::mail(&new, self.descriptors));
-        current.doors.extend(bound.doors.into_iter().map(|(at, socket)| (at, self.mail.open(socket))));
-        current.doors.retain(|(at, _)| new.smtp.listen.contains(at));
+        current.doors.extend(bound.doors.into_iter().map(|(at, socket)| self.open_door(at, socket)));
+        current.doors.retain(|door| new.smtp.listen.contains(&door.at));
         if let Some(socket) = bound.console {
             current.console.stop();
             current.console = self.faces.child();
             self.serve_console(current, view, socket);
         }
         current.config = new;
+    }
+
+    fn open_door(&self, at: ListenAddress, socket: TcpListener) -> Open {
+        let local = socket.local_addr().unwrap_or(at.0);
+        Open { at, local, _door: self.mail.open(socket) }
     }
 
     fn serve_console<V: NodeView>(&self, current: &Current, view: &Arc<V>, socket: TcpListener) {
@@ -189,7 +206,7 @@ impl std::fmt::Debug for Reload {
 async fn bind(current: &Current, new: &Config) -> Result<Bound, ListenError> {
     let mut bound = Bound { doors: Vec::new(), console: None };
     for address in &new.smtp.listen {
-        let is_open = current.doors.iter().any(|(open, _)| open == address);
+        let is_open = current.doors.iter().any(|open| open.at == *address);
         if !is_open && !bound.doors.iter().any(|(open, _)| open == address) {
             bound.doors.push((*address, listen("smtp.listen", *address).await?));
         }

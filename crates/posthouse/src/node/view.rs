@@ -1,5 +1,9 @@
 //! What the node lets others see and ask.
 
+// It is part of this view and lies beside the other half of it, `by_hand`.
+#[path = "nodes.rs"]
+mod nodes;
+
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -24,10 +28,11 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord, MessageStory, PauseEntry,
-        PauseRequest, QueueQuery, QueueReport, QueuedWork, Readiness, RecordsStatus, ReloadReport, Role,
-        SendAnswer, SendRequest, SpoolStatus, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
-        SuppressedQuery, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
+        AddNodeRequest, ApiError, ChangedNode, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord,
+        MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport,
+        QueuedWork, Readiness, RecordsStatus, ReloadReport, Role, SendAnswer, SendRequest, SpoolStatus,
+        StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer,
+        UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
     },
     backup::{self, Whole},
     control::NodeView,
@@ -335,6 +340,22 @@ impl NodeView for View {
         self.unsuppress_addresses(request).await
     }
 
+    async fn nodes(&self) -> Result<NodesReport, ApiError> {
+        self.all_nodes().await
+    }
+
+    async fn add_node(&self, request: AddNodeRequest) -> Result<NodeEntry, ApiError> {
+        self.register_node(request).await
+    }
+
+    async fn change_node(&self, name: String, action: NodeAction) -> Result<ChangedNode, ApiError> {
+        self.change_registered(&name, action).await
+    }
+
+    fn takeover(&self) -> Result<TakeoverAnswer, ApiError> {
+        self.end_freeze()
+    }
+
     async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {
         self.reload.reload(&self).await
     }
@@ -355,6 +376,6 @@ impl NodeView for View {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.gateway, &self.queue, self.log_bytes())
+        metrics::text(&self.gateway, &self.queue, self.log_bytes(), self.cluster())
     }
 }

@@ -2,21 +2,18 @@
 //!
 //! `POSTHOUSE_CRASH_SEEDS=N` runs more seeds than a usual run does, from 1 to N.
 
-mod pulse;
-mod verdict;
-
 use std::{
     env, fs,
     time::{Duration, Instant},
 };
 
-use pulse::Pulse;
 use testkit::{
     Node, Setup,
     load::{Load, moody_peer},
+    pulse::Pulse,
+    story::{Kill, Story},
     until, wait,
 };
-use verdict::{Kill, Story};
 
 /// Seeds of a usual run.
 const SEEDS: u64 = 6;

@@ -16,9 +16,9 @@ use super::{
     promise::{Promise, Waiter},
 };
 use crate::{
-    Arrival, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
-    LeaseOver, Point, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen,
-    Stats, Ticket, Words, WorkInfo,
+    Arrival, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind, LeaseOver,
+    Point, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen, Stats, Ticket,
+    Words, WorkInfo,
     feed::Archive,
     ledger::{Content, Given},
     op::Op,
@@ -228,6 +228,15 @@ impl Provider for Spool {
     fn settled(&self) -> Pending<'_, Result<(), QueueError>> {
         let synced = self.shared.write(Transaction::default());
         Box::pin(async move { answer(synced?).await })
+    }
+
+    fn settles(&self) -> Pending<'_, Result<(), QueueError>> {
+        let (waiter, synced) = oneshot::channel();
+        let put = self.shared.put(Transaction::default(), Haste::Unawaited, Some(waiter));
+        Box::pin(async move {
+            put?;
+            answer(synced).await
+        })
     }
 
     fn walk(&self, kind: Kind, from: Cursor, max: usize, see: &mut dyn FnMut(&Seen<'_>)) -> Option<Cursor> {

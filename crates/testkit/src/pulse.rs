@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::wait;
+use crate::wait;
 
 /// Time between two beats.
 const INTERVAL: Duration = Duration::from_millis(3);
@@ -24,7 +24,7 @@ const BYTES: [u8; 4096] = [7; 4096];
 
 /// A pulse, taken until it is stopped.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub struct Pulse {
     stopped: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Beat>>,
 }
@@ -38,11 +38,15 @@ struct Beat {
 
 /// All beats of a story.
 #[derive(Debug)]
-pub(super) struct Beats(Vec<Beat>);
+pub struct Beats(Vec<Beat>);
 
 impl Pulse {
     /// Takes the pulse on the disk of this folder.
-    pub(super) fn start(folder: &Path) -> Self {
+    ///
+    /// # Panics
+    /// If nothing can be written there.
+    #[must_use]
+    pub fn start(folder: &Path) -> Self {
         let file = File::create(folder.join("pulse")).expect("the folder is ours");
         let stopped = Arc::new(AtomicBool::new(false));
         let until = stopped.clone();
@@ -63,7 +67,12 @@ impl Pulse {
         Self { stopped, thread }
     }
 
-    pub(super) fn stop(self) -> Beats {
+    /// Ends it; returns what was noted.
+    ///
+    /// # Panics
+    /// If nothing could be written any more.
+    #[must_use]
+    pub fn stop(self) -> Beats {
         self.stopped.store(true, Ordering::SeqCst);
         Beats(self.thread.join().expect("it only writes"))
     }
@@ -71,7 +80,8 @@ impl Pulse {
 
 impl Beats {
     /// The longest that a beat was late between these moments.
-    pub(super) fn stall(&self, from: Instant, to: Instant) -> Duration {
+    #[must_use]
+    pub fn stall(&self, from: Instant, to: Instant) -> Duration {
         let within = self.0.iter().filter(|beat| beat.due <= to && beat.done >= from);
         within.map(|beat| beat.done.saturating_duration_since(beat.due)).max().unwrap_or_default()
     }

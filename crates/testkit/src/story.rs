@@ -1,4 +1,4 @@
-//! What must hold when all is quiet again.
+//! A story under load, with nodes that die, and what must hold when all is quiet again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,15 +7,15 @@ use std::{
 };
 
 use serde_json::Value;
-use testkit::{
+
+use crate::{
     Taken,
     load::Sent,
     node::{is_end, number, word},
     peer::Verdict,
+    pulse::Beats,
     text::{below_trace, field},
 };
-
-use crate::pulse::Beats;
 
 /// A conclusion may be unwritten for this long, so a reply this young may be forgotten.
 const FORGOTTEN: Duration = Duration::from_millis(50);
@@ -24,30 +24,39 @@ const HANDS: u32 = 3;
 
 /// When the node was killed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kill {
+pub struct Kill {
     /// It still lived.
-    pub(super) at: Instant,
+    pub at: Instant,
     /// The next one ran; by then, what this one had sent was read.
-    pub(super) over: Instant,
+    pub over: Instant,
 }
 
 /// All that happened.
 #[derive(Debug)]
-pub(super) struct Story {
-    pub(super) kills: Vec<Kill>,
-    pub(super) beats: Beats,
+pub struct Story {
+    /// When a node died.
+    pub kills: Vec<Kill>,
+    /// How the machine kept up.
+    pub beats: Beats,
     /// The names of messages that were answered 250.
-    pub(super) answered: Vec<String>,
-    pub(super) log: Vec<Value>,
-    pub(super) taken: Vec<Taken>,
-    pub(super) faults: Vec<String>,
+    pub answered: Vec<String>,
+    /// The whole message log.
+    pub log: Vec<Value>,
+    /// What came to the next hop.
+    pub taken: Vec<Taken>,
+    /// What the next hop found wrong with its clients.
+    pub faults: Vec<String>,
 }
 
 /// A recipient in the log: message, work, number.
 type Place<'s> = (&'s str, u64, u64);
 
 impl Story {
-    pub(super) fn judge(&self) {
+    /// Whether nothing was lost, and nothing came twice that no death explains.
+    ///
+    /// # Panics
+    /// If it was, or did.
+    pub fn judge(&self) {
         assert_eq!(self.faults, Vec::<String>::new());
         self.every_recipient_has_one_reception_and_one_end();
         self.everything_answered_is_known_to_the_log();

@@ -1,0 +1,135 @@
+//! Nodes that die, stand still or are cut off under load.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use testkit::{
+    Gate, Moment, Move, Peer, Session,
+    load::{Load, moody_peer},
+    node::word,
+    pulse::Pulse,
+    story::{Kill, Story},
+    text, until,
+};
+
+use crate::cluster;
+
+#[test]
+fn what_a_killed_worker_had_goes_elsewhere_and_nothing_is_lost() {
+    let peer = moody_peer();
+    let mut cluster = cluster(2, &peer);
+    let pulse = Pulse::start(cluster.manager.setup().folder());
+    let load = Load::start(1, cluster.workers[0].smtp());
+    until("some load", || (peer.count() >= 60).then_some(()));
+    let at = cluster.workers[1].kill();
+    until("more load", || (peer.count() >= 120).then_some(()));
+    let other = cluster.workers[0].kill();
+    // Nobody takes mail in any more but the manager.
+    load.turn_to(cluster.manager.smtp());
+    until("and more", || (peer.count() >= 180).then_some(()));
+    cluster.workers[1].restart();
+    testkit::cluster::linked(&cluster.workers[1]);
+    load.turn_to(cluster.workers[1].smtp());
+    until("and more", || (peer.count() >= 240).then_some(()));
+    let over = Instant::now();
+    let (answered, beats) = (load.stop(), pulse.stop());
+    let log = cluster.manager.quiet();
+    let nodes: BTreeSet<&str> = log.iter().map(|record| word(record, "node")).collect();
+    assert!(nodes.is_superset(&BTreeSet::from(["mx1", "mx2", "mx3"])), "{nodes:?}");
+    let kills = [at, other].map(|at| Kill { at, over }).to_vec();
+    let story = Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
+    story.judge();
+    eprintln!("{story}");
+}
+
+#[test]
+fn what_workers_have_survives_the_death_of_their_manager() {
+    let peer = moody_peer();
+    let mut cluster = cluster(2, &peer);
+    let pulse = Pulse::start(cluster.manager.setup().folder());
+    let load = Load::start(2, cluster.workers[0].smtp());
+    let mut kills = Vec::new();
+    for round in 1..=3 {
+        until("some load", || (peer.count() >= round * 60).then_some(()));
+        let at = cluster.manager.kill();
+        cluster.manager.restart();
+        kills.push(Kill { at, over: Instant::now() });
+    }
+    until("more load", || (peer.count() >= 240).then_some(()));
+    let (answered, beats) = (load.stop(), pulse.stop());
+    let log = cluster.manager.quiet();
+    let story = Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
+    story.judge();
+    eprintln!("{story}");
+}
+
+/// A next hop that says nothing to the end of the first text until a gate is opened.
+fn slow(gate: &Gate) -> Peer {
+    let (gate, first) = (gate.clone(), AtomicBool::new(true));
+    Peer::start(move |moment| {
+        if matches!(moment, Moment::Dot(_)) && first.swap(false, Ordering::SeqCst) {
+            gate.pass();
+        }
+        Move::Go
+    })
+}
+
+#[test]
+fn a_worker_that_stands_still_over_the_final_dot_is_waited_for_and_its_late_word_counts() {
+    let gate = Gate::default();
+    let peer = slow(&gate);
+    let cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["slow@example.com"]);
+    assert_eq!(session.data(&text::message("slow", 1000)).code, 250);
+    gate.reached(1);
+    cluster.workers[0].freeze();
+    cluster.shows("mx2", "gone");
+    let waits = cluster.manager.json(&["mail", "queue", "--all"]);
+    assert!(waits.to_string().contains("possibly-done"), "{waits}");
+    gate.open();
+    cluster.workers[0].thaw();
+    // It was delivered once, and then it comes to light; or its time was over, and it came twice and says so.
+    let log = cluster.manager.quiet();
+    let delivered: Vec<_> = log.iter().filter(|record| record["what"] == "delivered").collect();
+    assert_eq!(delivered.len(), 1, "{log:?}");
+    let came = peer.taken().len();
+    assert!(came == 1 || delivered[0]["possible_duplicate"] == true, "{came} times: {log:?}");
+    cluster.shows("mx2", "alive");
+}
+
+#[test]
+fn a_worker_that_stands_still_before_the_final_dot_commits_nothing_afterwards() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let first = AtomicBool::new(true);
+    // The next hop lets its first client wait for its leave to send the text.
+    let peer = Peer::start(move |moment| {
+        if matches!(moment, Moment::Data) && first.swap(false, Ordering::SeqCst) {
+            waits.pass();
+        }
+        Move::Go
+    });
+    let cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.data(&text::message("once", 1000)).code, 250);
+    gate.reached(1);
+    cluster.workers[0].freeze();
+    cluster.shows("mx2", "gone");
+    gate.open();
+    // Another has it now, or has had it.
+    let log = cluster.manager.quiet();
+    let by: Vec<&str> = log
+        .iter()
+        .filter(|record| record["what"] == "delivered")
+        .map(|record| word(record, "node"))
+        .collect();
+    assert_eq!(by, ["mx1"]);
+    cluster.workers[0].thaw();
+    cluster.shows("mx2", "alive");
+    assert_eq!(peer.taken().len(), 1, "the late worker sent no text");
+}

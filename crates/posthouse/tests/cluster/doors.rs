@@ -1,0 +1,124 @@
+//! Mail that comes in by any node and goes out by any.
+
+use std::collections::BTreeSet;
+
+use testkit::{Cluster, Peer, Session, node::word, text, until};
+
+use crate::cluster;
+
+/// Sends a text to one recipient; what the answer to its end is.
+fn send(session: &mut Session, to: &str, text: &[u8]) -> u16 {
+    session.envelope("a@example.org", &[to]);
+    session.data(text).code
+}
+
+#[test]
+fn mail_comes_in_and_goes_out_by_any_node_and_the_log_says_by_which() {
+    let peer = Peer::willing();
+    let cluster = cluster(2, &peer);
+    let doors = [&cluster.manager, &cluster.workers[0], &cluster.workers[1]];
+    let mut sessions = doors.map(|node| Session::open(node.smtp()));
+    for round in 0..10 {
+        for (door, session) in sessions.iter_mut().enumerate() {
+            let name = format!("{door}-{round}");
+            assert_eq!(send(session, &format!("{name}@example.com"), &text::message(&name, 3000)), 250);
+        }
+    }
+    let taken = peer.wait_for(30);
+    for one in &taken {
+        let name = text::field(&one.text, "Subject").expect("all have one");
+        assert!(text::below_trace(&one.text) == text::message(name, 3000), "{name} is another text");
+    }
+    let log = cluster.manager.quiet();
+    let by = |what: &str, door: &str| -> BTreeSet<String> {
+        log.iter()
+            .filter(|record| record["what"] == what && word(record, "recipient").starts_with(door))
+            .map(|record| word(record, "node").to_owned())
+            .collect()
+    };
+    for (door, name) in [("0-", "mx1"), ("1-", "mx2"), ("2-", "mx3")] {
+        assert_eq!(by("accepted", door), BTreeSet::from([name.to_owned()]));
+    }
+    // The node that has a message in memory delivers it, unless it is the manager's, which goes in turn.
+    assert_eq!(by("delivered", "1-"), BTreeSet::from(["mx2".to_owned()]));
+    assert_eq!(by("delivered", "2-"), BTreeSet::from(["mx3".to_owned()]));
+    assert!(by("delivered", "0-").len() > 1, "{:?}", by("delivered", "0-"));
+}
+
+#[test]
+fn a_text_of_any_length_comes_through_whichever_way_it_goes() {
+    let peer = Peer::willing();
+    let file = "cluster.placement = 'round-robin'\ncluster.attempts = 'workers'";
+    let cluster = Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 2, file, |setup| setup.to(&peer));
+    // Empty, in one piece, in pieces over a connection of their own, and with a file at the manager.
+    for (number, size) in [0, 60_000, 70_000, 300_000, 1_500_000, 5_000_000].into_iter().enumerate() {
+        for (door, node) in [&cluster.manager, &cluster.workers[0]].into_iter().enumerate() {
+            let name = format!("size-{number}-{door}");
+            let text = text::message(&name, size);
+            let mut session = Session::open(node.smtp());
+            assert_eq!(send(&mut session, &format!("{name}@example.com"), &text), 250, "{name}");
+        }
+    }
+    for one in peer.wait_for(12) {
+        let name = text::field(&one.text, "Subject").expect("all have one");
+        let size = [0, 60_000, 70_000, 300_000, 1_500_000, 5_000_000][name.as_bytes()[5] as usize - 48];
+        assert!(text::below_trace(&one.text) == text::message(name, size), "{name} is another text");
+    }
+    let log = cluster.manager.quiet();
+    let nodes: BTreeSet<&str> = log
+        .iter()
+        .filter(|record| record["what"] == "delivered")
+        .map(|record| word(record, "node"))
+        .collect();
+    assert_eq!(nodes, BTreeSet::from(["mx2", "mx3"]), "only workers attempt");
+}
+
+#[test]
+fn clients_of_a_worker_wait_while_the_manager_restarts_and_get_their_250() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(1, &peer);
+    let smtp = cluster.workers[0].smtp();
+    let mut session = Session::open(smtp);
+    session.envelope("a@example.org", &["waits@example.com"]);
+    assert_eq!(session.say("DATA").code, 354);
+    cluster.manager.kill();
+    assert!(cluster.workers[0].get("/readyz").contains("200 OK"), "replies can still be held");
+    let waiting = std::thread::spawn(move || session.send(b"Subject: waits\r\n\r\nfor the manager\r\n.\r\n"));
+    until("the message waits", || {
+        (cluster.workers[0].json(&["status"])["worker"]["waiting"] == 1).then_some(())
+    });
+    assert!(!waiting.is_finished());
+    cluster.manager.restart();
+    let reply = waiting.join().expect("the client does not panic");
+    assert_eq!(reply.code, 250, "{reply:?}");
+    let _ = peer.wait_for(1);
+}
+
+#[test]
+fn a_client_is_told_to_come_again_when_the_manager_stays_away() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(0, &peer);
+    let worker = cluster.worker("mx2").file("cluster.hold = '2s'").start();
+    cluster.introduce(&worker, "mx2");
+    testkit::cluster::linked(&worker);
+    cluster.manager.kill();
+    let mut session = Session::open(worker.smtp());
+    assert_eq!(send(&mut session, "b@example.com", b"Subject: x\r\n\r\nx\r\n"), 451);
+    until("not ready", || worker.get("/readyz").contains("503").then_some(()));
+    // The session goes on, and so does the next message once the manager is back.
+    cluster.manager.restart();
+    until("ready again", || worker.get("/readyz").contains("200 OK").then_some(()));
+    assert_eq!(send(&mut session, "b@example.com", b"Subject: x\r\n\r\nx\r\n"), 250);
+    let _ = peer.wait_for(1);
+}
+
+#[test]
+fn what_is_refused_at_a_workers_door_never_reaches_the_manager() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.say("EHLO client.example.org");
+    assert_eq!(session.say("MAIL FROM:<a@example.org>").code, 250);
+    assert_eq!(session.say("RCPT TO:<not an address>").code, 501);
+    assert_eq!(cluster.manager.json(&["status"])["queued"], 0);
+}

@@ -1,0 +1,114 @@
+//! Who is let in, and under which name.
+
+use std::fs;
+
+use testkit::{Peer, Session, Setup, cluster::key, text, until};
+
+use crate::cluster;
+
+#[test]
+fn a_removed_node_is_cut_off_at_once_and_let_in_again_when_it_is_added() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let _ = cluster.manager.command(&["nodes", "remove", "mx2"]).done();
+    cluster.workers[0].said("the manager has removed this node");
+    until("no link", || (cluster.workers[0].json(&["status"])["worker"]["away"].is_string()).then_some(()));
+    cluster.introduce(&cluster.workers[0], "mx2");
+    until("a link", || (cluster.workers[0].json(&["status"])["worker"]["away"].is_null()).then_some(()));
+}
+
+#[test]
+fn a_second_node_with_a_name_that_is_taken_is_refused_with_the_reason() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let second = cluster.worker("mx2").start();
+    let refused = cluster.manager.command(&["nodes", "add-key", &key(&second), "--name", "mx2"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("taken"), "{}", refused.stderr);
+    // Registered otherwise, it still calls itself so.
+    cluster.introduce(&second, "mx9");
+    second.said("the name mx2 is taken by another node");
+}
+
+#[test]
+fn a_manager_with_another_pin_is_not_trusted() {
+    let peer = Peer::willing();
+    let cluster = cluster(0, &peer);
+    let pin = format!("sha256:{}", "0".repeat(64));
+    let worker = Setup::named(env!("CARGO_BIN_EXE_posthouse"), "mx2")
+        .flag("--role", "worker")
+        .flag("--manager", cluster.link().to_string())
+        .flag("--pin", pin)
+        .start();
+    let line = worker.said("no link to the manager");
+    assert!(line.contains("pin"), "{line}");
+}
+
+#[test]
+fn a_copy_of_a_node_is_found_out_and_both_are_kept_out_until_an_operator_says_so() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let original = &cluster.workers[0];
+    let copy = cluster.worker("mx2");
+    fs::create_dir_all(copy.data_dir()).expect("the folder is ours");
+    for file in ["node-id", "node.key"] {
+        fs::copy(original.setup().data_dir().join(file), copy.data_dir().join(file)).expect("it is there");
+    }
+    let copy = copy.start();
+    cluster.manager.said("quarantined");
+    cluster.shows("mx2", "quarantined");
+    drop(copy);
+    let _ = cluster.manager.command(&["nodes", "resume", "mx2"]).done();
+    until("a link", || (original.json(&["status"])["worker"]["away"].is_null()).then_some(()));
+}
+
+#[test]
+fn a_drained_node_finishes_what_it_has_and_gets_nothing_more() {
+    let peer = Peer::willing();
+    let cluster = cluster(2, &peer);
+    let _ = cluster.manager.command(&["nodes", "drain", "mx2", "--no-wait"]).done();
+    until("not ready", || cluster.workers[0].get("/readyz").contains("503").then_some(()));
+    let mut session = Session::open(cluster.workers[0].smtp());
+    for number in 0..10 {
+        session.envelope("a@example.org", &["b@example.com"]);
+        assert_eq!(session.data(&text::message(&format!("{number}"), 1000)).code, 250);
+    }
+    let _ = peer.wait_for(10);
+    let log = cluster.manager.quiet();
+    let by_it = log.iter().filter(|record| record["what"] == "delivered" && record["node"] == "mx2").count();
+    assert_eq!(by_it, 0, "others deliver what it takes in");
+    let _ = cluster.manager.command(&["nodes", "resume", "mx2"]).done();
+    until("ready", || cluster.workers[0].get("/readyz").contains("200 OK").then_some(()));
+}
+
+#[test]
+fn a_worker_that_stops_says_goodbye_and_leaves_nothing_behind() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    for _ in 0..5 {
+        session.envelope("a@example.org", &["b@example.com"]);
+        assert_eq!(session.data(&text::message("x", 1000)).code, 250);
+    }
+    cluster.workers[0].stop();
+    cluster.manager.said("a node has stopped");
+    assert_eq!(cluster.manager.quiet().iter().filter(|record| record["what"] == "delivered").count(), 5);
+    let files: Vec<String> = fs::read_dir(cluster.workers[0].setup().data_dir())
+        .expect("it is there")
+        .map(|file| file.expect("it can be read").file_name().to_string_lossy().into_owned())
+        .collect();
+    let identity = ["node-id", "node.key", "posthouse.lock"];
+    assert!(files.iter().all(|file| identity.contains(&file.as_str())), "{files:?}");
+}
+
+#[test]
+fn a_directory_with_mail_of_its_own_makes_no_worker() {
+    let peer = Peer::willing();
+    let cluster = cluster(0, &peer);
+    let setup = cluster.worker("mx2");
+    fs::create_dir_all(setup.data_dir().join("spool")).expect("the folder is ours");
+    fs::write(setup.data_dir().join("node-id"), format!("{}\n", "0".repeat(32))).expect("it is ours");
+    let ran = setup.fail();
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("a queue of its own"), "{}", ran.stderr);
+}
