@@ -274,6 +274,13 @@ impl Membership {
         }
     }
 
+    /// An operator has found that a boot which had been superseded is the node after all: what is heard of it counts again.
+    pub fn reinstated(&mut self, boot: Boot) {
+        if let Some(member) = self.members.get_mut(&boot) {
+            member.superseded_by = None;
+        }
+    }
+
     /// An operator ends the freeze, if there is one: whoever has been silent for long enough is gone.
     #[must_use]
     pub fn takeover(&mut self, now: Moment) -> Vec<Change> {

@@ -50,6 +50,7 @@ pub struct Gateway {
     dispatch: Shutdown,
     dispatcher: dispatcher::Handle,
     projector: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    /// What takes over the mail of nodes that come back.
     adopts: Arc<Adopts>,
 }
 
@@ -151,6 +152,11 @@ impl Gateway {
 
     pub(crate) fn dispatcher(&self) -> &dispatcher::Handle {
         &self.dispatcher
+    }
+
+    /// Whether any node would take a work now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.adopts.0.has_room()
     }
 
     /// What takes over the mail that other nodes have and come back with.

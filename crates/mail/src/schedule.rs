@@ -544,11 +544,6 @@ impl Schedule {
 
     /// What a work of this domain waits for, whose time has come.
     pub(crate) fn why(&self, domain: &str, account: &str, now: Timestamp) -> Waits {
-        if let Some(pause) =
-            self.pauses.iter().find(|pause| pause::is_on(pause, now) && pause::holds(pause, domain, account))
-        {
-            return Waits::Paused(pause.clone());
-        }
         let Some(site) = self.lanes.site_of(domain).and_then(|number| self.sites[number].as_ref()) else {
             return if self.lanes.is_asking(domain) { Waits::Lookup } else { Waits::Turn };
         };

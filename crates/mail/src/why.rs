@@ -47,6 +47,8 @@ pub enum Waits {
     },
     /// More has ended than the full disk has room to record: nothing is begun.
     NoRoom,
+    /// Every node that may have it has as much as it takes.
+    NoNode,
     /// Its domain's mail hosts are being looked up.
     Lookup,
     /// Its hosts answer nobody.
@@ -106,6 +108,7 @@ impl Gateway {
             (Some(waits), None) => waits,
             (None, Some(pause)) => Waits::Paused(pause),
             (None, None) if !self.queue().may_begin() => Waits::NoRoom,
+            (None, None) if !self.has_room() => Waits::NoNode,
             (None, None) => {
                 let waits = self.dispatcher().why(info.lane.clone(), info.account.clone()).await;
                 waits.unwrap_or(Waits::Turn)

@@ -329,6 +329,11 @@ async fn every_question_comes_back_with_the_nodes_answer() {
     let pause = PauseRequest { about, until: Some(at), why: "x".into(), by: "anna".into() };
     let paused = client.pause(&pause).await.unwrap();
     assert_eq!((paused.id, paused.about, paused.until), (7, pause.about, Some(at)));
+    // The puppet knows of no nodes, as a worker.
+    let error = client.nodes().await.unwrap_err();
+    let ClientError::Refused(refused) = &error else { panic!("{error}") };
+    assert_eq!((refused.kind, error.hint().is_some()), (ErrorKind::Refused, true));
+    assert!(client.takeover().await.is_err());
     let addresses = vec!["x@example.net".to_owned(); 10_000];
     let suppress = SuppressRequest { addresses: addresses.clone(), until: None, why: String::new() };
     assert_eq!(client.suppress(&suppress).await.unwrap().new, 10_000);

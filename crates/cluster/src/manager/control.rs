@@ -132,7 +132,9 @@ impl Shared {
             if let Some(old) = by_boot.get(&current) {
                 old.cut();
             }
-            self.membership.lock().superseded(current, boot, boot_time::now());
+            let mut membership = self.membership.lock();
+            membership.superseded(current, boot, boot_time::now());
+            membership.reinstated(boot);
         }
         incarnations.current = Some(boot);
         let load = Load::new(incarnations.node, hello.credit_works.min(MOST_CREDIT), hello.credit_bytes);

@@ -94,6 +94,10 @@ impl Manager {
         if matches!(state, NodeState::Removed | NodeState::Quarantined) {
             self.0.cut(&key);
         } else {
+            // Who was a copy has been looked into: whichever boot comes next is the node.
+            if let Some(incarnations) = self.0.members.lock().nodes.get_mut(&key) {
+                incarnations.older.clear();
+            }
             let wanted = self.0.wanted(&node);
             for member in self.0.members.lock().by_boot.values().filter(|member| member.key == key) {
                 member.tell(manager_word::Word::Wanted(wanted));

@@ -43,6 +43,18 @@ fn barred(membership: &Membership, boot: Boot) -> Option<Bar> {
 }
 
 #[test]
+fn a_superseded_boot_counts_again_once_an_operator_says_that_it_is_the_node() {
+    let at = |seconds| Moment(Duration::from_secs(1000 + seconds));
+    let mut membership = Membership::new(Timing::default(), at(0));
+    assert_eq!(membership.joined(Boot(1), at(0)), Heard::Counted);
+    membership.superseded(Boot(1), Boot(2), at(1));
+    assert_eq!(membership.beat(Boot(1), at(1)), Heard::Superseded);
+    membership.reinstated(Boot(1));
+    assert_eq!(membership.beat(Boot(1), at(2)), Heard::Counted);
+    assert_eq!(membership.may_grant(Boot(1)), Grants::Allowed);
+}
+
+#[test]
 fn a_silent_node_is_suspect_and_then_gone_once() {
     let mut membership = cluster(&[A, B]);
     let changes = pass(&mut membership, 0..6000, &[B]);

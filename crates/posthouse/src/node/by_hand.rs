@@ -304,6 +304,9 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
         Waits::NoRoom => {
             ("no-room", "the disk is full, and too much has ended that could not be written down yet".into())
         }
+        Waits::NoNode => {
+            ("no-node", "every node has as much as it takes, or none is there: `posthouse nodes list`".into())
+        }
         Waits::Lookup => ("lookup", format!("the mail hosts of {} are being looked up", why.domain)),
         Waits::Rests { site, failures, trouble, until } => {
             (why.until, why.site) = (Some(until.into()), Some(site.clone()));

@@ -111,11 +111,11 @@ mod tests {
         };
         let mut report = report(vec![NodeEntry { works: 12, ..example("mx2") }, gone, unseen]);
         let shown = "\
-            NAME  ROLE     STATE                    HEARD  WORKS  VERSION  DOORS\n\
-            mx1   manager  active                       -      7  0.1.0    192.0.2.1:25\n\
-            mx2   worker   active                  1s ago     12  0.1.0    192.0.2.2:25, [2001:db8::2]:25\n\
-            mx3   worker   gone 2m 7s           2m 7s ago      0  0.1.0    192.0.2.2:25, [2001:db8::2]:25\n\
-            mx4   worker   cordoned, never seen         -      0  -        -\n";
+            NAME  ROLE     STATE                     HEARD  WORKS  VERSION  DOORS\n\
+            mx1   manager  active                        -      7  0.1.0    192.0.2.1:25\n\
+            mx2   worker   active                   1s ago     12  0.1.0    192.0.2.2:25, [2001:db8::2]:25\n\
+            mx3   worker   gone 2m 7s            2m 7s ago      0  0.1.0    192.0.2.2:25, [2001:db8::2]:25\n\
+            mx4   worker   cordoned, never seen          -      0  -        -\n";
         assert_eq!(text(&report), shown);
         report.frozen_seconds = Some(45);
         let frozen = text(&report);

@@ -66,6 +66,10 @@ fn of_manager(manager: &ManagerEntry) -> String {
 
 fn text(node: &NodeEntry) -> String {
     let time = |at: Moment| format!("{} UTC", output::time(at));
+    let works = match node.works {
+        0 => "0".to_owned(),
+        works => format!("{works} of {}", ByteSize::kib(node.bytes.div_ceil(1 << 10))),
+    };
     rows([
         ("name", node.name.clone()),
         ("role", "worker".into()),
@@ -80,7 +84,7 @@ fn text(node: &NodeEntry) -> String {
         ("version", or_none(&node.version)),
         ("EHLO name", or_none(&node.ehlo)),
         ("doors", or_none(&node.doors.join(", "))),
-        ("works", format!("{} of {}", node.works, ByteSize::kib(node.bytes.div_ceil(1 << 10)))),
+        ("works", works),
         ("holds", output::count(node.held, "work")),
     ])
 }
