@@ -20,7 +20,7 @@ use std::{
 use base::{Clock, Offset, Shutdown};
 use parking_lot::Mutex;
 use queue::{Boot, Publisher};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{assignment::Assignment, connect::Trouble};
@@ -33,7 +33,7 @@ use crate::{
     fence::Fence,
     identity::Identity,
     tls::ClientTls,
-    wire::wanted,
+    wire::{self, wanted},
 };
 
 /// What a worker is set up with.
@@ -88,6 +88,9 @@ pub(crate) struct Shared {
     cache: Mutex<Cache>,
     hands: OnceLock<Arc<dyn Hands>>,
     state: watch::Sender<State>,
+    /// What was refused at the door, and is to be told; what does not fit is not.
+    refusals: mpsc::Sender<wire::Refusal>,
+    to_tell: tokio::sync::Mutex<mpsc::Receiver<wire::Refusal>>,
     leaving: CancellationToken,
 }
 
@@ -139,6 +142,7 @@ impl Worker {
         let link = Link::Away { since: Instant::now(), why: "".into() };
         let state =
             State { link, name: "".into(), manager: "".into(), wanted: wanted::State::Active, full: false };
+        let (refusals, to_tell) = mpsc::channel(REFUSALS);
         let boot = Boot(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
         Self(Arc::new(Shared {
             tls: ClientTls::new(options.pin, identity, Clock::system()),
@@ -155,6 +159,8 @@ impl Worker {
             cache: Mutex::new(Cache::new(options.cache_bytes)),
             hands: OnceLock::new(),
             state: watch::Sender::new(state),
+            refusals,
+            to_tell: tokio::sync::Mutex::new(to_tell),
             leaving: CancellationToken::new(),
             options,
         }))
@@ -200,6 +206,12 @@ impl Worker {
         }
     }
 
+    /// Tells the manager what was refused at the door, for the message log; nobody waits for that.
+    pub fn refused(&self, refusal: wire::Refusal) {
+        // While the manager is away, or slower than refusals come, the rest is not told.
+        let _ = self.0.refusals.try_send(refusal);
+    }
+
     /// How it stands with its manager.
     #[must_use]
     pub fn state(&self) -> State {
@@ -225,6 +237,8 @@ impl Worker {
     }
 }
 
+/// Refusals that wait to be told.
+const REFUSALS: usize = 1024;
 /// How often it is looked whether all is through.
 const LOOK: Duration = Duration::from_millis(20);
 /// The link, as a stop knows it.

@@ -11,6 +11,7 @@ use crate::{
     delivery::{AtHome, Delivery, Job},
     envelope::{decode, encode},
     reach::Contact,
+    refusals::Refusals,
     site::Keeps,
 };
 
@@ -79,11 +80,18 @@ impl Delivery {
 
 /// What the cluster asks of mail.
 #[derive(Debug)]
-pub(crate) struct Adopts(pub(crate) Arc<Delivery>);
+pub(crate) struct Adopts {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) refusals: Refusals,
+}
 
 impl Trade for Adopts {
     fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>) {
-        let delivery = self.0.clone();
+        let delivery = self.delivery.clone();
         tokio::spawn(async move { delivery.adopted(errand, works).await });
+    }
+
+    fn refused(&self, node: &str, refusal: cluster::wire::Refusal) {
+        self.refusals.note_of(node, refusal);
     }
 }

@@ -111,6 +111,7 @@ mod tests {
     fn doors(queue: &Queue, shutdown: &Shutdown) -> Arc<Doors> {
         let relay = Relay { to: vec!["example.com".parse().unwrap()], ..Relay::default() };
         let intake = Intake {
+            refusals: crate::refusals::Refusals::to_log().0,
             config: Live::new(Config { relay, ..Config::for_tests() }),
             publisher: queue.clone().into(),
             clock: Clock::system(),

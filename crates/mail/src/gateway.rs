@@ -28,6 +28,7 @@ use crate::{
     envelope::{Detail, WordsError, decode},
     intake::Intake,
     log,
+    refusals::{Refusal, Refusals},
     resolver::Resolver,
     retention::Retention,
 };
@@ -102,8 +103,10 @@ impl Gateway {
         let counters = Arc::new(Counters::default());
         let attempts = Attempts::new(&config, counters.clone(), clock.clone()).map_err(GatewayError::Tls)?;
         let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
-        let projector = start_projector(queue, log.to_owned(), retention)?;
+        let (refusals, refused) = Refusals::to_log();
+        let projector = start_projector(queue, log.to_owned(), retention, refused)?;
         let intake = Arc::new(Intake {
+            refusals: refusals.clone(),
             config: config.clone(),
             publisher: queue.clone().into(),
             clock: clock.clone(),
@@ -129,7 +132,7 @@ impl Gateway {
             attempts,
             dispatch: shutdown.child(),
             dispatcher,
-            adopts: Arc::new(Adopts(delivery.clone())),
+            adopts: Arc::new(Adopts { delivery: delivery.clone(), refusals }),
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         gateway.dispatcher.set_pauses(gateway.pauses());
@@ -156,7 +159,7 @@ impl Gateway {
 
     /// Whether any node would take a work now.
     pub(crate) fn has_room(&self) -> bool {
-        self.adopts.0.has_room()
+        self.adopts.delivery.has_room()
     }
 
     /// What takes over the mail that other nodes have and come back with.
@@ -297,10 +300,11 @@ fn start_projector(
     queue: &Queue,
     log: PathBuf,
     retention: Retention,
+    refused: std::sync::mpsc::Receiver<Refusal>,
 ) -> Result<JoinHandle<()>, GatewayError> {
     let records = Records::open(log)?;
     let at = records.position()?.map(|at| Position { spool: at.spool, sequence: at.sequence });
     let feed = queue.feed(at.unwrap_or_default())?;
-    let run = move || log::project(feed, records, retention);
+    let run = move || log::project(feed, records, retention, &refused);
     Ok(std::thread::Builder::new().name("message-log".into()).spawn(run)?)
 }

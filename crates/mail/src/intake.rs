@@ -20,6 +20,7 @@ use crate::{
     Counters, Live, Source,
     envelope::{Detail, Dots, Header, encode},
     policy,
+    refusals::Refusals,
 };
 
 /// Most recipients of one work.
@@ -48,6 +49,8 @@ impl Handling {
 /// Where all doors bring their messages.
 #[derive(Debug)]
 pub(crate) struct Intake {
+    /// Where it is noted what is refused.
+    pub(crate) refusals: Refusals,
     pub(crate) config: Live,
     /// Where messages are stored.
     pub(crate) publisher: Publisher,

@@ -43,6 +43,7 @@ mod place;
 mod policy;
 mod probe;
 mod reach;
+mod refusals;
 mod registry;
 mod resolver;
 mod retention;

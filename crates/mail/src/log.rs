@@ -4,6 +4,7 @@ use std::{
     fmt::Display,
     io::Write as _,
     net::SocketAddr,
+    sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use store::records::{self, Conclusion, Duplicate, Outcome, Reception, Record, Re
 use crate::{
     Source,
     envelope::{Became, Detail, Header, RecordWords, Repeated, WordsError, decode},
+    refusals::Refusal,
     retention::Retention,
 };
 
@@ -32,7 +34,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Projects the feed into the records until the queue is closed and all is told; between that, what is too old goes.
 ///
 /// A log that cannot be written is tried again for as long as the queue is open; the queue does not wait for it.
-pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Retention) {
+pub(crate) fn project(
+    mut feed: Feed,
+    mut records: Records,
+    mut retention: Retention,
+    refused: &Receiver<Refusal>,
+) {
     let mut trouble = Trouble::None;
     let mut durable = Instant::now();
     // When it may be synced again, where it could not be.
@@ -60,6 +67,7 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
                 std::thread::park_timeout(PAUSE);
             }
         }
+        write_refusals(&mut records, refused, position);
         let idle = tales.is_empty();
         let may_sync = closed || Instant::now() >= again;
         if position != confirmed && may_sync && (idle || durable.elapsed() >= DURABLE_EVERY) {
@@ -84,6 +92,42 @@ pub(crate) fn project(mut feed: Feed, mut records: Records, mut retention: Reten
         if !closed {
             retention.step(&mut records, tales.len());
         }
+    }
+}
+
+/// Writes what was refused at the door, as far as the log takes it: nobody was promised a record of that.
+fn write_refusals(records: &mut Records, refused: &Receiver<Refusal>, position: Position) {
+    let some: Vec<(Refusal, String)> = refused
+        .try_iter()
+        .take(MOST)
+        .map(|refusal| {
+            let client = refusal.client.map(|client| client.to_string()).unwrap_or_default();
+            (refusal, client)
+        })
+        .collect();
+    if some.is_empty() {
+        return;
+    }
+    let rows: Vec<Record<&str>> = some
+        .iter()
+        .map(|(refusal, client)| Record {
+            // It has no id, as nothing came of it.
+            work: WorkId { message: MessageId::generate(refusal.at), index: 0 },
+            recipient: 0,
+            at: refusal.at,
+            node: refusal.node.as_str(),
+            what: What::Refusal(records::Refusal {
+                sender: &refusal.sender,
+                recipient: &refusal.recipient,
+                client,
+                helo: &refusal.helo,
+                reply: &refusal.reply,
+            }),
+        })
+        .collect();
+    let position = records::Position { spool: position.spool, sequence: position.sequence };
+    if let Err(error) = records.write(&rows, position) {
+        tracing::debug!(%error, "what was refused at the door is not in the message log");
     }
 }
 

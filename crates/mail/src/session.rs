@@ -21,6 +21,7 @@ use crate::{
     budget::{Budget, Share},
     intake::{Bringer, Draft, Handling, Intake},
     policy::{self, Standing},
+    refusals::Refusal,
     registry::{Goodbye, Place},
 };
 
@@ -200,7 +201,7 @@ impl Session {
                 }
                 Event::BodyRefused(reply) => {
                     tracing::info!(peer = %self.peer, %reply, "message refused");
-                    self.reject_all();
+                    self.reject_all(&reply);
                 }
                 Event::Aborted => self.message = None,
                 Event::Quit | Event::Close => return Ok(Then::Close),
@@ -237,6 +238,7 @@ impl Session {
         if let Err(reply) = allowed {
             tracing::info!(peer = %self.peer, %recipient, %reply, "recipient refused");
             self.shared.intake.counters.rejected.add(1);
+            self.note_refusal(&recipient, &reply);
             return self.server.reject(&reply);
         }
         let Some(message) = &mut self.message else {
@@ -304,10 +306,29 @@ impl Session {
         self.server.finish(&reply);
     }
 
-    fn reject_all(&mut self) {
-        if let Some(draft) = self.message.take().and_then(|message| message.draft) {
-            self.shared.intake.counters.rejected.add(draft.recipients.len() as u64);
+    fn reject_all(&mut self, reply: &Reply) {
+        let Some(mut message) = self.message.take() else { return };
+        let Some(draft) = message.draft.take() else { return };
+        self.shared.intake.counters.rejected.add(draft.recipients.len() as u64);
+        self.message = Some(message);
+        for recipient in &draft.recipients {
+            self.note_refusal(recipient, reply);
         }
+        self.message = None;
+    }
+
+    /// Notes for the message log what never becomes work.
+    fn note_refusal(&self, recipient: &Address, reply: &Reply) {
+        let sender = self.message.as_ref().map(|message| message.mail.sender.as_str().to_owned());
+        self.shared.intake.refusals.note(Refusal {
+            at: self.shared.intake.clock.now(),
+            node: self.config.node.clone(),
+            client: Some(self.peer),
+            helo: self.server.hello().map(|hello| hello.name.to_string()).unwrap_or_default(),
+            sender: sender.unwrap_or_default(),
+            recipient: recipient.as_str().to_owned(),
+            reply: reply.to_string(),
+        });
     }
 
     fn bringer<'a>(&self, hello: &'a Hello) -> Bringer<'a> {

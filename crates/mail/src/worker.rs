@@ -17,6 +17,7 @@ use crate::{
     envelope::{decode, encode},
     gateway::sweep,
     intake::Intake,
+    refusals::Refusals,
 };
 
 /// The mail trade of a worker, running.
@@ -43,6 +44,7 @@ impl Worker {
         let counters = Arc::new(Counters::default());
         let attempts = Attempts::new(&config, counters.clone(), link.clock()).map_err(GatewayError::Tls)?;
         let intake = Arc::new(Intake {
+            refusals: Refusals::Link(link.clone()),
             config,
             publisher: link.publisher(),
             clock: link.clock(),

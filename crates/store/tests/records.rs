@@ -6,7 +6,7 @@ use base::{MessageId, Timestamp, WorkId};
 use rusqlite::Connection;
 use store::records::{
     Conclusion, Duplicate, Error, Filter, Happened, Kind, Outcome, Position, Reader, Reception, Record,
-    Records, SCHEMA_VERSION, Source, What,
+    Records, Refusal, SCHEMA_VERSION, Source, What,
 };
 use tempfile::TempDir;
 
@@ -92,6 +92,32 @@ fn conclusion(
 
 fn message(second: u64) -> MessageId {
     MessageId::generate(at(second))
+}
+
+#[test]
+fn what_was_refused_at_the_door_is_told_with_all_that_was_written() {
+    let place = Place::new();
+    let refusal = Refusal {
+        sender: "a@example.org",
+        recipient: "b@elsewhere.example",
+        client: "192.0.2.1:40000",
+        helo: "client.example",
+        reply: "550 5.7.1 no",
+    };
+    let work = WorkId { message: message(3), index: 0 };
+    let record = Record { work, recipient: 0, at: at(3), node: "mx2", what: What::Refusal(refusal.clone()) };
+    place.open().write(&[record], position(1)).unwrap();
+    let filter = Filter { happened: Some(Happened::Refused), ..Filter::default() };
+    let found = place.reader().search(&filter).unwrap();
+    let [entry] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((entry.sender.as_str(), entry.recipient.as_str()), (refusal.sender, refusal.recipient));
+    let What::Refusal(read) = &entry.record.what else { panic!("{entry:?}") };
+    assert_eq!(
+        (read.client.as_str(), read.helo.as_str(), read.reply.as_str()),
+        (refusal.client, refusal.helo, refusal.reply)
+    );
+    assert_eq!(entry.record.node, "mx2");
+    assert_eq!(place.reader().counts().unwrap().ends(), 0);
 }
 
 #[test]

@@ -503,7 +503,7 @@ impl Node {
 /// Whether a record says how a recipient ended.
 #[must_use]
 pub fn is_end(record: &Value) -> bool {
-    record["what"].as_str().is_some_and(|what| !["accepted", "deferred"].contains(&what))
+    record["what"].as_str().is_some_and(|what| !["accepted", "deferred", "refused"].contains(&what))
 }
 
 /// A text field of a record.

@@ -169,10 +169,8 @@ impl Link for Service {
         let member = self.member(&request)?;
         let mut refusals = request.into_inner();
         while let Some(Refusals { refusals }) = refusals.message().await? {
-            for refusal in refusals {
-                let wire::Refusal { client, recipient, reply, .. } = refusal;
-                tracing::info!(node = %member.name, client, recipient, reply, "refused at the door");
-            }
+            let Some(trade) = self.0.trade.get() else { continue };
+            refusals.into_iter().for_each(|refusal| trade.refused(&member.name, refusal));
         }
         Ok(Response::new(Noted {}))
     }

@@ -24,7 +24,8 @@ use crate::{
     manager::{BOOT, MAX_MESSAGE},
     wire::{
         self, Answers, Beat, BodyWanted, Done, Given, Goodbye, Hello, Leaving, ManagerWord, OLDEST_PROTOCOL,
-        Offers, PROTOCOL, Piece, Welcome, WorkerWord, link_client::LinkClient, manager_word, worker_word,
+        Offers, PROTOCOL, Piece, Refusals, Welcome, WorkerWord, link_client::LinkClient, manager_word,
+        worker_word,
     },
 };
 
@@ -66,6 +67,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
         ended = work.run(shared) => ended,
         ended = beating => ended,
         ended = listen(shared, &mut said, &control) => ended,
+        ended = tell_refusals(shared, client.clone()) => ended,
         () = shutdown.stopping() => {
             let goodbye = worker_word::Word::Goodbye(Goodbye {});
             let _ = control.send(WorkerWord { word: Some(goodbye) }).await;
@@ -286,6 +288,27 @@ async fn together<T>(from: &mut mpsc::UnboundedReceiver<T>, into: &mut Vec<T>) -
         into.push(one);
     }
     some
+}
+
+/// Tells what is refused at the door.
+async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), Trouble> {
+    let (refusals, to_send) = mpsc::channel(ON_THE_WAY);
+    let telling = async {
+        let mut to_tell = shared.to_tell.lock().await;
+        let mut some = Vec::with_capacity(AT_ONCE);
+        while to_tell.recv_many(&mut some, AT_ONCE).await > 0 {
+            if refusals.send(Refusals { refusals: std::mem::take(&mut some) }).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = telling => Ok(()),
+        noted = client.records(shared.request(ReceiverStream::new(to_send))) => {
+            noted?;
+            Err(Trouble::Broke("the manager has ended it".into()))
+        }
+    }
 }
 
 /// Says what there is to say, as much at once as there is.

@@ -2,7 +2,7 @@
 
 use base::MessageId;
 use serde::{Deserialize, Serialize};
-use store::records::{Conclusion, Duplicate, Entry, Filter, Happened, Outcome, Reception, What};
+use store::records::{Conclusion, Duplicate, Entry, Filter, Happened, Outcome, Reception, Refusal, What};
 
 use super::{ApiError, ErrorKind, Moment, QueuedWork};
 
@@ -57,7 +57,7 @@ impl LogQuery {
 pub struct LogRecord {
     /// When.
     pub time: Moment,
-    /// What: `accepted`, `deferred`, `delivered`, `failed`, `expired`, `cancelled` or `lost`.
+    /// What: `accepted`, `deferred`, `delivered`, `failed`, `expired`, `cancelled`, `lost` or `refused`.
     pub what: String,
     /// The message.
     pub message: MessageId,
@@ -74,9 +74,23 @@ pub struct LogRecord {
     /// How it came in, of what was accepted.
     #[serde(flatten)]
     pub reception: Option<ReceptionFields>,
-    /// How an attempt or the recipient's life ended, of all else.
+    /// How an attempt or the recipient's life ended, of what was accepted.
     #[serde(flatten)]
     pub conclusion: Option<ConclusionFields>,
+    /// Whom it was refused and how, of what was refused at the door.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalFields>,
+}
+
+/// How a recipient was refused at the door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalFields {
+    /// The client's address and port.
+    pub client: String,
+    /// What the client called itself.
+    pub helo: String,
+    /// What it was answered.
+    pub reply: String,
 }
 
 /// How a recipient came in.
@@ -202,9 +216,12 @@ impl RecipientStory {
 impl From<Entry> for LogRecord {
     fn from(entry: Entry) -> Self {
         let what = entry.record.happened().word().to_owned();
-        let (reception, conclusion) = match entry.record.what {
-            What::Reception(reception) => (Some(reception.into()), None),
-            What::Conclusion(conclusion) => (None, Some(conclusion.into())),
+        let (reception, conclusion, refusal) = match entry.record.what {
+            What::Reception(reception) => (Some(reception.into()), None, None),
+            What::Conclusion(conclusion) => (None, Some(conclusion.into()), None),
+            What::Refusal(Refusal { client, helo, reply, .. }) => {
+                (None, None, Some(RefusalFields { client, helo, reply }))
+            }
         };
         Self {
             time: entry.record.at.into(),
@@ -217,6 +234,7 @@ impl From<Entry> for LogRecord {
             recipient: entry.recipient,
             reception,
             conclusion,
+            refusal,
         }
     }
 }

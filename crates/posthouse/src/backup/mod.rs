@@ -156,7 +156,7 @@ impl<R: Read> Read for Hashing<R> {
 
 /// Whether a path may stand in a backup: no other is ever written.
 fn is_ours(path: &str) -> bool {
-    use crate::node::data::{IDENTITY, MESSAGE_LOG, SETTINGS};
+    use crate::node::data::{IDENTITY, KEYS, MESSAGE_LOG, SETTINGS};
     let below = |folder: &str, kind: &str| {
         let name = path.strip_prefix(folder).and_then(|name| name.strip_suffix(kind));
         name.is_some_and(|name| {
@@ -164,6 +164,7 @@ fn is_ours(path: &str) -> bool {
         })
     };
     [IDENTITY, CONFIGURATION, SETTINGS, MESSAGE_LOG].contains(&path)
+        || KEYS.contains(&path)
         || below("spool/segments/", ".segment")
         || below("spool/bodies/", ".body")
 }

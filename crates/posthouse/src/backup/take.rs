@@ -17,7 +17,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use super::{CHUNK, CONFIGURATION, Entry, FORMAT, Hashing, MANIFEST, Manifest, Stream};
 use crate::{
     config::Config,
-    node::data::{COPIES, IDENTITY, MESSAGE_LOG, SETTINGS},
+    node::data::{COPIES, IDENTITY, KEYS, MESSAGE_LOG, SETTINGS},
 };
 
 /// Chunks that wait for the reader.
@@ -82,6 +82,14 @@ impl Copying<'_> {
         let dir = &self.whole.data_dir;
         fs::create_dir(copies)?;
         self.bytes(IDENTITY, format!("{}\n", self.whole.id).as_bytes())?;
+        for key in KEYS {
+            match fs::read(dir.join(key)) {
+                Ok(bytes) => self.bytes(key, &bytes)?,
+                // A node that stands alone has no authority.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
         let config = toml::to_string(&self.whole.config).map_err(io::Error::other)?;
         self.bytes(CONFIGURATION, config.as_bytes())?;
         if dir.join(SETTINGS).exists() {

@@ -12,6 +12,8 @@ use rustix::fs::FlockOperation;
 
 /// The file that makes a directory ours: it holds the node's id.
 pub(crate) const IDENTITY: &str = "node-id";
+/// The node's own key, and a manager's authority.
+pub(crate) const KEYS: [&str; 3] = ["node.key", "ca.key", "ca.pem"];
 /// What that file is called until it is whole.
 const NEW_IDENTITY: &str = "node-id.new";
 /// The file that a running node holds the lock of.

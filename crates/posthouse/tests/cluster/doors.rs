@@ -113,12 +113,25 @@ fn a_client_is_told_to_come_again_when_the_manager_stays_away() {
 }
 
 #[test]
-fn what_is_refused_at_a_workers_door_never_reaches_the_manager() {
+fn what_is_refused_at_any_door_stands_in_the_message_log_with_the_node() {
     let peer = Peer::willing();
-    let cluster = cluster(1, &peer);
-    let mut session = Session::open(cluster.workers[0].smtp());
-    session.say("EHLO client.example.org");
-    assert_eq!(session.say("MAIL FROM:<a@example.org>").code, 250);
-    assert_eq!(session.say("RCPT TO:<not an address>").code, 501);
+    let file = "relay.from = []\nrelay.to = ['example.com']";
+    let cluster = Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 0, file, |setup| setup.to(&peer));
+    let worker = cluster.worker("mx2").file(file).start();
+    cluster.introduce(&worker, "mx2");
+    testkit::cluster::linked(&worker);
+    for (node, name) in [(&cluster.manager, "mx1"), (&worker, "mx2")] {
+        let mut session = Session::open(node.smtp());
+        session.envelope("a@example.org", &["taken@example.com"]);
+        assert_eq!(session.say("RSET").code, 250);
+        assert_eq!(session.say("MAIL FROM:<a@example.org>").code, 250);
+        assert_eq!(session.say(&format!("RCPT TO:<{name}@elsewhere.example>")).code, 550);
+        let records = cluster.manager.records_of(&format!("{name}@elsewhere.example"), 1);
+        let expected = [("what", "refused"), ("node", name), ("sender", "a@example.org")];
+        for (field, value) in expected {
+            assert_eq!(records[0][field], value, "{}", records[0]);
+        }
+        assert!(word(&records[0]["refusal"], "reply").starts_with("550 5.7.1"), "{}", records[0]);
+    }
     assert_eq!(cluster.manager.json(&["status"])["queued"], 0);
 }

@@ -31,7 +31,7 @@ use std::path::Path;
 
 pub use reader::{Counts, Entry, Filter, Reader};
 pub use record::{
-    Conclusion, Duplicate, Happened, Kind, Outcome, OwnedRecord, Reception, Record, Source, What,
+    Conclusion, Duplicate, Happened, Kind, Outcome, OwnedRecord, Reception, Record, Refusal, Source, What,
 };
 pub use retention::{Because, Forgotten, Retention};
 pub use schema::SCHEMA_VERSION;

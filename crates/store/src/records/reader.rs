@@ -9,7 +9,7 @@ use base::{MessageId, Timestamp, WorkId};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, types::Type};
 
 use super::{
-    Conclusion, Duplicate, Happened, Outcome, OwnedRecord, Reception, Record, Result, Source, What,
+    Conclusion, Duplicate, Happened, Outcome, OwnedRecord, Reception, Record, Refusal, Result, Source, What,
     schema::LOG,
 };
 
@@ -215,6 +215,9 @@ fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<String> {
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let what = match row.get("outcome")? {
         None => What::Reception(reception(row)?),
+        Some(outcome) if Happened::from_number(outcome) == Some(Happened::Refused) => {
+            What::Refusal(refusal(row)?)
+        }
         Some(outcome) => What::Conclusion(conclusion(row, outcome)?),
     };
     Ok(Entry {
@@ -240,6 +243,16 @@ fn reception(row: &Row<'_>) -> rusqlite::Result<Reception<String>> {
         client: row.get("client")?,
         helo: row.get("helo")?,
         protocol: row.get("protocol")?,
+    })
+}
+
+fn refusal(row: &Row<'_>) -> rusqlite::Result<Refusal<String>> {
+    Ok(Refusal {
+        sender: row.get("sender")?,
+        recipient: row.get("address")?,
+        client: row.get("client")?,
+        helo: row.get("helo")?,
+        reply: row.get("reply")?,
     })
 }
 

@@ -35,6 +35,23 @@ pub enum What<S> {
     Reception(Reception<S>),
     /// An attempt ended, or the recipient's life did.
     Conclusion(Conclusion<S>),
+    /// The recipient was refused at the door, and never became work.
+    Refusal(Refusal<S>),
+}
+
+/// How a recipient was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal<S> {
+    /// The envelope's sender; empty for the null sender.
+    pub sender: S,
+    /// The recipient's address.
+    pub recipient: S,
+    /// The client's address and port.
+    pub client: S,
+    /// What the client called itself.
+    pub helo: S,
+    /// What it was answered.
+    pub reply: S,
 }
 
 /// How a recipient came in.
@@ -119,7 +136,7 @@ pub enum Duplicate {
     Possible,
 }
 
-/// The three kinds of records.
+/// The kinds of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Accepted.
@@ -128,6 +145,8 @@ pub enum Kind {
     Attempt,
     /// The end of the recipient's life.
     End,
+    /// Refused at the door.
+    Refusal,
 }
 
 /// What happened, in one word.
@@ -147,11 +166,13 @@ pub enum Happened {
     Cancelled,
     /// Nobody can say.
     Lost,
+    /// It was refused at the door.
+    Refused,
 }
 
 impl Happened {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Accepted,
         Self::Deferred,
         Self::Delivered,
@@ -159,6 +180,7 @@ impl Happened {
         Self::Expired,
         Self::Cancelled,
         Self::Lost,
+        Self::Refused,
     ];
 
     /// The word for it in lists, JSON and on the command line.
@@ -172,6 +194,7 @@ impl Happened {
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Lost => "lost",
+            Self::Refused => "refused",
         }
     }
 
@@ -185,6 +208,7 @@ impl Happened {
             Self::Expired => 4,
             Self::Cancelled => 5,
             Self::Lost => 6,
+            Self::Refused => 7,
         }
     }
 
@@ -210,6 +234,7 @@ impl<S> Record<S> {
         match &self.what {
             What::Reception(_) => Happened::Accepted,
             What::Conclusion(conclusion) => conclusion.outcome.happened(),
+            What::Refusal(_) => Happened::Refused,
         }
     }
 
@@ -218,6 +243,7 @@ impl<S> Record<S> {
         match &self.what {
             What::Reception(_) => Kind::Reception,
             What::Conclusion(conclusion) => conclusion.outcome.kind(),
+            What::Refusal(_) => Kind::Refusal,
         }
     }
 }
@@ -247,7 +273,7 @@ impl Outcome {
 
     pub(super) fn from_number(number: i64, until: Option<i64>) -> Option<Self> {
         Some(match Happened::from_number(number)? {
-            Happened::Accepted => return None,
+            Happened::Accepted | Happened::Refused => return None,
             Happened::Deferred => Self::Deferred { until: Timestamp::from_micros(until?) },
             Happened::Delivered => Self::Delivered,
             Happened::Failed => Self::Failed,
@@ -264,6 +290,7 @@ impl Kind {
             Self::Reception => 1,
             Self::Attempt => 2,
             Self::End => 3,
+            Self::Refusal => 4,
         }
     }
 }

@@ -59,11 +59,11 @@ const TABLES: &str = "
         message BLOB NOT NULL,      -- 16 bytes
         work INTEGER NOT NULL,      -- which work of the message, from 0
         recipient INTEGER NOT NULL, -- which recipient of the work, from 0
-        kind INTEGER NOT NULL,      -- 1 reception, 2 attempt, 3 end
+        kind INTEGER NOT NULL,      -- 1 reception, 2 attempt, 3 end, 4 refusal
         epoch INTEGER NOT NULL,     -- of receptions 0
         at INTEGER NOT NULL,        -- microseconds since 1970, as all times here
         node INTEGER,               -- name.id
-        sender TEXT,                -- of receptions, up to protocol
+        sender TEXT,                -- of receptions and refusals, up to protocol
         address TEXT,
         size INTEGER,
         source INTEGER,             -- 1 smtp, 2 control, 3 dsn
@@ -71,7 +71,8 @@ const TABLES: &str = "
         helo TEXT,
         protocol TEXT,
         outcome INTEGER,            -- of attempts and ends, from here on: 1 deferred, 2 delivered,
-                                    -- 3 failed, 4 expired, 5 cancelled, 6 lost
+                                    -- 3 failed, 4 expired, 5 cancelled, 6 lost;
+                                    -- of refusals: 7
         reason INTEGER,             -- name.id
         remote_host INTEGER,        -- name.id
         remote_address TEXT,

@@ -244,7 +244,7 @@ impl Row<'_, '_> {
         self.bind(record.recipient)?;
         self.bind(record.kind().number())?;
         self.bind(match &record.what {
-            What::Reception(_) => 0,
+            What::Reception(_) | What::Refusal(_) => 0,
             What::Conclusion(conclusion) => conclusion.epoch,
         })?;
         self.bind(record.at.micros())?;
@@ -259,6 +259,18 @@ impl Row<'_, '_> {
                 self.bind(reception.helo)?;
                 self.bind(reception.protocol)?;
                 self.skip(9)
+            }
+            What::Refusal(refusal) => {
+                self.bind(refusal.sender)?;
+                self.bind(refusal.recipient)?;
+                self.skip(2)?;
+                self.bind(refusal.client)?;
+                self.bind(refusal.helo)?;
+                self.skip(1)?;
+                self.bind(record.happened().number())?;
+                self.skip(3)?;
+                self.bind(refusal.reply)?;
+                self.skip(4)
             }
             What::Conclusion(conclusion) => {
                 self.skip(7)?;

@@ -118,6 +118,10 @@ pub(super) fn details(record: &LogRecord) -> String {
             .trim_end()
             .to_owned();
     }
+    if let Some(refusal) = &record.refusal {
+        let client = [&refusal.client, &refusal.helo].map(String::as_str).join(" ");
+        return format!("{}; {}", client.trim(), refusal.reply);
+    }
     let Some(conclusion) = &record.conclusion else { return String::new() };
     let remote = match (conclusion.remote_host.as_str(), conclusion.remote_address.as_str()) {
         ("", address) => address.to_owned(),
