@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use base::{Clock, NodeId, Shutdown};
+use base::{Clock, Shutdown};
 use cluster::{
     authority::Authority,
     identity::Identity,
@@ -17,14 +17,12 @@ use crate::config::{Attempts, Config};
 /// Sets up the manager's side of the cluster; nobody can dial in yet.
 pub(super) fn start(
     config: &Config,
-    (dir, id): (&Path, NodeId),
+    (dir, identity): (&Path, &Identity),
     queue: &Queue,
     settings: &Arc<Settings>,
     clock: &Clock,
     shutdown: &Shutdown,
 ) -> Result<Manager, NodeError> {
-    let identity =
-        Identity::open_or_make(dir, id).map_err(|error| NodeError::cluster(&error, error.hint()))?;
     let authority = Authority::open_or_make(dir, clock.now())
         .map_err(|error| NodeError::cluster(&error, error.hint()))?;
     let section = &config.cluster;
@@ -40,6 +38,6 @@ pub(super) fn start(
         credit_works: section.credit_works.number(),
         credit_bytes: section.credit_bytes.0,
     };
-    Manager::start(options, queue.clone(), settings.clone(), (authority, &identity), clock.clone(), shutdown)
+    Manager::start(options, queue.clone(), settings.clone(), (authority, identity), clock.clone(), shutdown)
         .map_err(|error| NodeError::cluster(&error, None))
 }

@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use ::cluster::identity::Identity;
 use base::{Clock, Shutdown};
 use mail::{Gateway, GatewayError};
 use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
@@ -135,6 +136,8 @@ impl Node {
     pub async fn start(config: Config, source: Source) -> Result<Self, NodeError> {
         let dir = config.data_dir()?;
         let data = DataDir::open(&dir)?;
+        let identity = Identity::open_or_make(&dir, data.id())
+            .map_err(|error| NodeError::cluster(&error, error.hint()))?;
         let descriptors = limits::raise_descriptors();
         let mut doors = Vec::new();
         for address in &config.smtp.listen {
@@ -156,7 +159,7 @@ impl Node {
         let settings = settings::mail(&config, descriptors);
         let wishes = Arc::new(Settings::open(dir.join(data::SETTINGS)).map_err(GatewayError::from)?);
         let manager = match &link {
-            Some(_) => Some(cluster::start(&config, (&dir, data.id()), &queue, &wishes, &clock, &upkeep)?),
+            Some(_) => Some(cluster::start(&config, (&dir, &identity), &queue, &wishes, &clock, &upkeep)?),
             None => None,
         };
         let gateway =
