@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 const FUZZ: &[&str] = &["--test", "fuzz"];
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     Target { name: "server", package: "smtp", binary: FUZZ, test: "server::" },
     Target { name: "client", package: "smtp", binary: FUZZ, test: "client::" },
     Target { name: "replies", package: "smtp", binary: FUZZ, test: "replies::" },
@@ -60,6 +60,7 @@ const TARGETS: [Target; 8] = [
     Target { name: "reports", package: "smtp", binary: FUZZ, test: "reports::" },
     Target { name: "envelope", package: "mail", binary: &["--lib"], test: "envelope::fuzz::" },
     Target { name: "spool", package: "queue", binary: FUZZ, test: "spool::" },
+    Target { name: "link", package: "cluster", binary: &["--lib"], test: "wire::fuzz::" },
     Target { name: "config", package: "posthouse", binary: FUZZ, test: "any_file" },
 ];
 

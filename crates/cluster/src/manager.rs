@@ -55,6 +55,11 @@ use crate::{
     wire,
 };
 
+#[cfg(test)]
+pub(crate) mod for_fuzzing {
+    pub(crate) use super::errands::{Errands, Item, Say, Stage};
+}
+
 /// What a manager is set up with.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -10,6 +10,9 @@
 )]
 mod generated;
 
+#[cfg(test)]
+mod fuzz;
+
 use base::{MessageId, Timestamp, WorkId};
 use queue::{Body, Boot, Kind, Publication, Repeat};
 

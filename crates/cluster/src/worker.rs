@@ -36,6 +36,11 @@ use crate::{
     wire::{self, wanted},
 };
 
+#[cfg(test)]
+pub(crate) mod for_fuzzing {
+    pub(crate) use super::desk::{Desk, Granted};
+}
+
 /// What a worker is set up with.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
-    Node, Peer, Setup,
+    Network, Node, Peer, Setup,
     wait::{free_address, until},
 };
 
@@ -12,6 +12,7 @@ use crate::{
 pub struct Cluster {
     program: String,
     link: SocketAddr,
+    network: Option<Network>,
     /// `mx1`, which keeps the queue.
     pub manager: Node,
     /// `mx2`, `mx3` and so on.
@@ -30,6 +31,9 @@ const QUICK: &str = "
     spool.segment = '4MiB'
 ";
 
+/// In a network of its own any port is free.
+const LINK_PORT: u16 = 7025;
+
 impl Cluster {
     /// Starts a manager and so many workers that deliver to a peer.
     ///
@@ -46,14 +50,36 @@ impl Cluster {
     /// If they do not come to run, or to be linked.
     #[must_use]
     pub fn with(program: &str, workers: usize, file: &str, adapt: impl Fn(Setup) -> Setup) -> Self {
+        Self::linked_by(program, workers, file, (free_address(), None), adapt)
+    }
+
+    /// A manager on the first host of a network and a worker on each of the others, linked over its inside.
+    ///
+    /// # Panics
+    /// If they do not come to run, or to be linked, or there are not so many hosts.
+    #[must_use]
+    pub fn over(network: &Network, program: &str, workers: usize, file: &str, peer: &Peer) -> Self {
+        let host = network.host(0);
+        let link = SocketAddr::new(host.inside(), LINK_PORT);
+        Self::linked_by(program, workers, file, (link, Some(network.clone())), |setup| {
+            host.seat(setup).to(peer).flag("--retry", "100ms,300ms")
+        })
+    }
+
+    fn linked_by(
+        program: &str,
+        workers: usize,
+        file: &str,
         // The workers find it here again after a restart.
-        let link = free_address();
+        (link, network): (SocketAddr, Option<Network>),
+        adapt: impl Fn(Setup) -> Setup,
+    ) -> Self {
         let setup = Setup::named(program, "mx1")
             .flag("--role", "manager")
             .flag("--link", link.to_string())
             .file(&format!("{QUICK}\n{file}"));
         let manager = adapt(setup).start();
-        let mut cluster = Self { program: program.to_owned(), link, manager, workers: Vec::new() };
+        let mut cluster = Self { program: program.to_owned(), link, network, manager, workers: Vec::new() };
         for _ in 0..workers {
             cluster.add();
         }
@@ -90,7 +116,11 @@ impl Cluster {
     /// If it does not come to run, or to be linked.
     pub fn add(&mut self) {
         let name = format!("mx{}", self.workers.len() + 2);
-        let worker = self.worker(&name).start();
+        let mut setup = self.worker(&name);
+        if let Some(network) = &self.network {
+            setup = network.host(self.workers.len() + 1).seat(setup);
+        }
+        let worker = setup.start();
         self.introduce(&worker, &name);
         linked(&worker);
         self.workers.push(worker);

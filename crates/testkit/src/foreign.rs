@@ -186,7 +186,7 @@ impl Recipe {
 }
 
 /// Whether we may make namespaces and lay file systems over another.
-fn has_namespaces() -> bool {
+pub(crate) fn has_namespaces() -> bool {
     let mut probe = Command::new("unshare");
     probe.args(["--mount", "--pid", "--fork", "sh", "-c", "mount -t tmpfs tmpfs /mnt && id -u | grep -qx 0"]);
     probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -32,6 +32,8 @@ pub struct Setup {
     folder: TempDir,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
+    /// What the program is started by, and becomes.
+    within: Vec<String>,
     ports: Ports,
 }
 
@@ -66,6 +68,7 @@ impl Setup {
             folder,
             flags: Vec::new(),
             variables: Vec::new(),
+            within: Vec::new(),
             ports: Ports::Flags,
         };
         setup.flag("--name", name).flag("--hostname", format!("{name}.example.org")).file("")
@@ -82,6 +85,13 @@ impl Setup {
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Started by these words, before which stand those that are given later. They have to end in the program, as the same process.
+    #[must_use]
+    pub fn within(mut self, words: &[&str]) -> Self {
+        self.within.splice(0..0, words.iter().map(ToString::to_string));
         self
     }
 
@@ -140,7 +150,14 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = match self.within.split_first() {
+            Some((first, others)) => {
+                let mut command = Command::new(first);
+                command.args(others).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command.arg("up").args(&self.flags).arg("--config").arg(self.folder.path().join("posthouse.toml"));
         command.arg("--data-dir").arg(self.data_dir());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));

@@ -62,6 +62,8 @@ pub enum Move {
 pub struct Taken {
     /// Over which connection, from 0.
     pub connection: usize,
+    /// What its client called itself in EHLO or HELO.
+    pub hello: String,
     /// Whether it came under TLS.
     pub security: Security,
     /// The whole MAIL line.

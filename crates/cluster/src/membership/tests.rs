@@ -44,7 +44,7 @@ fn barred(membership: &Membership, boot: Boot) -> Option<Bar> {
 
 #[test]
 fn a_superseded_boot_counts_again_once_an_operator_says_that_it_is_the_node() {
-    let at = |seconds| Moment(Duration::from_secs(1000 + seconds));
+    let at = |seconds: u64| Moment(Duration::from_secs(1000 + seconds));
     let mut membership = Membership::new(Timing::default(), at(0));
     assert_eq!(membership.joined(Boot(1), at(0)), Heard::Counted);
     membership.superseded(Boot(1), Boot(2), at(1));

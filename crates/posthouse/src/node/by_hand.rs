@@ -269,9 +269,17 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
         site: None,
         throttle: None,
         pause: None,
-        last_reply: last.clone(),
+        last_reply: last,
     };
-    let (reason, text) = match waits {
+    let (reason, text) = told(&mut why, waiting, waits);
+    why.reason = reason.into();
+    why.text = text;
+    why
+}
+
+/// What a work waits for, in a word and in a sentence; what else there is to say goes into `why`.
+fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static str, String) {
+    match waits {
         Waits::Attempted => ("attempted", "it is being attempted now".into()),
         Waits::Held => ("held", "an operator holds it back until it is released".into()),
         Waits::SetAside => ("set-aside", "its stored form is damaged".into()),
@@ -286,7 +294,7 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
         }
         Waits::Retry { until } => {
             why.until = Some(until.into());
-            let reply = last.unwrap_or_else(|| "nobody knows why".into());
+            let reply = why.last_reply.as_deref().unwrap_or("nobody knows why");
             ("retry", format!("attempt {} did not end it: {reply}", waiting.info.attempts))
         }
         Waits::PossiblyDone { until } => {
@@ -325,8 +333,5 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
             ("slots", format!("all {running} deliveries that the node may have at once are under way"))
         }
         Waits::Turn => ("turn", "it waits for its turn and nothing else".into()),
-    };
-    why.reason = reason.into();
-    why.text = text;
-    why
+    }
 }

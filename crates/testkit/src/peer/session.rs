@@ -15,6 +15,7 @@ pub(super) struct Conversation<'s> {
     number: usize,
     shared: &'s Shared,
     output: Vec<u8>,
+    hello: String,
     mail: Option<String>,
     recipients: Vec<String>,
     pipelining: bool,
@@ -44,6 +45,7 @@ impl<'s> Conversation<'s> {
             number,
             shared,
             output: Vec::new(),
+            hello: String::new(),
             mail: None,
             recipients: Vec::new(),
             pipelining,
@@ -84,6 +86,9 @@ impl<'s> Conversation<'s> {
 
     fn command(&mut self, line: &str) -> io::Result<Then> {
         let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+        if let ("EHLO" | "HELO", Some((_, name))) = (verb.as_str(), line.split_once(' ')) {
+            name.clone_into(&mut self.hello);
+        }
         let said = match verb.as_str() {
             "EHLO" => {
                 self.forget();
@@ -209,6 +214,7 @@ impl<'s> Conversation<'s> {
         let mail = self.mail.clone().unwrap_or_default();
         Ok(Some(Taken {
             connection: self.number,
+            hello: self.hello.clone(),
             security: self.security(),
             sender: path(&mail).to_owned(),
             mail,

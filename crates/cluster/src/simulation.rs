@@ -1,0 +1,194 @@
+//! A manager with its workers and the network between them, all of it in one run from one seed: does the cluster keep its
+//! promise when links break, processes stop and start, and the power fails?
+//!
+//! The rules are the true ones: [`Membership`](crate::membership::Membership), the [fence](crate::fence), the desk, the
+//! errands, a spool on a simulated disk. What awaits and sends around them is written again here, small, in true time that
+//! passes by events of a random queue.
+//!
+//! - `world`: the events and what goes wrong; `network`: links; `trace`: what happened, as text and as a number;
+//! - `manager`, `errand`, `store`: the manager, what it serves, its queue and what a crash leaves of it;
+//! - `worker`, `assignment`: the workers and their attempts;
+//! - `truth`: what is true, and what must never be.
+//!
+//! `POSTHOUSE_CLUSTER_SEEDS` says how many seeds are played, `POSTHOUSE_CLUSTER_SEED` plays one with its trace.
+
+#[cfg(test)]
+mod assignment;
+#[cfg(test)]
+mod errand;
+#[cfg(test)]
+mod manager;
+#[cfg(test)]
+mod network;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod trace;
+#[cfg(test)]
+mod truth;
+#[cfg(test)]
+mod worker;
+#[cfg(test)]
+mod world;
+
+// Rules that are private to the two sides; they are compiled here once more.
+#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[path = "worker/desk.rs"]
+mod desk;
+#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[path = "manager/errands.rs"]
+mod errands;
+#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[path = "manager/member.rs"]
+mod member;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use self::{
+    trace::Shown,
+    world::{Played, World},
+};
+use crate::membership::Timing;
+
+/// What is wrong with the cluster, so that the harness can be seen to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    Right,
+    /// A worker's lease is longer than the manager waits.
+    LeaseLongerThanGone,
+    /// A worker does not look at its lease again when the permit has come.
+    NoSecondLeaseCheck,
+    /// The manager takes back as soon as a worker is suspect.
+    TakeBackAtSuspect,
+    /// A manager that starts takes back at once what others have.
+    ForgetGrantsOnRestart,
+    /// A worker may forget before what it told is synced.
+    HeardBeforeSync,
+    /// The permit is given and the queue does not know.
+    CommitNotNoted,
+    /// A worker does not ask before the final dot.
+    NoPermit,
+    /// What a worker brings back to a manager that was started anew is answered before it is taken over.
+    HeardBeforeAdopted,
+    /// What a lost worker may have delivered goes elsewhere at once.
+    NoWaitAfterLoss,
+    /// A manager that starts never judges those whom it only knows from before.
+    ExpectsNobody,
+}
+
+/// All numbers are small, so that much happens in a short time.
+fn timing(rules: Rules) -> Timing {
+    let lease = if rules == Rules::LeaseLongerThanGone { 9000 } else { 3000 };
+    Timing {
+        heartbeat: Duration::from_millis(500),
+        suspect: Duration::from_millis(1500),
+        gone: Duration::from_secs(4),
+        lease: Duration::from_millis(lease),
+        steady: Duration::from_millis(1200),
+        freeze_lost: 2,
+        freeze_members: 3,
+        freeze_within: Duration::from_millis(500),
+        freeze_for: Duration::from_secs(10),
+    }
+}
+
+/// So long waits what a lost worker may have delivered.
+const AFTER_LOSS: Duration = Duration::from_secs(15);
+
+fn play(seed: u64, rules: Rules, shown: Shown) -> Played {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime starts").block_on(World::play(seed, rules, shown))
+}
+
+/// Plays seeds until one goes wrong, two at a time; says which and how.
+fn search(first: u64, count: u64, rules: Rules) -> Result<Vec<Played>, String> {
+    let next = AtomicU64::new(0);
+    let found = parking_lot::Mutex::new(None);
+    let all = parking_lot::Mutex::new(Vec::new());
+    let search_some = || {
+        while found.lock().is_none() {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return;
+            }
+            let seed = first.wrapping_add(number);
+            let played = play(seed, rules, Shown::Not);
+            match &played.wrong {
+                Some(wrong) => *found.lock() = Some(format!("seed {seed}, {rules:?}: {wrong}")),
+                None => all.lock().push(played),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(search_some);
+        scope.spawn(search_some);
+    });
+    let found = found.lock().take();
+    found.map_or_else(|| Ok(std::mem::take(&mut *all.lock())), Err)
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("it is a number"))
+}
+
+#[test]
+fn the_cluster_keeps_its_promise() {
+    if let Some(seed) = number("POSTHOUSE_CLUSTER_SEED") {
+        let played = play(seed, Rules::Right, Shown::OnStderr);
+        eprintln!("seed {seed}: {played:?}");
+        assert_eq!(played.wrong, None);
+        return;
+    }
+    let count = number("POSTHOUSE_CLUSTER_SEEDS").unwrap_or(200);
+    let played = match search(1, count, Rules::Right) {
+        Ok(played) => played,
+        Err(wrong) => panic!("{wrong}; POSTHOUSE_CLUSTER_SEED shows it"),
+    };
+    let sum = |of: fn(&Played) -> u64| played.iter().map(of).sum::<u64>();
+    eprintln!("{}", trace::summary(&played));
+    // A world in which nothing goes wrong proves nothing.
+    assert!(sum(|played| played.counts.taken_back) > count, "hardly anybody was gone");
+    assert!(sum(|played| played.counts.resumed) > count / 2, "hardly anything was resumed");
+    assert!(sum(|played| played.counts.late) > count / 10, "hardly any word was late");
+}
+
+#[test]
+fn a_seed_tells_the_same_story_twice() {
+    for seed in 1..=8 {
+        let [one, other] = [play(seed, Rules::Right, Shown::Not), play(seed, Rules::Right, Shown::Not)];
+        assert_eq!((one.hash, one.events), (other.hash, other.events), "seed {seed}");
+    }
+}
+
+/// The harness finds what is wrong within so many seeds.
+fn is_found(rules: Rules, within: u64) {
+    match search(1, within, rules) {
+        Ok(_) => panic!("{rules:?} was not found"),
+        Err(wrong) => eprintln!("{wrong}"),
+    }
+}
+
+macro_rules! found {
+    ($($name:ident: $rules:ident within $seeds:literal,)*) => {
+        $(#[test]
+        fn $name() {
+            is_found(Rules::$rules, $seeds);
+        })*
+    };
+}
+
+found! {
+    a_lease_that_is_too_long_is_found: LeaseLongerThanGone within 100,
+    a_lease_that_is_not_looked_at_again_is_found: NoSecondLeaseCheck within 100,
+    taking_back_too_early_is_found: TakeBackAtSuspect within 100,
+    a_manager_that_forgets_its_grants_is_found: ForgetGrantsOnRestart within 100,
+    an_acknowledgement_before_the_sync_is_found: HeardBeforeSync within 100,
+    a_commit_that_is_not_noted_is_found: CommitNotNoted within 100,
+    a_dot_without_a_permit_is_found: NoPermit within 100,
+    an_answer_before_the_adoption_is_found: HeardBeforeAdopted within 100,
+    a_loss_that_is_not_waited_for_is_found: NoWaitAfterLoss within 100,
+    a_manager_that_never_judges_is_found: ExpectsNobody within 100,
+}

@@ -1,0 +1,247 @@
+//! Networks of a test's own, with hosts that can be cut off: each host is a network namespace, joined to two bridges that
+//! are in a namespace as well. Over the *outside* hosts reach this process, with its clients and next hops; over the *inside*
+//! only each other. It takes root.
+//!
+//! Namespaces have no names here: each lives as long as a process that waits for the end of its standard input, so that
+//! nothing stays behind when the test ends, be it that it is killed. What lies in a namespace ends with it.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{IpAddr, Ipv4Addr},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use crate::{Setup, process, tools};
+
+/// Hosts and what joins them; gone when the last copy is dropped.
+#[derive(Clone, Debug)]
+pub struct Network(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    hosts: Vec<Namespace>,
+    /// Where the bridges are.
+    hub: Namespace,
+    /// Which of the networks of this machine it is.
+    number: u16,
+}
+
+/// A host of a network.
+#[derive(Clone, Debug)]
+pub struct Host {
+    network: Network,
+    at: usize,
+}
+
+/// Which way nothing goes any more over the inside of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Neither way: the cable is pulled.
+    Both,
+    /// It hears nobody, and is heard.
+    Deaf,
+    /// Nobody hears it, and it hears.
+    Mute,
+}
+
+/// So many networks fit into 198.18.0.0/16, which is for measurements and never routed (RFC 2544, appendix C.2.2).
+const NETWORKS: u16 = 4096;
+/// Most hosts of one of them.
+const HOSTS: usize = 12;
+/// Where a host's own number is added, inside and outside; before it is this process.
+const FIRST: u8 = 2;
+/// Numbers that are tried until one is free.
+const TRIES: usize = 100;
+
+impl Network {
+    /// A network of so many hosts; none, with a line that says so, where this machine has no network namespaces for us.
+    ///
+    /// # Panics
+    /// If it cannot be set up.
+    #[must_use]
+    pub fn start(hosts: usize) -> Option<Self> {
+        assert!(hosts <= HOSTS, "a network has {HOSTS} hosts at most");
+        let Some(hub) = Namespace::start() else {
+            eprintln!("skipped: a network of its own needs root and network namespaces, and here it gets none");
+            return None;
+        };
+        hub.run(BRIDGES);
+        let number = claim(&hub);
+        let host = |at| Namespace::start().inspect(|space| join(&hub, space, number, at));
+        let hosts = (0..hosts).map(|at| host(at).expect("there was one before")).collect();
+        Some(Self(Arc::new(Inner { hosts, hub, number })))
+    }
+
+    /// The address of this process.
+    #[must_use]
+    pub fn here(&self) -> Ipv4Addr {
+        outside(self.0.number, FIRST - 1)
+    }
+
+    /// A host, from 0.
+    #[must_use]
+    pub fn host(&self, at: usize) -> Host {
+        assert!(at < self.0.hosts.len(), "there is no host {at}");
+        Host { network: self.clone(), at }
+    }
+}
+
+impl Host {
+    /// Its address among the hosts.
+    #[must_use]
+    pub fn inside(&self) -> IpAddr {
+        inside(last(self.at)).into()
+    }
+
+    /// A node that will run here: within the network, with its doors on the outside, from where anybody may send.
+    #[must_use]
+    pub fn seat(&self, setup: Setup) -> Setup {
+        let doors = format!("{}:0", outside(self.network.0.number, last(self.at)));
+        let space = self.space().path();
+        setup
+            .within(&["nsenter", &format!("--net={space}"), "--"])
+            .flag("--smtp", &doors)
+            .flag("--console", doors)
+            .flag("--relay-from", "198.18.0.0/16")
+    }
+
+    /// Cuts its inside. One cut at a time.
+    ///
+    /// # Panics
+    /// If it cannot be cut.
+    pub fn cut(&self, cut: Cut) {
+        let (hub, at) = (&self.network.0.hub, self.at);
+        match cut {
+            Cut::Both => hub.run(&format!("ip link set inside{at} down")),
+            Cut::Deaf => self.space().run(&drops("inside")),
+            Cut::Mute => hub.run(&drops(&format!("inside{at}"))),
+        }
+    }
+
+    /// Mends its inside, however it was cut.
+    ///
+    /// # Panics
+    /// If it cannot be mended.
+    pub fn heal(&self) {
+        let (hub, at) = (&self.network.0.hub, self.at);
+        self.space().run(&passes("inside"));
+        hub.run(&format!("{} && ip link set inside{at} up", passes(&format!("inside{at}"))));
+    }
+
+    fn space(&self) -> &Namespace {
+        &self.network.0.hosts[self.at]
+    }
+}
+
+/// All that comes in by this interface is lost.
+fn drops(interface: &str) -> String {
+    format!(
+        "nft 'add table netdev {interface}; add chain netdev {interface} lost {{ type filter hook ingress device {interface} \
+         priority 0; policy drop; }}'"
+    )
+}
+
+/// All that comes in by this interface is there again, whether it was lost or not.
+fn passes(interface: &str) -> String {
+    format!("nft 'add table netdev {interface}; delete table netdev {interface}'")
+}
+
+const BRIDGES: &str = "ip link set lo up
+    for side in inside outside; do ip link add name $side type bridge; ip link set $side up; done";
+
+/// Takes a number that no other network of this machine has, and joins this process by it.
+fn claim(hub: &Namespace) -> u16 {
+    for _ in 0..TRIES {
+        let number = fastrand::u16(..NETWORKS);
+        let name = format!("posthouse{number}");
+        let id = hub.child.id().to_string();
+        let mut add = tools::system("ip");
+        add.args(["link", "add", "name", &name, "type", "veth", "peer", "name", "root", "netns", &id]);
+        let ran = tools::run(&mut add, b"");
+        if ran.code == Some(0) {
+            hub.run("ip link set root master outside up");
+            let here = outside(number, FIRST - 1);
+            let script = format!("ip address add {here}/28 dev {name} && ip link set {name} up");
+            let _ = tools::run(tools::system("sh").args(["-euc", &script]), b"").done();
+            return number;
+        }
+        // Somebody has this number: the name is the claim.
+        assert!(ran.stderr.contains("File exists"), "no network can be made: {}", ran.stderr);
+    }
+    panic!("no number for a network is free; `ip link` shows who has them");
+}
+
+/// Joins a host to both bridges.
+fn join(hub: &Namespace, host: &Namespace, number: u16, at: usize) {
+    let id = host.child.id();
+    hub.run(&format!(
+        "for side in inside outside; do
+            ip link add name $side{at} type veth peer name $side netns {id}
+            ip link set $side{at} master $side up
+        done"
+    ));
+    host.run(&format!(
+        "ip link set lo up
+        ip address add {}/24 dev inside
+        ip address add {}/28 dev outside
+        for side in inside outside; do ip link set $side up; done",
+        inside(last(at)),
+        outside(number, last(at)),
+    ));
+}
+
+fn last(at: usize) -> u8 {
+    FIRST + u8::try_from(at).expect("there are few hosts")
+}
+
+/// The same in all networks, which have no inside in common.
+fn inside(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, 0, last)
+}
+
+fn outside(number: u16, last: u8) -> Ipv4Addr {
+    let [high, low] = (number * 16).to_be_bytes();
+    Ipv4Addr::new(198, 18, high, low + last)
+}
+
+/// A network namespace, as long as its process lives.
+#[derive(Debug)]
+struct Namespace {
+    child: Child,
+}
+
+impl Namespace {
+    /// A new one; none where we get none.
+    fn start() -> Option<Self> {
+        let mut holder = Command::new("unshare");
+        holder.args(["--net", "sh", "-c", "echo there && exec cat"]);
+        holder.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = holder.spawn().expect("unshare is there (package util-linux)");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        // It ends without the line where there is no namespace for it.
+        let read = BufReader::new(stdout).read_line(&mut line);
+        let space = Self { child };
+        (read.is_ok() && line == "there\n").then_some(space)
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.child.id())
+    }
+
+    /// Runs a script in it.
+    fn run(&self, script: &str) {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).args(["sh", "-euc", script]);
+        let ran = tools::run(&mut command, b"");
+        assert_eq!(ran.code, Some(0), "{script}: {} (cargo xtask test --only tools sets up ip and nft)", ran.stderr);
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        process::ended(&mut self.child, "the process of a namespace");
+    }
+}
