@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Posthouse measured against targets, and against others in the same run, so that ratios count and the machine does not.
 
+mod cluster;
 mod fairness;
 mod former;
 mod idle;
@@ -38,6 +39,8 @@ pub(crate) enum Bench {
     Scale(scale::Options),
     /// Fairness: what healthy domains get while others are dead, silent or throttled.
     Fairness(fairness::Options),
+    /// Cluster: what a manager and its workers cost and do beside a node alone, and when one of them dies.
+    Cluster(cluster::Options),
 }
 
 /// Measures, and prints tables in Markdown.
@@ -50,6 +53,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Recover(options) => recover::run(options),
         Bench::Scale(options) => scale::run(options),
         Bench::Fairness(options) => fairness::run(options),
+        Bench::Cluster(options) => cluster::run(options),
     }
 }
 

@@ -233,6 +233,13 @@ impl Manager {
                 .any(|(member, eligible)| *eligible == Eligible::Yes && member.load.has_room())
     }
 
+    /// How many nodes attempt works now, this one with them if it does.
+    #[must_use]
+    pub fn working(&self) -> usize {
+        let workers = self.0.grantable().iter().filter(|(_, eligible)| *eligible == Eligible::Yes).count();
+        workers + usize::from(self.0.options.works == Works::Yes)
+    }
+
     /// Returns when a node may take more than before.
     pub async fn freed(&self) {
         self.0.freed.notified().await;

@@ -162,7 +162,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Event::Order(order) => handle_order(order, &mut schedule, &clock),
             Event::Configured(config) => schedule.set_config(config),
             Event::Arrived => left = Arrivals::Left,
-            Event::Freed | Event::Glance => schedule.freed(),
+            Event::Freed | Event::Glance => schedule.freed(delivery.nodes()),
         }
         if left == Arrivals::Left {
             delivery.queue.take_arrivals(Kind::Mail, ARRIVALS, &mut arrivals);

@@ -56,6 +56,11 @@ impl Delivery {
         self.cluster.as_ref().is_none_or(cluster::manager::Manager::has_room)
     }
 
+    /// How many nodes make deliveries now.
+    pub(crate) fn nodes(&self) -> usize {
+        self.cluster.as_ref().map_or(1, cluster::manager::Manager::working)
+    }
+
     /// A place for a burst.
     pub(crate) fn place(&self, slot: &Slot, works: &[Ticket], others: Others) -> Result<Place, Nowhere> {
         let Some(cluster) = &self.cluster else { return Ok(Place::Here) };

@@ -297,8 +297,9 @@ impl Schedule {
         self.unplaced.extend(works);
     }
 
-    /// A node may take more than before, or it is time to look.
-    pub(crate) fn freed(&mut self) {
+    /// A node may take more than before, or it is time to look; so many make deliveries.
+    pub(crate) fn freed(&mut self, nodes: usize) {
+        self.turns.set_nodes(nodes);
         self.again.extend(self.unplaced.drain(..));
     }
 

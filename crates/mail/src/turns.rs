@@ -9,10 +9,9 @@ use std::collections::HashMap;
 
 use crate::fair::{Account, Fair, Order};
 
-/// Deliveries at once, over all sites.
+/// Deliveries at once, over all sites, for each node that makes them. Half of all may go to sites that have not answered lately: the
+/// others are kept for those that have.
 pub(crate) const SLOTS: usize = 500;
-/// Of these, so many may go to sites that have not answered lately: the others are kept for those that have.
-const UNPROVEN: usize = SLOTS / 2;
 /// Of those, an account may have so many for each that is left free.
 const PER_FREE: usize = 3;
 
@@ -33,6 +32,8 @@ pub(crate) struct Turns {
     /// By class, in the order in which they are served.
     standing: [Fair<usize>; CLASSES.len()],
     running: [usize; CLASSES.len()],
+    /// Deliveries at once.
+    slots: usize,
     /// What each account has running at sites that have not answered lately.
     unproven: HashMap<Account, usize>,
     /// Whom it was last.
@@ -54,6 +55,7 @@ impl Turns {
         Self {
             standing: CLASSES.map(|_| Fair::default()),
             running: [0; CLASSES.len()],
+            slots: SLOTS,
             unproven: HashMap::new(),
             last: Class::Failing,
         }
@@ -81,6 +83,11 @@ impl Turns {
         None
     }
 
+    /// So many nodes make deliveries from now on.
+    pub(crate) fn set_nodes(&mut self, nodes: usize) {
+        self.slots = SLOTS * nodes.max(1);
+    }
+
     /// How many stand there.
     pub(crate) fn standing(&self) -> usize {
         self.standing.iter().map(Fair::len).sum()
@@ -88,10 +95,10 @@ impl Turns {
 
     /// Whether there is a slot for an account at a site.
     pub(crate) fn may(&self, class: Class, account: Account) -> bool {
-        if self.running() >= SLOTS {
+        if self.running() >= self.slots {
             return false;
         }
-        let free = UNPROVEN
+        let free = (self.slots / 2)
             .saturating_sub(self.running[Class::New as usize] + self.running[Class::Failing as usize]);
         let has = self.unproven.get(&account).copied().unwrap_or(0);
         class == Class::Proven || has < PER_FREE * free

@@ -29,12 +29,20 @@ pub struct Behaviour {
 /// A message that a sink takes.
 #[derive(Clone, Debug)]
 pub struct Taken {
+    /// What the client calls itself.
+    pub client: String,
     /// Where reports would go.
     pub sender: ReversePath,
     /// Whom it was for.
     pub recipients: Vec<Address>,
     /// Its text, without stuffing.
     pub text: Vec<u8>,
+}
+
+impl Taken {
+    fn of(sender: ReversePath) -> Self {
+        Self { client: String::new(), sender, recipients: Vec::new(), text: Vec::new() }
+    }
 }
 
 /// A sink that listens.
@@ -107,7 +115,7 @@ async fn listen(listener: TcpListener, behaviour: Behaviour, shutdown: Shutdown)
 async fn serve(mut stream: TcpStream, mut server: Server, behaviour: &Behaviour) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(READ);
-    let mut message = Taken { sender: ReversePath::Null, recipients: Vec::new(), text: Vec::new() };
+    let mut message = Taken::of(ReversePath::Null);
     loop {
         let mut input = &buffer[..];
         let goes_on = loop {
@@ -115,7 +123,7 @@ async fn serve(mut stream: TcpStream, mut server: Server, behaviour: &Behaviour)
                 Event::NeedInput => break true,
                 Event::Quit | Event::Close => break false,
                 Event::Mail(mail) => {
-                    message = Taken { sender: mail.sender, recipients: Vec::new(), text: Vec::new() };
+                    message = Taken::of(mail.sender);
                     server.accept();
                 }
                 Event::Rcpt(recipient) => match (behaviour.judge)(&recipient) {
@@ -128,11 +136,8 @@ async fn serve(mut stream: TcpStream, mut server: Server, behaviour: &Behaviour)
                 Event::BodyStart => server.accept(),
                 Event::Body(piece) => message.text.extend_from_slice(piece),
                 Event::BodyEnd(_) => {
-                    (behaviour.witness)(Taken {
-                        sender: message.sender.clone(),
-                        recipients: std::mem::take(&mut message.recipients),
-                        text: std::mem::take(&mut message.text),
-                    });
+                    message.client = server.hello().map(|hello| hello.name.to_string()).unwrap_or_default();
+                    (behaviour.witness)(std::mem::replace(&mut message, Taken::of(ReversePath::Null)));
                     server.finish(&Reply::new(250, (2, 0, 0), "taken"));
                 }
                 Event::BodyRefused(_) | Event::Aborted => message.text.clear(),

@@ -77,7 +77,7 @@ impl Cluster {
         let setup = Setup::named(program, "mx1")
             .flag("--role", "manager")
             .flag("--link", link.to_string())
-            .file(&format!("{QUICK}\n{file}"));
+            .file(&quick_with(file));
         let manager = adapt(setup).start();
         let mut cluster = Self { program: program.to_owned(), link, network, manager, workers: Vec::new() };
         for _ in 0..workers {
@@ -163,6 +163,14 @@ impl Cluster {
         self.manager.kill();
         self.manager.restart();
     }
+}
+
+/// The file of a manager: what a story wants otherwise counts.
+fn quick_with(file: &str) -> String {
+    let key = |line: &str| line.split_once('=').map(|(key, _)| key.trim().to_owned());
+    let wanted: Vec<_> = file.lines().filter_map(key).collect();
+    let kept = QUICK.lines().filter(|line| key(line).is_none_or(|key| !wanted.contains(&key)));
+    kept.chain(file.lines()).map(|line| format!("{line}\n")).collect()
 }
 
 /// A worker's public key.

@@ -2,7 +2,10 @@
 
 mod deaths;
 mod doors;
+mod machines;
+mod network;
 mod nodes;
+mod rolling;
 
 use testkit::{Cluster, Peer};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::step::{command, output};
 
@@ -52,13 +52,6 @@ fn link(line: &str) -> Option<(String, u64)> {
     // A connection that carried nothing one way has no such word.
     let both = field("bytes_acked:").unwrap_or(0) + field("bytes_received:").unwrap_or(0);
     Some((peer, both)).filter(|(peer, _)| peer.contains(':'))
-}
-
-/// One number a message.
-#[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
-pub(super) fn each(total: u64, messages: u64) -> Result<f64> {
-    ensure!(messages > 0, "there was no message");
-    Ok(total as f64 / messages as f64)
 }
 
 #[cfg(test)]

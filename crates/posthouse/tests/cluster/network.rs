@@ -1,0 +1,163 @@
+//! Nodes that are there and hear nothing of each other, under load: their link is cut and mended, while their clients and next hops reach
+//! them all the time.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use testkit::{
+    Character, Cluster, Gate, Moment, Move, Network, Peer,
+    load::{Load, moods},
+    network::Cut,
+    node::word,
+    pulse::Pulse,
+    story::{Kill, Story},
+    until,
+};
+
+/// A worker's lease, as the manager of a story gives it.
+const LEASE: Duration = Duration::from_secs(3);
+/// From when a worker has sent the end of a text until the next hop has read it.
+const UNDER_WAY: Duration = Duration::from_millis(300);
+/// Long enough for the late word of a worker that comes back: what it may have delivered waits so long.
+const AFTER_LOSS: &str = "cluster.after-loss = '15s'";
+/// The node that is cut off, and what next hops know it by.
+const NODE: &str = "mx2";
+const HELLO: &str = "mx2.example.org";
+
+/// A text of the node's that the next hop has read and does not answer yet.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    wanted: Arc<AtomicBool>,
+    gate: Gate,
+    recipients: Arc<OnceLock<Vec<String>>>,
+}
+
+impl Held {
+    /// The next hop of the story; it holds one text back once that is wanted.
+    fn peer(&self, address: IpAddr) -> Peer {
+        let (held, moods) = (self.clone(), moods());
+        Peer::of(Character { address: (address, 0).into(), ..Character::default() }, move |moment| {
+            if let Moment::Dot(taken) = moment
+                && taken.hello == HELLO
+                && !taken.recipients[0].starts_with("from.")
+                && held.wanted.swap(false, Ordering::SeqCst)
+            {
+                let _ = held.recipients.set(taken.recipients.clone());
+                held.gate.pass();
+                return Move::Go;
+            }
+            moods(moment)
+        })
+    }
+
+    fn hold_one(&self) {
+        self.wanted.store(true, Ordering::SeqCst);
+        self.gate.reached(1);
+    }
+}
+
+/// What a story of a cut was.
+struct Past {
+    cut: Instant,
+    healed: Instant,
+    /// Of the text that was held back all the time.
+    held: Vec<String>,
+    story: Story,
+}
+
+/// A node is cut off under load for longer than `gone`, and then it is not.
+fn past(cut: Cut, seed: u64) -> Option<Past> {
+    let network = Network::start(3)?;
+    let held = Held::default();
+    let peer = held.peer(network.here().into());
+    let program = env!("CARGO_BIN_EXE_posthouse");
+    let cluster = Cluster::over(&network, program, 2, AFTER_LOSS, &peer);
+    let (worker, host) = (&cluster.workers[0], network.host(1));
+    let pulse = Pulse::start(cluster.manager.setup().folder());
+    let loads = [(2 * seed, worker), (2 * seed + 1, &cluster.workers[1])];
+    let loads = loads.map(|(seed, node)| Load::start(seed, node.smtp()));
+    until("some load", || (peer.count() >= 60).then_some(()));
+    held.hold_one();
+    let at = Instant::now();
+    host.cut(cut);
+    cluster.shows(NODE, "gone");
+    let waits = cluster.manager.json(&["mail", "queue", "--all"]).to_string();
+    assert!(waits.contains("possibly-done"), "{waits}");
+    assert!(worker.json(&["status"])["worker"]["away"].is_string(), "it knows that it is alone");
+    until("its clients wait", || (worker.json(&["status"])["worker"]["waiting"] != 0).then_some(()));
+    let before = peer.count();
+    until("others go on", || (peer.count() >= before + 60).then_some(()));
+    held.gate.open();
+    let healed = Instant::now();
+    host.heal();
+    cluster.shows(NODE, "alive");
+    let back = Instant::now();
+    until("works of the node that is back", || {
+        peer.taken().iter().any(|taken| taken.hello == HELLO && taken.read > back).then_some(())
+    });
+    let answered = loads.into_iter().flat_map(Load::stop).collect();
+    let beats = pulse.stop();
+    let log = cluster.manager.quiet();
+    let over = at + LEASE + UNDER_WAY + beats.stall(at, healed);
+    let kills = vec![Kill { at, over }];
+    let story = Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
+    eprintln!("{cut:?}: {story}");
+    let held = held.recipients.get().expect("one was held back").clone();
+    Some(Past { cut: at, healed, held, story })
+}
+
+impl Past {
+    /// Nothing was lost, and nothing came twice but what was on its way when the node was cut off.
+    fn judge(&self) {
+        self.story.judge();
+        self.the_node_sends_nothing_without_its_lease();
+        self.its_late_word_counts();
+    }
+
+    fn the_node_sends_nothing_without_its_lease(&self) {
+        let end = self.story.kills[0].over;
+        let late = self.story.taken.iter().filter(|taken| taken.hello == HELLO);
+        let late = late.filter(|taken| (end..self.healed).contains(&taken.read));
+        let late: Vec<_> = late.map(|taken| (taken.read - self.cut, &taken.recipients)).collect();
+        assert!(late.is_empty(), "sent this long after the cut: {late:?}");
+    }
+
+    fn its_late_word_counts(&self) {
+        for recipient in &self.held {
+            let is_end = |record: &&serde_json::Value| record["recipient"] == **recipient && record["what"] == "delivered";
+            let ends: Vec<_> = self.story.log.iter().filter(is_end).collect();
+            assert_eq!(ends.len(), 1, "{ends:?}");
+            assert_eq!(word(ends[0], "node"), NODE);
+            assert_eq!(ends[0]["possible_duplicate"], false);
+            let came = self.story.taken.iter().filter(|taken| taken.recipients.contains(recipient));
+            assert_eq!(came.count(), 1, "{recipient} got it twice");
+        }
+    }
+}
+
+#[test]
+fn what_a_node_had_that_is_cut_off_goes_elsewhere_and_it_works_again_when_it_is_back() {
+    if let Some(past) = past(Cut::Both, 31) {
+        past.judge();
+    }
+}
+
+#[test]
+fn a_node_that_nobody_hears_stops_by_itself_and_its_late_word_counts() {
+    if let Some(past) = past(Cut::Mute, 32) {
+        past.judge();
+    }
+}
+
+#[test]
+fn a_node_that_hears_nobody_stops_by_itself_and_its_late_word_counts() {
+    if let Some(past) = past(Cut::Deaf, 33) {
+        past.judge();
+    }
+}

@@ -1,0 +1,1 @@
+//! What operators do to nodes under load: drain them, take them back, restart one after the other.
