@@ -288,11 +288,7 @@ impl Shared {
         let membership = self.membership.lock();
         let current = members.nodes.values().filter_map(|node| members.by_boot.get(&node.current?));
         let eligible = |member: &Arc<Member>| {
-            let active = self
-                .registry
-                .find(&member.key)
-                .is_some_and(|node| node.state == store::settings::NodeState::Active);
-            let may = active
+            let may = self.registry.is_active(&member.key)
                 && membership.may_grant(member.boot) == Grants::Allowed
                 && member.stay() == Stay::Stays
                 && member.linked() == Linked::Yes;

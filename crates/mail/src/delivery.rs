@@ -83,7 +83,8 @@ impl Delivery {
             Place::Of(place) if place.holder() != Holder::Here => {
                 self.attempt_there(place, &burst, &mut home).await
             }
-            Place::Here | Place::Of(_) => self.attempts.run(&burst, &mut home).await,
+            // The largest part by far, which those that go elsewhere do not need.
+            Place::Here | Place::Of(_) => Box::pin(self.attempts.run(&burst, &mut home)).await,
         };
         Used { contact: home.contact, opened, keeps }
     }

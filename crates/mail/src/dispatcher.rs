@@ -206,7 +206,7 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
     {
         let What::Deliver(slot) = &begin.what else { continue };
         let others = if schedule.others_wait() { Others::Wait } else { Others::None };
-        match delivery.place(slot, &begin.works, others) {
+        match delivery.place(slot, begin.works.len(), others) {
             Ok(place) => {
                 let surplus = begin.works.split_off(place.takes(begin.works.len()));
                 schedule.unplaced(surplus);

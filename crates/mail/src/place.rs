@@ -62,13 +62,12 @@ impl Delivery {
     }
 
     /// A place for a burst.
-    pub(crate) fn place(&self, slot: &Slot, works: &[Ticket], others: Others) -> Result<Place, Nowhere> {
+    pub(crate) fn place(&self, slot: &Slot, works: usize, others: Others) -> Result<Place, Nowhere> {
         let Some(cluster) = &self.cluster else { return Ok(Place::Here) };
-        let looked = || works.iter().filter_map(|ticket| self.look_at(*ticket));
         let wanted = Wanted {
-            works: u32::try_from(works.len()).unwrap_or(u32::MAX).max(1),
-            bytes: looked().map(|looked| u64::from(looked.size)).max().unwrap_or(0),
-            intake: looked().next().and_then(|looked| looked.origin),
+            works: u32::try_from(works).unwrap_or(u32::MAX).max(1),
+            bytes: slot.wants.size.into(),
+            intake: slot.wants.origin,
         };
         cluster.place(&wanted, number(&slot.key), others).map(Place::Of)
     }

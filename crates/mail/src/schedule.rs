@@ -83,6 +83,8 @@ enum HeldUp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     served: Served,
+    /// What placement needs to know of the burst.
+    pub(crate) wants: Looked,
     charged: Charged,
     pub(crate) key: Arc<Key>,
 }
@@ -408,7 +410,7 @@ impl Schedule {
             self.queue_up(number, now);
             return None;
         }
-        let (works, charged) = site.take(now, look);
+        let (works, wants, charged) = site.take(now, look);
         if works.is_empty() {
             site.uncharge(charged);
             self.queue_up(number, now);
@@ -417,7 +419,7 @@ impl Schedule {
         site.running += 1;
         let served = Served { class: is_now, ..served };
         self.turns.begin(is_now, account);
-        let slot = Slot { served, charged, key: site.key.clone() };
+        let slot = Slot { served, wants, charged, key: site.key.clone() };
         self.queue_up(number, now);
         Some(Begin { what: What::Deliver(slot), works })
     }

@@ -80,10 +80,10 @@ pub(crate) struct Site {
     pub(crate) known_until: Option<Timestamp>,
 }
 
-/// What placement needs to know of a work.
+/// What placement needs to know of a work, or of all works of a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Looked {
-    /// Bytes of its message.
+    /// Bytes of its message, of several of the largest.
     pub(crate) size: u32,
     /// The node that has its body in memory, if one does.
     pub(crate) origin: Option<NodeIndex>,
@@ -95,6 +95,8 @@ struct Taken {
     works: Vec<Ticket>,
     /// Where the first of them came in.
     origin: Option<Option<NodeIndex>>,
+    /// Bytes of the largest message.
+    largest: u32,
     more: More,
 }
 
@@ -218,13 +220,13 @@ impl Site {
         self.reach.allowed(self.key.rule.connections)
     }
 
-    /// Takes the next burst and charges for it. All of it came in by the same node, as far as `look` knows; it says too how
+    /// Takes the next burst, says of what kind it is, and charges for it. All of it came in by the same node, as far as `look` knows; it says too how
     /// long a message is, or that its ticket is a thing of the past.
     pub(crate) fn take(
         &mut self,
         now: Timestamp,
         look: &dyn Fn(Ticket) -> Option<Looked>,
-    ) -> (Vec<Ticket>, Charged) {
+    ) -> (Vec<Ticket>, Looked, Charged) {
         let most = self.messages.as_ref().map_or(BURST as u64, |throttle| throttle.allowed(now));
         let most = most.min(self.key.rule.messages_per_connection.unwrap_or(u32::MAX).into());
         let most = usize::try_from(most).unwrap_or(BURST).min(BURST);
@@ -239,7 +241,8 @@ impl Site {
         if let Some(messages) = &mut self.messages {
             messages.charge(taken.works.len() as u64, now);
         }
-        (taken.works, self.charge_connection(now))
+        let all = Looked { size: taken.largest, origin: taken.origin.flatten() };
+        (taken.works, all, self.charge_connection(now))
     }
 
     /// Takes what the account whose turn it is has for the burst; what came in by another node goes another time.
@@ -264,6 +267,7 @@ impl Site {
                 continue;
             }
             taken.works.push(ready.ticket);
+            taken.largest = taken.largest.max(size);
             if let Some(bytes) = &mut self.bytes {
                 bytes.charge(size.into(), now);
             }

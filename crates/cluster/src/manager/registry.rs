@@ -40,6 +40,11 @@ impl Registry {
         self.nodes.read().get(key).cloned()
     }
 
+    /// Whether the operator wants this node to get work.
+    pub(crate) fn is_active(&self, key: &PublicKey) -> bool {
+        self.nodes.read().get(key).is_some_and(|node| node.state == NodeState::Active)
+    }
+
     /// Those that have not been removed, by name.
     pub(crate) fn all(&self) -> Vec<(PublicKey, Node)> {
         let nodes = self.nodes.read();
