@@ -1,7 +1,7 @@
 //! Sets up the programs of others that tests and benches run, once.
 //!
 //! Mail servers are only ever unpacked: installing one would replace the mail transport agent of the
-//! machine. swaks, curl and python3 are installed where we may, else swaks is unpacked too.
+//! machine. The others are installed where we may, else swaks is unpacked too.
 
 mod apt;
 
@@ -185,7 +185,9 @@ fn library_path(root: &str) -> String {
 
 fn which(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
-    std::env::split_paths(&paths).map(|folder| folder.join(program)).find(|path| path.is_file())
+    // What is for root is there too, whoever asks.
+    let folders = std::env::split_paths(&paths).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn not_found_is_fine(error: std::io::Error) -> std::io::Result<()> {
@@ -193,8 +195,15 @@ fn not_found_is_fine(error: std::io::Error) -> std::io::Result<()> {
 }
 
 /// Packages that are installed where their command is missing.
-const PACKAGES: [(&str, &str); 4] =
-    [("swaks", "swaks"), ("curl", "curl"), ("python3", "python3"), ("systemd", "systemd-analyze")];
+const PACKAGES: [(&str, &str); 7] = [
+    ("swaks", "swaks"),
+    ("curl", "curl"),
+    ("python3", "python3"),
+    ("systemd", "systemd-analyze"),
+    ("iproute2", "ip"),
+    ("nftables", "nft"),
+    ("faketime", "faketime"),
+];
 
 const POSTFIX_TOOLS: [&str; 2] = ["smtp-source", "smtp-sink"];
 

@@ -16,6 +16,8 @@ mod load;
 pub mod manager;
 pub mod membership;
 pub mod placement;
+#[cfg(test)]
+mod simulation;
 pub mod tls;
 pub mod wire;
 pub mod worker;

@@ -6,6 +6,7 @@
 //!
 //! `listen` and `serve` are the port; `control` is how a link begins; `intake` brings in messages; `upkeep` watches the clock.
 
+mod adopt;
 mod control;
 mod errand;
 mod errands;

@@ -75,6 +75,14 @@ enum Rules {
     HeardBeforeAdopted,
     /// What a lost worker may have delivered goes elsewhere at once.
     NoWaitAfterLoss,
+    /// What a worker comes back with is given up with the link over which it said so.
+    AdoptionGivenUp,
+    /// A worker that comes back once more does not wait until what it brought first is taken over.
+    AdoptionsOverlap,
+    /// An acknowledgement that is lost with its link is not given again.
+    AcknowledgedOnce,
+    /// A hello counts though it was overtaken by that over a later link.
+    StaleHelloCounts,
     /// A manager that starts never judges those whom it only knows from before.
     ExpectsNobody,
 }
@@ -99,7 +107,7 @@ fn timing(rules: Rules) -> Timing {
 const AFTER_LOSS: Duration = Duration::from_secs(15);
 
 fn play(seed: u64, rules: Rules, shown: Shown) -> Played {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
     runtime.expect("a runtime starts").block_on(World::play(seed, rules, shown))
 }
 
@@ -190,5 +198,9 @@ found! {
     a_dot_without_a_permit_is_found: NoPermit within 100,
     an_answer_before_the_adoption_is_found: HeardBeforeAdopted within 100,
     a_loss_that_is_not_waited_for_is_found: NoWaitAfterLoss within 100,
+    an_adoption_that_is_given_up_is_found: AdoptionGivenUp within 100,
+    adoptions_that_overlap_are_found: AdoptionsOverlap within 100,
+    an_acknowledgement_that_is_not_repeated_is_found: AcknowledgedOnce within 100,
+    a_stale_hello_that_counts_is_found: StaleHelloCounts within 400,
     a_manager_that_never_judges_is_found: ExpectsNobody within 100,
 }

@@ -148,7 +148,9 @@ impl Worker {
         let state =
             State { link, name: "".into(), manager: "".into(), wanted: wanted::State::Active, full: false };
         let (refusals, to_tell) = mpsc::channel(REFUSALS);
-        let boot = Boot(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)));
+        let mut boot = [0; 16];
+        aws_lc_rs::rand::fill(&mut boot).expect("the system gives random numbers");
+        let boot = Boot(u128::from_be_bytes(boot));
         Self(Arc::new(Shared {
             tls: ClientTls::new(options.pin, identity, Clock::system()),
             identity: identity.clone(),

@@ -8,9 +8,12 @@ use std::path::Path;
 use base::{Clock, Timestamp};
 use queue::{BodySource, Chunk, LeaseOver, QueueError, Recipients};
 use serde::{Deserialize, Serialize};
-use smtp::client::{
-    Event, RecipientResult, Stage, Transaction,
-    stuff::{END_OF_DATA, Stuffer},
+use smtp::{
+    Reply,
+    client::{
+        Event, RecipientResult, Stage, Transaction,
+        stuff::{END_OF_DATA, Stuffer},
+    },
 };
 
 use crate::{
@@ -271,7 +274,9 @@ impl<'a> Attempt<'a> {
         let item = &self.burst.items[at];
         let results = item.recipients.iter().zip(results).map(|((number, _), result)| {
             let tried = match result.clone() {
-                RecipientResult::Reply { stage, reply } => TriedRecipient::Reply { stage, reply },
+                RecipientResult::Reply { stage, reply } => {
+                    TriedRecipient::Reply { stage, reply: short(reply) }
+                }
                 RecipientResult::Unsupported(missing) => TriedRecipient::Unsupported(missing),
                 RecipientResult::TooBig(limit) => TriedRecipient::TooBig(limit),
             };
@@ -303,7 +308,7 @@ impl<'a> Attempt<'a> {
                 if let (Some(RecipientResult::Reply { stage, reply }), Some((_, result))) =
                     (settled, tried.results.get_mut(place))
                 {
-                    *result = TriedRecipient::Reply { stage, reply };
+                    *result = TriedRecipient::Reply { stage, reply: short(reply) };
                 }
             }
             home.tell(at, tried).await;
@@ -319,6 +324,18 @@ impl<'a> Attempt<'a> {
     }
 }
 
+/// A reply as it is told of: a hundred of them, one for each recipient, must fit into a record.
+fn short(mut reply: Reply) -> Reply {
+    let end = reply.text.floor_char_boundary(LONGEST_REPLY);
+    if end < reply.text.len() {
+        reply.text = reply.text[..end].to_owned().into();
+    }
+    reply
+}
+
+/// How much of a reply's text is told of, in bytes; RFC 5321, section 4.5.3.1.5, allows 512 a line.
+const LONGEST_REPLY: usize = 2000;
+
 /// Whether the host ended the session before the message had begun.
 fn never_begun(result: &RecipientResult) -> bool {
     matches!(result, RecipientResult::Reply { stage: Stage::Mail, .. }) && is_closing(result)
@@ -331,7 +348,7 @@ fn is_closing(result: &RecipientResult) -> bool {
 
 fn broken(item: &Item, at: Timestamp, failure: &Failure, stage: Stage) -> Tried {
     let result = match &failure.cause {
-        Cause::Said(reply) => TriedRecipient::Reply { stage, reply: reply.clone() },
+        Cause::Said(reply) => TriedRecipient::Reply { stage, reply: short(reply.clone()) },
         Cause::Broke(trouble, text) => {
             TriedRecipient::Broken { stage, trouble: *trouble, text: text.clone() }
         }

@@ -8,9 +8,8 @@ use queue::{Kind, Resumed};
 use crate::{
     attempt::{Finished, Home as _},
     burst::{Burst, Tried},
-    delivery::{AtHome, Delivery, Job},
+    delivery::{AtHome, Delivery, Job, Said},
     envelope::{decode, encode},
-    reach::Contact,
     refusals::Refusals,
     site::Keeps,
 };
@@ -27,8 +26,10 @@ impl Delivery {
         home: &mut AtHome<'_>,
     ) -> Finished {
         let Some(cluster) = &self.cluster else { return NOTHING };
-        let works = home.jobs.iter().flatten().filter_map(|job| {
-            Some(Granted { work: job.info.work, epoch: job.info.lease?, body: job.body.clone() })
+        let works = home.jobs.iter().flatten().map(|job| Granted {
+            work: job.info.work,
+            epoch: job.info.lease.unwrap_or_default(),
+            body: job.body.clone(),
         });
         let grant = Grant { kind: Kind::Mail, burst: encode(burst), works: works.collect() };
         // Without a link to it the leases go back.
@@ -49,10 +50,12 @@ impl Delivery {
                         Err(error) => {
                             let node = errand.node();
                             tracing::error!(node, %error, "what a node says became of a work cannot be read");
-                            home.jobs[item] = None;
+                            home.unheard(item).await;
                         }
                     }
-                    errand.heard(item);
+                    if home.said == Said::All {
+                        errand.heard(item);
+                    }
                 }
                 Word::Lost(item) => home.jobs[item] = None,
                 Word::Ended(words) => return decode(&words).unwrap_or(NOTHING),
@@ -73,7 +76,7 @@ impl Delivery {
         let Some(lane) = jobs.iter().flatten().next().map(|job| job.info.lane.clone()) else { return };
         let rule = self.config.now().delivery.rule(&lane, None);
         let node = errand.node().into();
-        let mut home = AtHome { delivery: self, rule: &rule, node, jobs, contact: Contact::None };
+        let mut home = AtHome::new(self, &rule, node, jobs);
         self.serve(&mut errand, &mut home).await;
     }
 }

@@ -78,7 +78,7 @@ impl Delivery {
         let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
         let jobs = jobs.into_iter().map(Some).collect();
         let node = config.node.as_str().into();
-        let mut home = AtHome { delivery: self, rule, node, jobs, contact: Contact::None };
+        let mut home = AtHome::new(self, rule, node, jobs);
         let Finished { opened, keeps } = match &place {
             Place::Of(place) if place.holder() != Holder::Here => {
                 self.attempt_there(place, &burst, &mut home).await
@@ -200,11 +200,12 @@ impl Delivery {
     /// Concludes a job with an outcome that was found on this node.
     async fn conclude(&self, job: Job, outcome: Outcome) {
         let config = self.config.now();
-        self.conclude_by(&config.node, job, outcome).await;
+        // What the queue does not take is said in the log; the work waits as whoever drops its lease leaves it.
+        let _ = self.conclude_by(&config.node, job, outcome).await;
     }
 
     /// Concludes a job with an outcome that was found on the node of this name.
-    async fn conclude_by(&self, node: &str, job: Job, outcome: Outcome) {
+    async fn conclude_by(&self, node: &str, job: Job, outcome: Outcome) -> Said {
         let work = job.info.work;
         let Job { info, header, recipients, body, .. } = &job;
         let reported = Reported { header, info, recipients, body, outcome: &outcome };
@@ -222,8 +223,9 @@ impl Delivery {
             Some(Claim::Lease(lease)) => lease.conclude(conclusion),
             Some(Claim::Committing(committing)) => committing.conclude(conclusion),
             Some(Claim::Over(over)) => over.conclude(conclusion),
-            None => return,
+            None => return Said::All,
         };
+        let said = if concluded.is_ok() { Said::All } else { Said::NotAll };
         match concluded {
             Ok(Concluded::Applied) => self.count(&outcome, reports),
             Ok(Concluded::Late | Concluded::Ignored) => tracing::info!(%work, "its outcome came too late"),
@@ -232,6 +234,7 @@ impl Delivery {
             }
             Err(error) => tracing::error!(%work, %error, "its outcome cannot be written"),
         }
+        said
     }
 
     fn count(&self, outcome: &Outcome, reports: usize) {
@@ -363,6 +366,46 @@ pub(crate) struct AtHome<'a> {
     pub(crate) jobs: Vec<Option<Job>>,
     /// What the attempt has shown of the site so far.
     pub(crate) contact: Contact,
+    /// Whether all that was told is said to the queue.
+    pub(crate) said: Said,
+}
+
+/// Whether what was told of works is said to the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    All,
+    /// The queue did not take some of it.
+    NotAll,
+}
+
+impl<'a> AtHome<'a> {
+    pub(crate) fn new(
+        delivery: &'a Delivery,
+        rule: &'a Rule,
+        node: Arc<str>,
+        jobs: Vec<Option<Job>>,
+    ) -> Self {
+        Self { delivery, rule, node, jobs, contact: Contact::None, said: Said::All }
+    }
+
+    /// What became of an item cannot be known: it is tried again, but not at once.
+    pub(crate) async fn unheard(&mut self, item: usize) {
+        let Some(mut job) = self.jobs[item].take() else { return };
+        // What may have been delivered waits as such.
+        if !matches!(job.claim, Some(Claim::Lease(_))) {
+            return;
+        }
+        let state = std::mem::take(&mut job.state);
+        let outcome = outcome::of_exhaustion(&job.info, state, self.delivery.clock.now(), fastrand::f64());
+        self.conclude(job, outcome).await;
+    }
+
+    async fn conclude(&mut self, job: Job, outcome: Outcome) {
+        let said = self.delivery.conclude_by(&self.node, job, outcome).await;
+        if said == Said::NotAll {
+            self.said = said;
+        }
+    }
 }
 
 impl Home for AtHome<'_> {
@@ -393,7 +436,7 @@ impl Home for AtHome<'_> {
         } else {
             outcome::of_attempt(&job.info, tried, job.patient(self.rule))
         };
-        self.delivery.conclude_by(&self.node, job, outcome).await;
+        self.conclude(job, outcome).await;
     }
 }
 

@@ -26,6 +26,8 @@ use crate::{
 const ARRIVALS: usize = 1024;
 /// Hundreds of works that are looked at or refused at once: a million that expire together must not all be leased together.
 const ASIDES: usize = 8;
+/// After so many bursts that no node takes nothing more is begun for now: all that waits would come to be set aside.
+const UNPLACED: usize = 8;
 /// The clock is looked at least this often, should it jump.
 const GLANCE: Duration = Duration::from_secs(1);
 
@@ -142,8 +144,8 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Some((domain, answer)) = answers.recv() => Event::Answered(domain, answer),
             Some(order) = orders.orders.recv() => Event::Order(order),
             Ok(()) = configured.changed() => Event::Configured(configured.borrow_and_update().clone()),
-            () = delivery.queue.arrived(Kind::Mail) => Event::Arrived,
             () = freed(&delivery) => Event::Freed,
+            () = delivery.queue.arrived(Kind::Mail) => Event::Arrived,
             () = tokio::time::sleep(pause) => Event::Glance,
         };
         if delivery.queue.health().is_err() {
@@ -201,7 +203,9 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
     }
     schedule.prepare(now);
     let look = |ticket| delivery.look_at(ticket);
-    while delivery.has_room()
+    let mut unplaced = 0;
+    while unplaced < UNPLACED
+        && delivery.has_room()
         && let Some(mut begin) = schedule.next(now, &look)
     {
         let What::Deliver(slot) = &begin.what else { continue };
@@ -209,13 +213,18 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
         match delivery.place(slot, begin.works.len(), others) {
             Ok(place) => {
                 let surplus = begin.works.split_off(place.takes(begin.works.len()));
-                schedule.unplaced(surplus);
+                if !surplus.is_empty() {
+                    schedule.uncharge(slot, surplus.len());
+                    schedule.unplaced(surplus);
+                }
                 crew.begin(begin, place);
             }
             Err(_) => {
                 let nothing = Used { contact: Contact::None, opened: 0, keeps: Keeps::Nothing };
+                schedule.uncharge(slot, begin.works.len());
                 schedule.ended(slot, nothing, now, fastrand::f64());
                 schedule.unplaced(begin.works);
+                unplaced += 1;
             }
         }
     }

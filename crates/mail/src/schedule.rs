@@ -31,7 +31,7 @@ use queue::{Arrival, Reason, Ticket};
 use store::settings::{Pause, PauseId};
 
 use crate::{
-    Config,
+    Config, Depths,
     due::Due,
     fair::{self, Account},
     lanes::{Goes, Lanes},
@@ -114,25 +114,6 @@ pub(crate) struct Schedule {
     look_at: u32,
     looked: Timestamp,
     forgot: Timestamp,
-}
-
-/// How much waits for what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depths {
-    /// Works whose time has not come.
-    pub due: usize,
-    /// Works that may go as soon as their site's limits let them.
-    pub ready: usize,
-    /// Works that wait for the end of a pause.
-    pub paused: usize,
-    /// Works whose domain is being looked up.
-    pub asking: usize,
-    /// Sites that are known.
-    pub sites: usize,
-    /// Sites that answer nobody and are left alone for a while.
-    pub resting: usize,
-    /// Deliveries under way.
-    pub running: usize,
 }
 
 impl Schedule {
@@ -297,6 +278,13 @@ impl Schedule {
     /// No node can take these works of a burst now: they wait until one can. With all of them the slot is given back.
     pub(crate) fn unplaced(&mut self, works: Vec<Ticket>) {
         self.unplaced.extend(works);
+    }
+
+    /// So many works of a burst go another time.
+    pub(crate) fn uncharge(&mut self, slot: &Slot, works: usize) {
+        if let Some(site) = &mut self.sites[slot.served.site] {
+            site.uncharge_works(works);
+        }
     }
 
     /// A node may take more than before, or it is time to look; so many make deliveries.

@@ -293,6 +293,14 @@ impl Site {
         Charged::Connect
     }
 
+    /// So many works of a burst that was charged for go another time. What is charged by the byte stays: it is little, and known of all of
+    /// them together only.
+    pub(crate) fn uncharge_works(&mut self, works: usize) {
+        if let Some(messages) = &mut self.messages {
+            messages.refund(works as u64);
+        }
+    }
+
     /// A burst was charged for and has nothing to deliver.
     pub(crate) fn uncharge(&mut self, charged: Charged) {
         match (charged, &mut self.connects) {

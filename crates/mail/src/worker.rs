@@ -31,6 +31,8 @@ pub struct Worker {
     name: Mutex<Option<String>>,
 }
 
+/// How long a burst that cannot be read is kept from other nodes.
+const UNREADABLE_FOR: Duration = Duration::from_secs(5);
 /// An attempt, as a stop knows it.
 const ATTEMPT: &str = "attempt";
 
@@ -158,7 +160,9 @@ impl Hands for Tasks {
                 Ok(burst) if burst.items.len() == assignment.works.len() => burst,
                 Ok(_) => return tracing::error!("the manager gives a burst whose works do not fit it"),
                 Err(error) => {
-                    return tracing::error!(%error, "a burst of the manager cannot be read; update this node");
+                    tracing::error!(%error, "a burst of the manager cannot be read; update this node");
+                    // It goes back, but not to come again at once.
+                    return tokio::time::sleep(UNREADABLE_FOR).await;
                 }
             };
             let finished = attempts.run(&burst, &mut Away(&assignment)).await;

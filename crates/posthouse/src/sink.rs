@@ -1,6 +1,6 @@
 //! A next hop that takes everything and keeps nothing: where the demo's mail ends, and that of tests.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use base::Shutdown;
 use smtp::{
@@ -24,6 +24,17 @@ pub struct Behaviour {
     pub judge: Arc<Judge>,
     /// Is shown every message just before it is answered.
     pub witness: Arc<dyn Fn(Taken) + Send + Sync>,
+    /// How long it thinks.
+    pub thinks: Thinks,
+}
+
+/// How long a sink thinks about each message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thinks {
+    /// Before it asks for the text.
+    pub text: Duration,
+    /// Before it answers to the final dot.
+    pub dot: Duration,
 }
 
 /// A message that a sink takes.
@@ -56,9 +67,10 @@ pub struct Sink {
 const READ: usize = 64 << 10;
 
 impl Default for Behaviour {
-    /// Offers everything, takes everybody, tells nobody.
+    /// Offers everything, takes everybody at once, tells nobody.
     fn default() -> Self {
-        Self { extensions: Extensions::all(), judge: Arc::new(|_| None), witness: Arc::new(drop) }
+        let (judge, witness) = (Arc::new(|_: &Address| None), Arc::new(drop));
+        Self { extensions: Extensions::all(), judge, witness, thinks: Thinks::default() }
     }
 }
 
@@ -133,9 +145,13 @@ async fn serve(mut stream: TcpStream, mut server: Server, behaviour: &Behaviour)
                         server.accept();
                     }
                 },
-                Event::BodyStart => server.accept(),
+                Event::BodyStart => {
+                    think(behaviour.thinks.text).await;
+                    server.accept();
+                }
                 Event::Body(piece) => message.text.extend_from_slice(piece),
                 Event::BodyEnd(_) => {
+                    think(behaviour.thinks.dot).await;
                     message.client = server.hello().map(|hello| hello.name.to_string()).unwrap_or_default();
                     (behaviour.witness)(std::mem::replace(&mut message, Taken::of(ReversePath::Null)));
                     server.finish(&Reply::new(250, (2, 0, 0), "taken"));
@@ -149,5 +165,12 @@ async fn serve(mut stream: TcpStream, mut server: Server, behaviour: &Behaviour)
         if !goes_on || stream.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }
+    }
+}
+
+async fn think(time: Duration) {
+    // Even a sleep of no time takes a millisecond.
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }

@@ -63,7 +63,9 @@ impl Network {
     pub fn start(hosts: usize) -> Option<Self> {
         assert!(hosts <= HOSTS, "a network has {HOSTS} hosts at most");
         let Some(hub) = Namespace::start() else {
-            eprintln!("skipped: a network of its own needs root and network namespaces, and here it gets none");
+            eprintln!(
+                "skipped: a network of its own needs root and network namespaces, and here it gets none"
+            );
             return None;
         };
         hub.run(BRIDGES);
@@ -177,8 +179,8 @@ fn join(hub: &Namespace, host: &Namespace, number: u16, at: usize) {
     let id = host.child.id();
     hub.run(&format!(
         "for side in inside outside; do
-            ip link add name $side{at} type veth peer name $side netns {id}
-            ip link set $side{at} master $side up
+            ip link add name ${{side}}{at} type veth peer name $side netns {id}
+            ip link set ${{side}}{at} master $side up
         done"
     ));
     host.run(&format!(
@@ -235,7 +237,12 @@ impl Namespace {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path())).args(["sh", "-euc", script]);
         let ran = tools::run(&mut command, b"");
-        assert_eq!(ran.code, Some(0), "{script}: {} (cargo xtask test --only tools sets up ip and nft)", ran.stderr);
+        assert_eq!(
+            ran.code,
+            Some(0),
+            "{script}: {} (cargo xtask test --only tools sets up ip and nft)",
+            ran.stderr
+        );
     }
 }
 

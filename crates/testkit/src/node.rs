@@ -88,6 +88,17 @@ impl Setup {
         self
     }
 
+    /// On a machine whose clock is off by this, such as `+1d` (faketime(1)); what counts from its boot goes right.
+    ///
+    /// # Panics
+    /// If faketime is not there.
+    #[must_use]
+    pub fn clock_off(self, by: &str) -> Self {
+        self.variable("LD_PRELOAD", tools::faketime().display().to_string())
+            .variable("FAKETIME", by)
+            .variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    }
+
     /// Started by these words, before which stand those that are given later. They have to end in the program, as the same process.
     #[must_use]
     pub fn within(mut self, words: &[&str]) -> Self {

@@ -1,61 +1,70 @@
-//! A small disk for one folder of a node, in memory, which can be filled. The node sees it alone: it is mounted in a
-//! namespace that ends with the node. It takes root.
+//! A small disk for the spool of a node, in memory, which can be filled. The node sees it alone: it is mounted in a namespace
+//! that ends with the node. It takes root.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs, process::Command};
 
 use crate::{Node, Setup, foreign, tools};
 
-/// Where a node has a small disk.
-#[derive(Clone, Debug)]
+/// A disk of so many MiB; empty at each start of the node.
+#[derive(Clone, Copy, Debug)]
 pub struct SmallDisk {
-    folder: PathBuf,
     mib: u32,
 }
 
-/// Mounts the disk of the second argument's size at the first, and becomes the others.
-const ON_IT: &str =
-    "mkdir -p \"$1\" && mount -t tmpfs -o size=\"$2\" tmpfs \"$1\" && shift 2 && exec \"$@\"";
+/// Mounts a disk of the second argument's size at the first, and becomes the others.
+const ON_IT: &str = "mount -t tmpfs -o size=\"$2\" tmpfs \"$1\" && shift 2 && exec \"$@\"";
 
 impl SmallDisk {
-    /// A disk of so many MiB for the spool of a node; none, with a line that says so, where this machine has no mount
-    /// namespaces for us. It is empty after each start.
+    /// A disk of so many MiB; none, with a line that says so, where this machine has no mount namespaces for us.
     #[must_use]
-    pub fn for_spool(setup: &Setup, mib: u32) -> Option<Self> {
+    pub fn of(mib: u32) -> Option<Self> {
         if !foreign::has_namespaces() {
-            eprintln!("skipped: a small disk needs root and a mount namespace of its own, and here it gets none");
+            eprintln!(
+                "skipped: a small disk needs root and a mount namespace of its own, and here it gets none"
+            );
             return None;
         }
-        Some(Self { folder: setup.data_dir().join("spool"), mib })
+        Some(Self { mib })
     }
 
-    /// The node, on this disk.
+    /// A node whose spool lies on it.
+    ///
+    /// # Panics
+    /// If its data directory cannot be made.
     #[must_use]
-    pub fn under(&self, setup: Setup) -> Setup {
-        let (folder, size) = (self.folder.display().to_string(), format!("{}m", self.mib));
-        setup.within(&["unshare", "--mount", "sh", "-c", ON_IT, "sh", &folder, &size])
+    pub fn under(self, setup: Setup) -> Setup {
+        let spool = setup.data_dir().join("spool");
+        fs::create_dir_all(&spool).expect("the folder is ours");
+        // Without an identity it would be somebody's directory, and not a node's.
+        let id = format!("{:032x}\n", fastrand::u128(..));
+        fs::write(setup.data_dir().join("node-id"), id).expect("the folder is ours");
+        let spool = spool.display().to_string();
+        let size = format!("{}m", self.mib);
+        setup.within(&["unshare", "--mount", "sh", "-c", ON_IT, "sh", &spool, &size])
     }
 
     /// Writes until there is no room at all.
     ///
     /// # Panics
     /// If there is room left.
-    pub fn fill(&self, node: &Node) {
+    pub fn fill(self, node: &Node) {
         // What ends it is that there is no room.
-        self.run(node, "! cat /dev/zero > ballast 2>/dev/null");
+        run(node, "! cat /dev/zero > ballast 2>/dev/null");
     }
 
     /// Gives the room back.
     ///
     /// # Panics
-    /// If it cannot be given back.
-    pub fn empty(&self, node: &Node) {
-        self.run(node, "rm ballast");
+    /// If it was not taken.
+    pub fn empty(self, node: &Node) {
+        run(node, "rm ballast");
     }
+}
 
-    fn run(&self, node: &Node, script: &str) {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--mount=/proc/{}/ns/mnt", node.id()));
-        command.args(["sh", "-euc", &format!("cd \"$1\" && {script}"), "sh"]).arg(&self.folder);
-        let _ = tools::run(&mut command, b"").done();
-    }
+/// Runs a script where the node's spool is, as the node sees it.
+fn run(node: &Node, script: &str) {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--mount=/proc/{}/ns/mnt", node.id()));
+    command.args(["sh", "-euc", &format!("cd \"$1\"; {script}"), "sh"]);
+    let _ = tools::run(command.arg(node.setup().data_dir().join("spool")), b"").done();
 }

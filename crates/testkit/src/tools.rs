@@ -71,6 +71,16 @@ pub fn system(name: &str) -> Command {
     Command::new(found)
 }
 
+/// The library of faketime, which is to be loaded before others.
+///
+/// # Panics
+/// If it is not there.
+pub(crate) fn faketime() -> PathBuf {
+    let path = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", env::consts::ARCH);
+    assert!(Path::new(&path).exists(), "faketime is missing: run cargo xtask test --only tools");
+    path.into()
+}
+
 /// Runs a script in Python, with arguments and standard input; returns what it printed.
 ///
 /// # Panics

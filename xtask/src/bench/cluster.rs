@@ -1,15 +1,24 @@
 //! `cargo xtask bench cluster`: what a manager with workers costs and does beside a node alone, and what happens when one of them dies.
 
+mod alarms;
+mod deaths;
 mod group;
 mod link;
+mod many;
 mod node;
 mod relay;
+mod senders;
 
-use std::fs;
+use std::{
+    fs,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use self::deaths::Deaths;
 use super::{
     machine, posthouse,
     process::{self, Interrupt},
@@ -30,9 +39,34 @@ pub(crate) struct Options {
     /// Messages of a run of a and b, for all alike; without it, as many as take each some seconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(100..))]
     messages: Option<u64>,
+    /// Messages a second that are offered in c, d and f's takeover.
+    #[arg(long, default_value_t = 1500.0, value_parser = rate)]
+    rate: f64,
+    /// Nodes that are idle in e.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=500))]
+    nodes: u32,
+    /// Minutes of full load in f without a false alarm; the target says 10.
+    #[arg(long, default_value_t = 1.0, value_parser = minutes)]
+    alarm_minutes: f64,
+    /// Measure this program, and build none.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// More options for `posthouse up`.
     #[arg(last = true)]
     up: Vec<String>,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    within(text, 1.0..=100_000.0)
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    within(text, 0.01..=600.0)
+}
+
+fn within(text: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if range.contains(&number) { Ok(number) } else { Err(format!("not within {range:?}")) }
 }
 
 /// A part of the bench.
@@ -61,10 +95,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     process::raise_open_files()?;
     fs::create_dir_all(place::bench()).context("cannot make target/bench")?;
     step("tools", foreign::set_up_postfix)?;
-    step("build", posthouse::build)?;
+    if options.program.is_none() {
+        step("build", posthouse::build)?;
+    }
+    // Nodes are started over minutes; all of them are to be the same program, whatever is built meanwhile.
+    let folder = tempfile::Builder::new().prefix("program-").tempdir_in(place::bench())?;
+    let program = folder.path().join("posthouse");
+    fs::copy(options.program.clone().unwrap_or_else(posthouse::program), &program)
+        .context("cannot copy the program")?;
     machine::warn_if_busy();
     let mut taken = Taken::default();
-    let outcome = take(options, &mut taken, &interrupt);
+    let outcome = take(options, &program, &mut taken, &interrupt);
     let printed = taken.print();
     outcome.and(printed)
 }
@@ -77,22 +118,43 @@ struct Taken {
     verdicts: Vec<Verdict>,
 }
 
-fn take(options: &Options, taken: &mut Taken, interrupt: &Interrupt) -> Result<()> {
-    let Options { only, runs, messages, up } = options;
+fn take(options: &Options, program: &Path, taken: &mut Taken, interrupt: &Interrupt) -> Result<()> {
+    let Options { only, runs, messages, up, rate, .. } = options;
     if only.contains(&Part::A) || only.contains(&Part::B) {
-        let relay = relay::Relay { runs: *runs, messages: *messages, parts: only, up };
+        let relay = relay::Relay { program, runs: *runs, messages: *messages, parts: only, up };
         relay.measure(&mut taken.relay, interrupt)?;
+    }
+    let deaths = Deaths { program, rate: *rate, up, interrupt };
+    for part in [Part::C, Part::D, Part::E, Part::F].iter().filter(|part| only.contains(part)) {
+        match part {
+            Part::A | Part::B => {}
+            Part::C => taken.add(deaths.of_a_worker(deaths::USUAL)?),
+            Part::D => taken.add(deaths.of_the_manager()?),
+            Part::E => taken.add(many::idle(program, options.nodes, up, interrupt)?),
+            Part::F => {
+                taken.add(deaths.of_a_worker(alarms::TUNED)?);
+                taken.add(alarms::under_full_load(program, options.alarm_minutes, up, interrupt)?);
+            }
+        }
     }
     Ok(())
 }
 
 impl Taken {
+    fn add(&mut self, (text, verdicts): (String, Vec<Verdict>)) {
+        self.tables.push(text);
+        self.verdicts.extend(verdicts);
+    }
+
     fn print(&self) -> Result<()> {
         let mut verdicts = relay::judge(&self.relay);
         verdicts.extend(self.verdicts.iter().cloned());
         let mut tables = self.tables.clone();
         if !self.relay.is_empty() {
             tables.insert(0, relay::table(&self.relay));
+        }
+        if verdicts.is_empty() {
+            return Ok(());
         }
         report::print(METHOD, &tables, &verdicts)
     }
@@ -101,4 +163,5 @@ impl Taken {
 const METHOD: &str = "Load tools and all nodes on the same cores, loopback, 10 KiB, 20 kept sessions in all; a manager and two workers. Each \
 contender is started anew, warmed up and measured once in every turn; medians of the turns, and of their ratios. Delivered: by the sink's counter, \
 from first connect to last message; of a node by its own counter. CPU: each process with what it started, until queue and CPU are quiet. On the \
-link: TCP's own count at the manager's port, both ways.";
+link: TCP's own count at the manager's port, both ways. Killed: with signal 9, while 20 sessions send to the workers at a steady rate to \
+recipients of their own; lost and twice by the next hop's count.";

@@ -80,7 +80,7 @@ pub(crate) fn longest_wait(node: SocketAddr, stop: &AtomicBool) -> Result<Durati
 }
 
 /// A session that is ready for messages.
-fn open(client: Ipv4Addr, node: SocketAddr) -> Result<BufReader<TcpStream>> {
+pub(super) fn open(client: Ipv4Addr, node: SocketAddr) -> Result<BufReader<TcpStream>> {
     let mut stream = connect(client, node)?;
     reply(&mut stream, "220")?;
     stream.get_mut().write_all(b"EHLO sender.bench.example\r\n")?;
@@ -110,7 +110,7 @@ fn connect(client: Ipv4Addr, node: SocketAddr) -> Result<BufReader<TcpStream>> {
 }
 
 /// Reads one whole reply, which has to have this code.
-fn reply(stream: &mut BufReader<TcpStream>, code: &str) -> Result<()> {
+pub(super) fn reply(stream: &mut BufReader<TcpStream>, code: &str) -> Result<()> {
     let mut line = String::new();
     loop {
         line.clear();

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -32,6 +32,14 @@ impl Taker {
     /// # Errors
     /// There is none.
     pub(crate) fn start() -> Result<Self> {
+        Self::slow(Duration::ZERO)
+    }
+
+    /// The same, with so long a wait before it answers to a recipient and to the end of a text.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub(crate) fn slow(wait: Duration) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port for a next hop")?;
         let taker = Self { port: listener.local_addr()?.port(), taken: Arc::default() };
         let taken = taker.taken.clone();
@@ -39,7 +47,7 @@ impl Taker {
             for stream in listener.incoming().flatten() {
                 let taken = taken.clone();
                 // A client that breaks off is none of our business.
-                thread::spawn(move || drop(converse(stream, &taken)));
+                thread::spawn(move || drop(converse(stream, wait, &taken)));
             }
         });
         Ok(taker)
@@ -66,7 +74,7 @@ impl Taker {
 }
 
 /// Takes messages over one connection.
-fn converse(stream: TcpStream, taken: &Mutex<Vec<Taken>>) -> std::io::Result<()> {
+fn converse(stream: TcpStream, wait: Duration, taken: &Mutex<Vec<Taken>>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::with_capacity(64 << 10, stream);
     let (mut replies, mut line, mut recipient) =
@@ -84,6 +92,7 @@ fn converse(stream: TcpStream, taken: &Mutex<Vec<Taken>>) -> std::io::Result<()>
             b"EHLO" => replies.extend(b"250-taker.example\r\n250-8BITMIME\r\n250 PIPELINING\r\n"),
             b"RCPT" => {
                 let text = String::from_utf8_lossy(&line);
+                pass(wait);
                 recipient = text.trim_start_matches("RCPT TO:<").trim_end_matches(">\r\n").to_owned();
                 replies.extend(b"250 ok\r\n");
             }
@@ -99,11 +108,19 @@ fn converse(stream: TcpStream, taken: &Mutex<Vec<Taken>>) -> std::io::Result<()>
                 }
                 let one = Taken { recipient: std::mem::take(&mut recipient), at: Instant::now() };
                 taken.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+                pass(wait);
                 replies.extend(b"250 taken\r\n");
             }
             b"QUIT" => return stream.get_mut().write_all(b"221 bye\r\n"),
             _ => replies.extend(b"250 ok\r\n"),
         }
+    }
+}
+
+fn pass(wait: Duration) {
+    let end = Instant::now() + wait;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
     }
 }
 

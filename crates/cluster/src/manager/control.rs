@@ -1,23 +1,22 @@
 //! How a link begins: the hello, who is refused, and what a node that comes back still has.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use base::{NodeId, WorkId};
-use queue::{Boot, Epoch, Resumed};
+use base::{NodeId, Timestamp};
+use queue::Boot;
 use store::settings::{Node, NodeState};
 use tokio::sync::mpsc;
 
 use super::{
     Incarnations, Members, OLDER, Shared,
-    errand::Errand,
-    errands::{Item, Stage},
-    member::{Begun, Facts, Give, Member},
+    member::{Begun, Facts, Member},
 };
 use crate::{
     boot_time,
     identity::PublicKey,
     load::Load,
     placement::NodeIndex,
+    tls::Registry as _,
     wire::{
         self, Hello, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome,
         refused::Reason, wanted,
@@ -26,8 +25,12 @@ use crate::{
 
 /// Most works that a node may say it has: more than any node takes.
 const MOST_HELD: usize = 100_000;
-/// Most works that a node may want at once.
+/// Most works that a node may want at once, and bytes that it may want or keep.
 const MOST_CREDIT: u32 = 50_000;
+const MOST_BYTES: u64 = 64 << 30;
+/// How much is kept of what a node says of itself: characters of a text, and addresses.
+const MOST_TEXT: usize = 255;
+const MOST_DOORS: usize = 100;
 
 /// A node that is let in.
 pub(super) struct Welcomed {
@@ -44,19 +47,20 @@ impl Shared {
         hello: &Hello,
         control: mpsc::Sender<ManagerWord>,
     ) -> Result<Welcomed, Refused> {
-        let node = self.registry.find(&key).filter(|node| node.state != NodeState::Removed);
+        self.registry.admits(&key).map_err(|error| refused(Reason::Removed, error.to_string()))?;
+        let node = self.registry.find(&key);
         let node =
             node.ok_or_else(|| refused(Reason::Removed, "the manager does not know this node".into()))?;
         let boot = check(hello)?;
         self.check_name(&key, hello, &node)?;
-        let member = self.incarnate(key, boot, hello, &node)?;
-        let now = self.clock.now();
-        let id = NodeId::from_bytes(hello.node[..].try_into().unwrap_or_default());
-        if let Err(error) = self.registry.seen(&key, id, boot, now) {
-            tracing::warn!(node = node.name, %error, "it cannot be noted that the node was here");
+        let (member, begun) = self.incarnate(key, boot, hello, &node, control)?;
+        if let Err(error) = self.registry.admits(&key) {
+            // It was removed meanwhile, and whoever did so may have missed this link.
+            begun.end.cancel();
+            return Err(refused(Reason::Removed, error.to_string()));
         }
-        let begun = member.link(control, &hello.held);
-        self.membership.lock().joined(boot, boot_time::now());
+        let now = self.clock.now();
+        self.note_seen(&member, hello, now);
         self.freed.notify_one();
         tracing::info!(node = node.name, %boot, held = hello.held.len(), "a node has come");
         let timing = self.options.timing;
@@ -71,6 +75,17 @@ impl Shared {
             wanted: Some(self.wanted(&node)),
         };
         Ok(Welcomed { member, begun, welcome })
+    }
+
+    /// Notes that a node was here; the disk may take its time for that.
+    fn note_seen(self: &Arc<Self>, member: &Arc<Member>, hello: &Hello, now: Timestamp) {
+        let Ok(id) = hello.node[..].try_into().map(NodeId::from_bytes) else { return };
+        let (shared, member) = (self.clone(), member.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.registry.seen(&member.key, id, member.boot, now) {
+                tracing::warn!(node = %member.name, %error, "it cannot be noted that the node was here");
+            }
+        });
     }
 
     /// What the operator wants of a node, and whether there is room for more mail.
@@ -102,28 +117,33 @@ impl Shared {
         Ok(())
     }
 
-    /// Finds or makes the member of this boot. A newer boot of a node supersedes the older; an older that returns is a clone.
+    /// Finds or makes the member of this boot, and links it. A newer boot of a node supersedes the older; an older that returns is a
+    /// clone.
     fn incarnate(
         &self,
         key: PublicKey,
         boot: Boot,
         hello: &Hello,
         node: &Node,
-    ) -> Result<Arc<Member>, Refused> {
+        control: mpsc::Sender<ManagerWord>,
+    ) -> Result<(Arc<Member>, Begun), Refused> {
         let mut members = self.members.lock();
         let Members { by_boot, nodes, last } = &mut *members;
+        if by_boot.get(&boot).is_some_and(|member| member.key != key) {
+            return Err(refused(Reason::Other, "another node has this boot".into()));
+        }
         let incarnations = nodes.entry(key).or_insert_with(|| {
             *last += 1;
-            Incarnations { node: NodeIndex(*last), current: None, older: std::collections::VecDeque::new() }
+            // The one that was here before this manager's start, if it is another.
+            let before = node.boot.map(|boot| Boot(u128::from_be_bytes(boot)));
+            let older = before.filter(|before| *before != boot).into_iter().collect();
+            Incarnations { node: NodeIndex(*last), current: None, older }
         });
         if incarnations.older.contains(&boot) {
             drop(members);
             return Err(self.quarantine(&key, node));
         }
-        if let Some(current) = incarnations.current {
-            if current == boot {
-                return Ok(by_boot.get(&boot).expect("the current boot has its member").clone());
-            }
+        if let Some(current) = incarnations.current.filter(|current| *current != boot) {
             tracing::info!(node = node.name, old = %current, new = %boot, "a node has started anew");
             incarnations.older.push_back(current);
             if incarnations.older.len() > OLDER {
@@ -132,21 +152,20 @@ impl Shared {
             if let Some(old) = by_boot.get(&current) {
                 old.cut();
             }
-            let mut membership = self.membership.lock();
-            membership.superseded(current, boot, boot_time::now());
+            self.membership.lock().superseded(current, boot, boot_time::now());
+        }
+        let is_new = incarnations.current.replace(boot) != Some(boot);
+        let member = by_boot.entry(boot).or_insert_with(|| {
+            self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
+            member(incarnations.node, key, boot, node, hello)
+        });
+        let begun = member.link(control, &hello.held);
+        let mut membership = self.membership.lock();
+        if is_new {
             membership.reinstated(boot);
         }
-        incarnations.current = Some(boot);
-        let load = Load::new(incarnations.node, hello.credit_works.min(MOST_CREDIT), hello.credit_bytes);
-        let facts = Facts {
-            version: hello.version.clone(),
-            ehlo: hello.ehlo.clone(),
-            doors: hello.doors.iter().take(100).cloned().collect(),
-        };
-        let member = Member::new(incarnations.node, key, boot, &node.name, facts, load);
-        by_boot.insert(boot, member.clone());
-        self.origins.lock().begin(incarnations.node, hello.cache_bytes);
-        Ok(member)
+        membership.joined(boot, boot_time::now());
+        Ok((member.clone(), begun))
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.
@@ -171,53 +190,18 @@ impl Shared {
             member.cut();
         }
     }
+}
 
-    /// Takes over what a node has and this manager does not know of: its own from before the start, or what was taken back from it.
-    pub(super) async fn adopt(self: Arc<Self>, member: Arc<Member>, foreign: Vec<wire::Held>) {
-        let mut errands: BTreeMap<u64, Vec<(u32, WorkId, Epoch)>> = BTreeMap::new();
-        for held in &foreign {
-            let items = errands.entry(held.errand).or_default();
-            let work = held.work.as_ref().and_then(|work| WorkId::try_from(work).ok());
-            if let (Some(work), Some(epoch)) = (work, held.epoch) {
-                items.push((held.item, work, epoch.into()));
-            }
-        }
-        let works = errands.values().flatten().map(|(_, work, epoch)| (*work, *epoch)).collect();
-        let mut resumed: BTreeMap<WorkId, Resumed> = BTreeMap::new();
-        for one in self.queue.resume(member.boot, works).await {
-            resumed.insert(one.info.work, one);
-        }
-        for (number, items) in errands {
-            let works = items.iter().filter_map(|(item, work, _)| Some((*item, resumed.remove(work)?)));
-            self.adopt_errand(&member, number, works.collect());
-        }
-    }
-
-    fn adopt_errand(self: &Arc<Self>, member: &Arc<Member>, number: u64, works: Vec<(u32, Resumed)>) {
-        let Some(trade) = self.trade.get().filter(|_| !works.is_empty()) else {
-            // Whatever it was, it has ended.
-            member.give(Give::Heard(wire::Item { errand: number, item: WHOLE }));
-            return;
-        };
-        let most = works.iter().map(|(item, _)| *item).max().unwrap_or(0);
-        let mut items: Vec<Item> = (0..=most).map(|_| Item::none()).collect();
-        let mut taken = Vec::with_capacity(works.len());
-        for (at, resumed) in works {
-            let stage = match &resumed.claim {
-                queue::Claim::Lease(_) => Stage::Given,
-                queue::Claim::Committing(_) => Stage::Permitted(resumed.info.remaining),
-                queue::Claim::Over(_) => {
-                    member.give(Give::Over(wire::Item { errand: number, item: at }));
-                    Stage::Lapsed
-                }
-            };
-            items[at as usize] = Item { body: resumed.body.clone(), stage };
-            taken.push((at as usize, resumed));
-        }
-        let words = member.errands(|errands| errands.open(number, items));
-        let errand = Errand { number, member: member.clone(), shared: self.clone(), words };
-        trade.adopt(errand, taken);
-    }
+/// The member of a boot that has not been here.
+fn member(number: NodeIndex, key: PublicKey, boot: Boot, node: &Node, hello: &Hello) -> Arc<Member> {
+    let load = Load::new(number, hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
+    let short = |text: &String| text.chars().take(MOST_TEXT).collect();
+    let facts = Facts {
+        version: short(&hello.version),
+        ehlo: short(&hello.ehlo),
+        doors: hello.doors.iter().take(MOST_DOORS).map(short).collect(),
+    };
+    Member::new(number, key, boot, &node.name, facts, load)
 }
 
 /// What a hello must be.
@@ -233,6 +217,9 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
         || hello.held.iter().any(|held| held.item > MOST_ITEM && held.item != WHOLE)
     {
         return Err(refused(Reason::Other, "the node says that it has more than any node takes".into()));
+    }
+    if hello.node.len() != 16 {
+        return Err(refused(Reason::Other, "a node's id has 16 bytes".into()));
     }
     wire::boot(&hello.boot).map_err(|malformed| refused(Reason::Other, malformed.to_string()))
 }

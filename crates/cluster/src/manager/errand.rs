@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{
     Shared,
     errands::{Item, Stage, Word},
-    member::{Give, Linked, Member},
+    member::{Give, Member},
 };
 use crate::wire::{self, WHOLE};
 
@@ -66,13 +66,9 @@ impl Errand {
             });
         }
         let items = works.into_iter().map(|Granted { body, .. }| Item { body, stage: Stage::Given });
-        let words = member.errands(|errands| errands.open(number, items.collect()));
-        let errand = Self { number, member: member.clone(), shared: shared.clone(), words };
         let grant = wire::Grant { errand: number, kind: wire::kind_number(kind), burst, works: granted };
-        match member.give(Give::Grant(grant)) {
-            Linked::Yes => Some(errand),
-            Linked::No => None,
-        }
+        let words = member.grant(grant, items.collect())?;
+        Some(Self { number, member: member.clone(), shared: shared.clone(), words })
     }
 
     /// What comes of it next; nothing if its node is gone.
@@ -99,6 +95,7 @@ impl Errand {
     /// What was told of an item is concluded: the node may forget it once that is synced.
     pub fn heard(&self, item: usize) {
         let Ok(item) = u32::try_from(item) else { return };
+        self.member.errands(|errands| errands.concluded(self.number, item));
         // Whoever acknowledges runs as long as the manager.
         let _ = self.shared.heard.send((self.member.clone(), wire::Item { errand: self.number, item }));
     }

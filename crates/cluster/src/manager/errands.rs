@@ -45,12 +45,23 @@ pub(crate) enum Stage {
     /// The trade is being asked.
     Asked,
     Permitted(Recipients),
-    /// The trade has heard what became of it.
+    /// The trade is told what became of it.
     Told,
+    /// It has concluded it; that may not be synced yet.
+    Concluded,
+    /// It cannot be taken over now: what is said of it is neither heard nor forgotten.
+    Deaf,
     /// It is not the node's any more, which may still say that it delivered.
     Lapsed,
     /// It is not the node's, and nobody listens to what it says of it.
     Over,
+}
+
+impl Stage {
+    /// Whether the node may still be at it.
+    fn is_open(self) -> bool {
+        !matches!(self, Self::Told | Self::Concluded | Self::Deaf | Self::Over)
+    }
 }
 
 impl Item {
@@ -72,7 +83,8 @@ pub(crate) enum Say {
 impl Errands {
     /// A new errand, and what will come of it.
     pub(crate) fn open(&mut self, errand: u64, items: Vec<Item>) -> mpsc::UnboundedReceiver<Word> {
-        // Each item brings three words at most, and a node has no more items than it has credits for.
+        // Each item brings three words at most, and a node has no more items than it has credits for; the end is said once for each
+        // link.
         let (sender, words) = mpsc::unbounded_channel();
         self.0.insert(errand, Entry { words: sender, items });
         words
@@ -81,8 +93,7 @@ impl Errands {
     /// Nobody listens any more. Returns the items that the node still has.
     pub(crate) fn close(&mut self, errand: u64) -> Vec<u32> {
         let Some(entry) = self.0.remove(&errand) else { return Vec::new() };
-        let left =
-            (0..).zip(&entry.items).filter(|(_, item)| !matches!(item.stage, Stage::Told | Stage::Over));
+        let left = (0..).zip(&entry.items).filter(|(_, item)| item.stage.is_open());
         left.map(|(number, _)| number).collect()
     }
 
@@ -112,7 +123,8 @@ impl Errands {
             Stage::Asked => Say::Nothing,
             // Its link broke before the answer reached it.
             Stage::Permitted(remaining) => Say::Permit(Some(remaining)),
-            Stage::Told | Stage::Lapsed | Stage::Over => Say::Permit(None),
+            Stage::Deaf => Say::Nothing,
+            Stage::Told | Stage::Concluded | Stage::Lapsed | Stage::Over => Say::Permit(None),
         }
     }
 
@@ -121,6 +133,18 @@ impl Errands {
         if let Some((_, item)) = self.item(&wire::Item { errand, item }) {
             item.stage = remaining.map_or(Stage::Over, Stage::Permitted);
         }
+    }
+
+    /// The trade has concluded what it was told.
+    pub(crate) fn concluded(&mut self, errand: u64, item: u32) {
+        if let Some((_, item)) = self.item(&wire::Item { errand, item }) {
+            item.stage = Stage::Concluded;
+        }
+    }
+
+    /// Whether there is this errand.
+    pub(crate) fn knows(&self, errand: u64) -> bool {
+        self.0.contains_key(&errand)
     }
 
     /// The node says what became of something.
@@ -132,10 +156,11 @@ impl Errands {
             return Say::Heard;
         }
         let Some((words, item)) = self.item(&at) else { return Say::Heard };
-        match std::mem::replace(&mut item.stage, Stage::Told) {
-            Stage::Told => return Say::Nothing,
-            Stage::Over => return Say::Heard,
-            _ => {}
+        match item.stage {
+            Stage::Told | Stage::Deaf => return Say::Nothing,
+            // Its acknowledgement was lost, or there was nobody to hear it.
+            Stage::Concluded | Stage::Over => return Say::Heard,
+            Stage::Given | Stage::Asked | Stage::Permitted(_) | Stage::Lapsed => item.stage = Stage::Told,
         }
         let _ = words.send(Word::Told(at.item as usize, told.words));
         Say::Nothing
@@ -148,7 +173,7 @@ impl Errands {
             held.iter().map(|held| (held.errand, held.item)).collect();
         for (errand, entry) in &mut self.0 {
             for (number, item) in (0..).zip(&mut entry.items) {
-                if !matches!(item.stage, Stage::Told | Stage::Over) && !has.contains(&(*errand, number)) {
+                if item.stage.is_open() && !has.contains(&(*errand, number)) {
                     item.stage = Stage::Over;
                     let _ = entry.words.send(Word::Lost(number as usize));
                 }

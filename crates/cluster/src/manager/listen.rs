@@ -1,8 +1,9 @@
 //! The port: handshakes, bounded in number and time, and what is spoken after them.
 
 use std::{
+    collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use base::Shutdown;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -29,6 +31,8 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at once; who comes while there are so many waits in the system's queue.
 const HANDSHAKES: usize = 64;
+/// Of these so many from one address, so that one stranger does not keep all others out.
+const OF_ONE_ADDRESS: usize = 16;
 /// How long to wait when no connection can be taken, because descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A connection on which nothing is heard is asked whether it lives.
@@ -94,6 +98,7 @@ async fn accept(
     shutdown: Shutdown,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let by_address = Arc::new(Mutex::new(HashMap::<IpAddr, usize>::new()));
     loop {
         let Ok(turn) = handshakes.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -108,6 +113,8 @@ async fn accept(
                 continue;
             }
         };
+        // Who has many begun that came to nothing yet is let go, and comes again if he means it.
+        let Some(begun) = Handshake::begin(&by_address, address.ip()) else { continue };
         // Without it small words would wait for company; a socket that refuses is broken anyhow.
         let _ = stream.set_nodelay(true);
         let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
@@ -124,8 +131,38 @@ async fn accept(
                     tracing::info!(%address, %error, "not let in at the link's port");
                 }
             }
-            drop(turn);
+            drop((turn, begun));
         });
+    }
+}
+
+/// A handshake of somebody at an address.
+struct Handshake {
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Handshake {
+    fn begin(by_address: &Arc<Mutex<HashMap<IpAddr, usize>>>, address: IpAddr) -> Option<Self> {
+        let mut counts = by_address.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= OF_ONE_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Self { by_address: by_address.clone(), address })
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        let mut counts = self.by_address.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use queue::Boot;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::errands::Errands;
+use super::errands::{Errands, Item, Word};
 use crate::{
     identity::PublicKey,
     load::Load,
@@ -25,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) name: Arc<str>,
     pub(crate) facts: Facts,
     pub(crate) load: Arc<Load>,
+    /// Held while it is taken over what the node has: what it says of that is heard afterwards.
+    pub(crate) adoption: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
 }
 
@@ -92,7 +94,8 @@ impl Member {
         facts: Facts,
         load: Arc<Load>,
     ) -> Arc<Self> {
-        Arc::new(Self { node, key, boot, name: name.into(), facts, load, state: Mutex::default() })
+        let (adoption, state) = (Arc::default(), Mutex::default());
+        Arc::new(Self { node, key, boot, name: name.into(), facts, load, adoption, state })
     }
 
     /// A link has come up, with what the node has; an older one ends.
@@ -124,6 +127,30 @@ impl Member {
         if let Some(link) = &self.state.lock().link {
             link.end.cancel();
         }
+    }
+
+    /// The node is gone: nothing goes to it, and nothing comes of what it had. If it is there after all, it comes back with that.
+    pub(crate) fn gone(&self) {
+        let mut state = self.state.lock();
+        if let Some(link) = state.link.take() {
+            link.end.cancel();
+        }
+        state.errands.clear();
+    }
+
+    /// Gives it an errand, and returns what will come of that; nothing if there is no link.
+    pub(crate) fn grant(
+        &self,
+        grant: wire::Grant,
+        items: Vec<Item>,
+    ) -> Option<mpsc::UnboundedReceiver<Word>> {
+        let mut state = self.state.lock();
+        let State { link, errands, .. } = &mut *state;
+        let link = link.as_ref()?;
+        let words = errands.open(grant.errand, items);
+        // A stream that is going takes it along; what never came there is told when the node comes again.
+        let _ = link.given.send(Give::Grant(grant));
+        Some(words)
     }
 
     pub(crate) fn linked(&self) -> Linked {

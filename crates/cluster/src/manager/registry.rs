@@ -82,8 +82,11 @@ impl Registry {
     }
 
     pub(crate) fn seen(&self, key: &PublicKey, id: NodeId, boot: Boot, now: Timestamp) -> Result<()> {
-        self.settings.node_seen(&key.to_bytes(), id.to_bytes(), boot.0.to_be_bytes(), now)?;
-        self.refresh()
+        let seen = self.settings.node_seen(&key.to_bytes(), id.to_bytes(), boot.0.to_be_bytes(), now)?;
+        if let (Some(seen), Some(node)) = (seen, self.nodes.write().get_mut(key)) {
+            *node = seen;
+        }
+        Ok(())
     }
 }
 

@@ -26,6 +26,7 @@ use crate::{
     boot_time,
     identity::PublicKey,
     membership::Heard,
+    tls::Registry as _,
     wire::{
         self, Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Done, Given, ManagerWord,
         Noted, Offers, Piece, Refusals, WorkerWord, joining_server::Joining, link_server::Link, manager_word,
@@ -44,6 +45,8 @@ const ANSWERS: usize = 64;
 /// How much is given in one go, in things and in bytes.
 const GIVEN_AT_ONCE: usize = 64;
 const GIVEN_BYTES: usize = 1 << 20;
+/// Most things that a worker says at once; it takes much less to say them.
+const MOST_DONE: usize = 10_000;
 /// Chunks of a body that wait for a worker to take them.
 const CHUNKS: usize = 4;
 /// The name under which a worker says which boot of it a stream is for.
@@ -63,6 +66,8 @@ impl Service {
     }
 
     fn member_of(&self, key: &PublicKey, boot: Option<Boot>) -> Result<Arc<Member>, Status> {
+        // A connection outlives a removal.
+        self.0.registry.admits(key).map_err(|error| Status::permission_denied(error.to_string()))?;
         let member = boot.and_then(|boot| self.0.member(boot)).filter(|member| member.key == *key);
         member.ok_or_else(|| Status::failed_precondition("say hello first"))
     }
@@ -108,10 +113,14 @@ impl Link for Service {
             Ok(Welcomed { member, begun, welcome }) => {
                 let (shared, end) = (self.0.clone(), begun.end.clone());
                 tokio::spawn(follow(shared.clone(), member.clone(), said, (begun.number, begun.end)));
-                // Nothing is said about what it has before it has heard that it is welcome.
                 let word = manager_word::Word::Welcome(welcome);
                 let _ = control.send(ManagerWord { word: Some(word) }).await;
-                shared.adopt(member, begun.foreign).await;
+                // Whatever becomes of this link: what is taken over is so to the end.
+                let adoption = member.adoption.clone().lock_owned().await;
+                tokio::spawn(async move {
+                    shared.adopt(&member, begun.foreign).await;
+                    drop(adoption);
+                });
                 return Ok(Response::new(Box::pin(until(ReceiverStream::new(words).map(Ok), end))));
             }
             Err(refused) => manager_word::Word::Refused(refused),
@@ -126,11 +135,16 @@ impl Link for Service {
         let taken = member.take_to_give();
         let (to_give, end) = taken.ok_or_else(|| Status::already_exists("this link has its stream"))?;
         let mut done = request.into_inner();
-        let listening = end.clone();
+        let (shared, listening) = (self.0.clone(), end.clone());
         tokio::spawn(async move {
             let hear = async {
+                // What it says of what is being taken over is for whoever takes it over.
+                drop(member.adoption.lock().await);
                 while let Ok(Some(done)) = done.message().await {
-                    hear(&member, done);
+                    if done.commits.len() + done.told.len() > MOST_DONE {
+                        return;
+                    }
+                    shared.hear(&member, done);
                 }
             };
             let _ = listening.run_until_cancelled(hear).await;
@@ -268,22 +282,25 @@ pub(super) enum Goodbye {
     NotSaid,
 }
 
-/// Hears what a node says of its works.
-fn hear(member: &Member, done: Done) {
-    for item in done.commits {
-        match member.errands(|errands| errands.asks(&item)) {
-            Say::Permit(remaining) => {
-                let remaining = remaining.map(Into::into);
-                member.give(Give::Permit(wire::Permit { item: Some(item), remaining }));
+impl Shared {
+    /// Hears what a node says of its works.
+    fn hear(&self, member: &Arc<Member>, done: Done) {
+        for item in done.commits {
+            match member.errands(|errands| errands.asks(&item)) {
+                Say::Permit(remaining) => {
+                    let remaining = remaining.map(Into::into);
+                    member.give(Give::Permit(wire::Permit { item: Some(item), remaining }));
+                }
+                Say::Heard | Say::Nothing => {}
             }
-            Say::Heard | Say::Nothing => {}
         }
-    }
-    for told in done.told {
-        let item = told.item;
-        let say = member.errands(|errands| errands.tells(told));
-        if let (Say::Heard, Some(item)) = (say, item) {
-            member.give(Give::Heard(item));
+        for told in done.told {
+            let item = told.item;
+            let say = member.errands(|errands| errands.tells(told));
+            if let (Say::Heard, Some(item)) = (say, item) {
+                // What was concluded before may not be synced yet.
+                let _ = self.heard.send((member.clone(), item));
+            }
         }
     }
 }

@@ -44,7 +44,8 @@ async fn tick(shared: Arc<Shared>, shutdown: Shutdown) {
         }
         let changes = shared.membership.lock().tick(boot_time::now());
         shared.changed(changes);
-        if std::mem::replace(&mut room, shared.queue.room()) != shared.queue.room() {
+        let now = shared.queue.room();
+        if std::mem::replace(&mut room, now) != now {
             shared.tell_all();
         }
     }
@@ -98,9 +99,7 @@ impl Shared {
         );
         self.queue.take_back(boot, self.clock.now() + self.options.after_loss);
         if let Some(member) = self.member(boot) {
-            // If it is there after all, it comes back with what it has.
-            member.cut();
-            member.errands(super::errands::Errands::clear);
+            member.gone();
         }
         self.forget_old();
         self.freed.notify_one();
@@ -111,7 +110,7 @@ impl Shared {
         tracing::info!(node = %member.name, boot = %member.boot, "a node has stopped");
         self.membership.lock().left(member.boot, boot_time::now());
         self.queue.take_back(member.boot, self.clock.now() + self.options.after_loss);
-        member.errands(super::errands::Errands::clear);
+        member.gone();
         self.freed.notify_one();
     }
 

@@ -159,6 +159,7 @@ impl World {
                     member.give(Give::Heard(heard));
                 } else {
                     self.reign().heard.push((member, heard));
+                    self.set_sync();
                 }
             }
             Ok(Word::Lost(item)) => {
@@ -209,7 +210,7 @@ impl World {
     async fn conclude(&mut self, job: Job, words: &[u8]) {
         let at = self.wall();
         let done = words == DELIVERED;
-        let later = Duration::from_micros(SECOND + self.random.u64(..2 * SECOND));
+        let later = Duration::from_micros(SECOND / 2 + self.random.u64(..2 * SECOND));
         let conclusion = Conclusion {
             at,
             ends: if done { vec![(End::Done, Recipients::first(1))] } else { Vec::new() },

@@ -1,8 +1,10 @@
 //! The manager: who is let in, who gets what, who is gone, and how it starts anew.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use base::WorkId;
@@ -18,8 +20,7 @@ use super::{
     network::{Packet, Side, Way},
     store::{Crash, Note, Store},
     timing,
-    truth::Came,
-    world::{Event, LocalClock, MILLI, SECOND, World},
+    world::{Event, LocalClock, MILLI, SECOND, World, short},
 };
 use crate::{
     identity::PublicKey,
@@ -55,6 +56,8 @@ pub(super) struct Reign {
     waiting: BTreeMap<WorkId, Arrival>,
     /// What is to be acknowledged after the next sync.
     pub(super) heard: Vec<(Arc<Member>, wire::Item)>,
+    /// What was acknowledged: the word of it may be lost with its link.
+    acknowledged: BTreeSet<(u64, u32)>,
     /// When the next sync is due, if one is.
     sync: Option<u64>,
 }
@@ -63,6 +66,8 @@ pub(super) struct Reign {
 struct Incarnations {
     current: Option<Boot>,
     older: VecDeque<Boot>,
+    /// The latest link over which it said hello.
+    latest: u64,
 }
 
 /// A link as the manager has it.
@@ -77,7 +82,13 @@ struct Linking {
 struct Adopting {
     member: Arc<Member>,
     errands: BTreeMap<u64, Vec<(u32, WorkId)>>,
-    resumed: BTreeMap<WorkId, Resumed>,
+    resuming: Resuming,
+}
+
+/// What was resumed: it may have to be read from the disk.
+enum Resuming {
+    Under(Pin<Box<dyn Future<Output = Vec<Resumed>>>>),
+    Done(Vec<Resumed>),
 }
 
 /// Silence is judged this often.
@@ -120,6 +131,7 @@ impl World {
             adopting: BTreeMap::new(),
             waiting: BTreeMap::new(),
             heard: Vec::new(),
+            acknowledged: BTreeSet::new(),
             sync: None,
         });
         if self.rules == Rules::ForgetGrantsOnRestart {
@@ -150,13 +162,14 @@ impl World {
         self.at(again, Event::StartManager);
     }
 
-    /// Something was put into the queue: a sync becomes due.
+    /// Something was put into the queue.
     pub(super) async fn put(&mut self, note: Note) {
         self.manager.store.put(note, self.now).await;
         self.set_sync();
     }
 
-    fn set_sync(&mut self) {
+    /// A sync becomes due, whether or not something was put.
+    pub(super) fn set_sync(&mut self) {
         let at = self.now + self.random.u64(5 * MILLI..SYNCED_WITHIN);
         let starts = self.manager.starts;
         let reign = self.reign();
@@ -176,7 +189,10 @@ impl World {
     }
 
     pub(super) fn synced(&mut self) {
-        for (member, item) in std::mem::take(&mut self.reign().heard) {
+        self.truth.synced();
+        let reign = self.reign();
+        for (member, item) in std::mem::take(&mut reign.heard) {
+            reign.acknowledged.insert((item.errand, item.item));
             member.give(Give::Heard(item));
         }
     }
@@ -189,7 +205,7 @@ impl World {
                 Change::Suspected(boot) if self.rules == Rules::TakeBackAtSuspect => {
                     self.take_back(boot).await;
                 }
-                Change::Frozen { .. } => self.counts.frozen += 1,
+                Change::Frozen { .. } => self.truth.counts.frozen += 1,
                 Change::Suspected(_) | Change::Returned(_) | Change::Thawed(_) => {}
             }
         }
@@ -198,8 +214,8 @@ impl World {
 
     async fn take_back(&mut self, boot: Boot) {
         let (now, wall) = (self.now, self.wall());
-        self.note("taken back", &[super::world::short(boot)]);
-        self.counts.taken_back += 1;
+        self.note("taken back", &[short(boot)]);
+        self.truth.counts.taken_back += 1;
         self.truth.taken_back(boot, now, wall);
         let wait = if self.rules == Rules::NoWaitAfterLoss { 0 } else { 1 };
         self.reign().queue.take_back(boot, wall + AFTER_LOSS * wait);
@@ -260,9 +276,9 @@ impl World {
         let mut jobs = Vec::new();
         for leased in leased {
             let epoch = leased.lease.epoch();
-            self.counts.leased += 1;
+            self.truth.counts.leased += 1;
             let number = self.truth.leased(leased.info.work, epoch, boot, (now, wall));
-            self.note("leased", &[number, super::world::short(boot)]);
+            self.note("leased", &[number, short(boot)]);
             self.put(Note::Grant(epoch)).await;
             jobs.push(Job::new(leased));
         }
@@ -272,16 +288,15 @@ impl World {
         // Where it goes is looked up first.
         let longest = if self.random.u8(..) < 12 { 3 * SECOND } else { 20 * MILLI };
         let at = now + self.random.u64(..longest);
-        self.errands += 1;
-        let number = self.errands;
+        let number = self.random.u64(..);
         self.reign().giving.insert(number, Giving { boot, jobs });
         self.at(at, Event::Give(self.manager.starts, number));
     }
 
     /// What comes over a link.
-    pub(super) async fn hears(&mut self, link: u64, packet: Packet) {
+    pub(super) fn hears(&mut self, link: u64, packet: Packet) {
         match packet {
-            Packet::Hello(held) => self.hello(link, &held).await,
+            Packet::Hello(held) => self.hello(link, &held),
             Packet::Work => self.opens_work(link),
             Packet::Done(done) => self.hears_done(link, done),
             Packet::Beat(number) => self.hears_beat(link, number),
@@ -290,15 +305,22 @@ impl World {
         }
     }
 
-    async fn hello(&mut self, link: u64, held: &[Held]) {
+    fn hello(&mut self, link: u64, held: &[Held]) {
+        let is_in_order = self.rules != Rules::StaleHelloCounts;
         let Some((worker, boot)) = self.network.links.get(&link).map(|link| (link.worker, link.boot)) else {
             return;
         };
         let Some(member) = self.incarnate(worker, boot) else {
-            self.counts.clones += 1;
+            self.truth.counts.clones += 1;
             self.send(link, Way::WordsDown, Packet::Refused);
             return self.close(link, Side::Manager);
         };
+        let latest = &mut self.reign().nodes.entry(worker).or_default().latest;
+        if *latest > link && is_in_order {
+            self.note("stale hello", &[short(boot)]);
+            return self.close(link, Side::Manager);
+        }
+        *latest = link;
         let begun = member.link(mpsc::channel(1).0, held);
         let now = self.moment();
         self.reign().membership.joined(boot, now);
@@ -312,14 +334,18 @@ impl World {
                 works.push((work, epoch.into()));
             }
         }
-        self.note("hello", &[super::world::short(boot), held.len() as u64, works.len() as u64]);
+        self.note("hello", &[short(boot), held.len() as u64, works.len() as u64]);
         self.truth.came_back(boot, &works, self.wall());
         let queue = self.reign().queue.clone();
-        let resumed = queue.resume(boot, works).await;
-        let resumed = resumed.into_iter().map(|resumed| (resumed.info.work, resumed)).collect();
+        let mut resuming: Pin<Box<dyn Future<Output = _>>> =
+            Box::pin(async move { queue.resume(boot, works).await });
+        let resuming = match resuming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(resumed) => Resuming::Done(resumed),
+            Poll::Pending => Resuming::Under(resuming),
+        };
         let linking = Linking { member: member.clone(), number: begun.number, end: begun.end, work: None };
         self.reign().links.insert(link, linking);
-        self.reign().adopting.insert(link, Adopting { member, errands, resumed });
+        self.reign().adopting.insert(link, Adopting { member, errands, resuming });
         if self.rules == Rules::HeardBeforeAdopted {
             self.welcome(link);
         }
@@ -356,10 +382,16 @@ impl World {
     }
 
     /// Takes over what a node has come back with, and welcomes it.
-    pub(super) fn adopt(&mut self, link: u64) {
-        let Some(Adopting { member, errands, mut resumed }) = self.reign().adopting.remove(&link) else {
+    pub(super) async fn adopt(&mut self, link: u64) {
+        let Some(Adopting { member, errands, resuming }) = self.reign().adopting.remove(&link) else {
             return;
         };
+        let resumed = match resuming {
+            Resuming::Under(resuming) => resuming.await,
+            Resuming::Done(resumed) => resumed,
+        };
+        let mut resumed: BTreeMap<WorkId, Resumed> =
+            resumed.into_iter().map(|resumed| (resumed.info.work, resumed)).collect();
         for (number, items) in errands {
             let works = items.into_iter().filter_map(|(item, work)| Some((item, resumed.remove(&work)?)));
             self.adopt_errand(&member, number, works.collect());
@@ -384,10 +416,10 @@ impl World {
         let mut jobs: Vec<Option<Job>> = (0..=most).map(|_| None).collect();
         for (at, resumed) in works {
             if matches!(resumed.claim, queue::Claim::Over(_)) {
-                self.counts.over += 1;
+                self.truth.counts.over += 1;
                 member.give(Give::Over(wire::Item { errand: number, item: at }));
             } else {
-                self.counts.resumed += 1;
+                self.truth.counts.resumed += 1;
             }
             let job = Job::resumed(resumed);
             items[at as usize] = job.item();
@@ -407,7 +439,9 @@ impl World {
     }
 
     fn hears_done(&mut self, link: u64, done: wire::Done) {
-        let Some(Linking { member, work: Some((_, end)), .. }) = self.reign().links.get(&link) else { return };
+        let Some(Linking { member, work: Some((_, end)), .. }) = self.reign().links.get(&link) else {
+            return;
+        };
         if end.is_cancelled() {
             return;
         }
@@ -421,7 +455,9 @@ impl World {
         for told in done.told {
             let item = told.item.expect("it has one");
             self.note("told", &[item.errand, item.item.into()]);
-            if member.errands(|errands| errands.tells(told)) == super::errands::Say::Heard {
+            let again = self.rules != Rules::AcknowledgedOnce
+                && self.reign().acknowledged.contains(&(item.errand, item.item));
+            if member.errands(|errands| errands.tells(told)) == super::errands::Say::Heard || again {
                 member.give(Give::Heard(item));
             }
         }
@@ -449,7 +485,7 @@ impl World {
     }
 
     /// What is to be given goes over its link, and links that are to end do.
-    pub(super) fn flush(&mut self) {
+    pub(super) async fn flush(&mut self) {
         let Some(reign) = &mut self.manager.reign else { return };
         let (mut ended, mut given) = (Vec::new(), Vec::new());
         for (link, Linking { end, work, .. }) in &mut reign.links {
@@ -475,8 +511,28 @@ impl World {
                 self.reign().membership.closed(member.boot, now);
             }
             self.close(link, Side::Manager);
+            if self.rules == Rules::AdoptionGivenUp {
+                self.gives_up_adopting(link).await;
+            }
         }
         self.set_turns();
+    }
+
+    /// Whether a hello must wait: what this boot came back with is being taken over.
+    pub(super) fn is_adopting(&self, link: u64) -> bool {
+        let boot = self.network.links.get(&link).map(|link| link.boot);
+        let adopting = self.manager.reign.as_ref().map(|reign| reign.adopting.values());
+        self.rules != Rules::AdoptionsOverlap
+            && adopting.into_iter().flatten().any(|adopting| Some(adopting.member.boot) == boot)
+    }
+
+    /// The link has ended before what its node came back with was taken over.
+    async fn gives_up_adopting(&mut self, link: u64) {
+        let Some(Adopting { resuming, .. }) = self.reign().adopting.remove(&link) else { return };
+        self.note("adoption given up", &[link]);
+        drop(resuming);
+        // Whoever reads for it has come to an end.
+        tokio::task::spawn_blocking(|| {}).await.expect("it does nothing");
     }
 
     /// Whether nothing is left at the manager.
@@ -498,9 +554,4 @@ fn together(some: Vec<Give>) -> Given {
         }
     }
     given
-}
-
-/// How a node has come to have something.
-pub(super) const fn came(boot: Boot) -> Came {
-    Came { boot }
 }

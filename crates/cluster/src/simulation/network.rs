@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use queue::Boot;
 
-use super::world::{Event, SECOND, World};
+use super::world::{Event, MILLI, SECOND, World};
 use crate::wire::{Done, Given, Held};
 
 /// All links, and how the network is at each worker.
-#[derive(Default)]
 pub(super) struct Network {
     pub(super) links: BTreeMap<u64, Link>,
     pub(super) weather: Vec<Weather>,
@@ -77,6 +76,7 @@ impl Way {
 /// What is sent.
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
+    /// With what the worker has; the links of a boot are numbered.
     Hello(Vec<Held>),
     /// With the length of a lease, in milliseconds.
     Welcome(u64),
@@ -110,6 +110,10 @@ impl Weather {
 }
 
 impl Network {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { links: BTreeMap::new(), weather: vec![Weather::default(); workers], last: 0 }
+    }
+
     /// A connection is made.
     pub(super) fn connect(&mut self, (worker, boot): (usize, Boot), reign: u32, pace: u64) -> u64 {
         self.last += 1;
@@ -118,10 +122,6 @@ impl Network {
         let link = Link { worker, boot, reign, lanes, worker_end, manager_end, state: State::Whole, pace };
         self.links.insert(self.last, link);
         self.last
-    }
-
-    pub(super) fn is_open(&self, link: u64, side: Side) -> bool {
-        self.links.get(&link).is_some_and(|link| link.end(side) == End::Open)
     }
 
     /// Links of a worker that the manager has not seen ending, or the other way round.
@@ -182,6 +182,13 @@ impl World {
         }
         let packet = link.lanes[way as usize].packets.pop_front()?;
         (link.state == State::Whole && link.end(to) == End::Open).then_some(packet)
+    }
+
+    /// A packet is not taken yet, and comes again.
+    pub(super) fn put_back(&mut self, number: u64, way: Way, packet: Packet) {
+        let Some(link) = self.network.links.get_mut(&number) else { return };
+        link.lanes[way as usize].packets.push_front(packet);
+        self.at(self.now + MILLI, Event::Arrive(number, way));
     }
 
     /// One side closes the link: the other hears of it after all that was sent before.

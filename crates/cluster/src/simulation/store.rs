@@ -119,6 +119,10 @@ impl Store {
         !self.notes.is_empty()
     }
 
+    pub(super) fn expects_crash(&self) -> bool {
+        self.pictures.is_some()
+    }
+
     /// A crash is near.
     pub(super) async fn expect_crash(&mut self, now: u64) {
         self.pictures = Some(Vec::new());

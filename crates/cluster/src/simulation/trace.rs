@@ -33,6 +33,8 @@ pub(super) struct Counts {
     pub(super) over: u64,
     /// Words that came too late, and were worth something still.
     pub(super) late: u64,
+    /// Words of holders while such a one had not taken effect.
+    pub(super) at_once: u64,
     /// Attempts whose outcome nobody knew.
     pub(super) unknown: u64,
     /// Starts of the manager and of workers after the first.
@@ -77,7 +79,7 @@ pub(super) fn summary(played: &[Played]) -> String {
     let sum = |of: fn(&Counts) -> u64| played.iter().map(|played| of(&played.counts)).sum::<u64>();
     format!(
         "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} resumed, {} over, \
-         {} late, {} unknown, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
+         {} late, {} at once, {} unknown, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
         played.len(),
         played.iter().map(|played| played.events).sum::<u64>(),
         sum(|counts| counts.leased),
@@ -88,6 +90,7 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.resumed),
         sum(|counts| counts.over),
         sum(|counts| counts.late),
+        sum(|counts| counts.at_once),
         sum(|counts| counts.unknown),
         sum(|counts| counts.restarts),
         sum(|counts| counts.boots),

@@ -54,6 +54,9 @@ pub enum Trouble {
     /// The link broke.
     #[error("the link broke: {0}")]
     Broke(String),
+    /// What was asked for is damaged at the manager.
+    #[error("it is damaged at the manager: {0}")]
+    Damaged(String),
 }
 
 impl Trouble {
@@ -65,7 +68,10 @@ impl Trouble {
 
 impl From<tonic::Status> for Trouble {
     fn from(status: tonic::Status) -> Self {
-        Self::Broke(status.message().to_owned())
+        match status.code() {
+            tonic::Code::DataLoss => Self::Damaged(status.message().to_owned()),
+            _ => Self::Broke(status.message().to_owned()),
+        }
     }
 }
 

@@ -143,7 +143,7 @@ impl Desk {
         }
         let next = if remaining.is_some() { Stage::Permitted } else { Stage::Done };
         if let Stage::Asking(answer) = std::mem::replace(stage, next) {
-            // Whoever asked may have given up; then it is as if it had not been permitted.
+            // Whoever asked may have given up; the manager waits for it all the same, as if it had been passed.
             let _ = answer.send(remaining);
         }
     }

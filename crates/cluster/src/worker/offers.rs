@@ -79,6 +79,11 @@ impl Offers {
         let _ = waiting.answer.send(said);
     }
 
+    /// Whether somebody waits for the answer to an offer.
+    pub(crate) fn awaits(&self, message: &[u8]) -> bool {
+        wire::message(message).is_ok_and(|message| self.waiting.contains_key(&message))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -36,6 +36,8 @@ const AT_ONCE: usize = 64;
 const AT_ONCE_BYTES: usize = 1 << 20;
 /// How often it is looked whether the certificate must be renewed.
 const CERTIFICATE: Duration = Duration::from_secs(600);
+/// How long to wait with what has just failed.
+const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
 /// Large bodies that are on their way at once.
 const LARGE: usize = 8;
 
@@ -271,8 +273,8 @@ impl Work {
         tokio::select! {
             ended = taking => ended,
             ended = hearing => ended,
-            () = say_all(said, &done) => Ok(()),
-            () = offer_all(offered, &offers, &bodies) => Ok(()),
+            () = say_all(said, &done) => Err(Trouble::Broke("the manager hears no more".into())),
+            () = offer_all(offered, &offers, &bodies) => Err(Trouble::Broke("the manager takes no more".into())),
         }
     }
 }
@@ -303,7 +305,7 @@ async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), T
         }
     };
     tokio::select! {
-        () = telling => Ok(()),
+        () = telling => Err(Trouble::Broke("the manager hears no more".into())),
         noted = client.records(shared.request(ReceiverStream::new(to_send))) => {
             noted?;
             Err(Trouble::Broke("the manager has ended it".into()))
@@ -365,20 +367,32 @@ async fn offer_all(
 
 /// Takes what the manager gives.
 fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, given: Given) {
+    for grant in given.grants {
+        let errand = grant.errand;
+        if let Err(malformed) = take_grant(shared, bodies, grant) {
+            tracing::error!(error = %malformed, "a grant cannot be understood; its works are given back");
+            refuse(shared, errand);
+        }
+    }
     let mut desk = shared.desk.lock();
     given.permits.iter().for_each(|permit| desk.permitted(permit));
     given.heard.iter().for_each(|item| desk.heard(item));
     given.over.iter().for_each(|item| desk.over(item));
-    drop(desk);
-    for grant in given.grants {
-        if let Err(malformed) = take_grant(shared, bodies, grant) {
-            tracing::error!(error = %malformed, "a grant cannot be understood; its works are given back");
-        }
-    }
+}
+
+/// Gives an errand back as it came.
+fn refuse(shared: &Shared, errand: u64) {
+    let mut desk = shared.desk.lock();
+    desk.granted(errand, []);
+    desk.end(errand, Bytes::new());
 }
 
 fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) -> Result<(), wire::Malformed> {
     let wire::Grant { errand, kind, burst, works } = grant;
+    if shared.leaving.is_cancelled() {
+        refuse(shared, errand);
+        return Ok(());
+    }
     let kind = wire::kind(kind)?;
     let mut items = Vec::with_capacity(works.len());
     let mut wanted = Vec::with_capacity(works.len());
@@ -418,6 +432,11 @@ fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) ->
                 Some(body) => BodySource::Memory(body),
                 None => bodies.fetch(wire::Item { errand, item }).await,
             };
+            if matches!(body, BodySource::Missing(QueueError::Away)) {
+                // Nothing is attempted without its body: all of it goes back, but not to come again at once.
+                tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
+                return;
+            }
             assignment.works.push((work, body));
         }
         hand_over(&shared, assignment);
@@ -448,21 +467,28 @@ impl Bodies {
         Ok(new)
     }
 
-    /// Brings a message with a large body. Where that fails, it is offered again over the next link.
+    /// Brings a message with a large body, as often as it takes while its client waits.
     async fn bring(&self, offer: wire::Offer, body: Bytes) {
-        let bring = async {
-            let mut client = self.client().await?;
-            let size = body.len() as u64;
-            let first = Piece { offer: Some(offer), bytes: Bytes::new(), size };
-            let rest: Vec<Bytes> = body.chunks(wire::CHUNK).map(|chunk| body.slice_ref(chunk)).collect();
-            let rest = rest.into_iter().map(|bytes| Piece { bytes, ..Piece::default() });
-            let pieces = tokio_stream::iter(std::iter::once(first).chain(rest));
-            Ok::<_, Trouble>(client.bring(self.shared.request(pieces)).await?.into_inner())
-        };
-        match bring.await {
-            Ok(answer) => self.shared.offers.lock().answered(&answer),
-            Err(error) => tracing::info!(%error, "a large message could not be brought; it is offered again"),
+        while self.shared.offers.lock().awaits(&offer.message) {
+            match self.try_to_bring(offer.clone(), &body).await {
+                Ok(answer) => return self.shared.offers.lock().answered(&answer),
+                Err(error) => {
+                    tracing::info!(%error, "a large message could not be brought; it is offered again")
+                }
+            }
+            *self.client.lock().await = None;
+            tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
         }
+    }
+
+    async fn try_to_bring(&self, offer: wire::Offer, body: &Bytes) -> Result<wire::Answer, Trouble> {
+        let mut client = self.client().await?;
+        let size = body.len() as u64;
+        let first = Piece { offer: Some(offer), bytes: Bytes::new(), size };
+        let rest: Vec<Bytes> = body.chunks(wire::CHUNK).map(|chunk| body.slice_ref(chunk)).collect();
+        let rest = rest.into_iter().map(|bytes| Piece { bytes, ..Piece::default() });
+        let pieces = tokio_stream::iter(std::iter::once(first).chain(rest));
+        Ok(client.bring(self.shared.request(pieces)).await?.into_inner())
     }
 
     /// The body of a work.
@@ -479,8 +505,12 @@ impl Bodies {
         };
         match fetch.await {
             Ok(body) => BodySource::Memory(body),
-            Err(Trouble::Broke(why)) => BodySource::Missing(QueueError::Refused(why)),
-            Err(_) => BodySource::Missing(QueueError::Away),
+            Err(Trouble::Damaged(what)) => BodySource::Missing(QueueError::Damaged(what)),
+            Err(error) => {
+                tracing::info!(%error, "a body could not be fetched; its works are given back");
+                *self.client.lock().await = None;
+                BodySource::Missing(QueueError::Away)
+            }
         }
     }
 }

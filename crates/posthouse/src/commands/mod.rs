@@ -4,6 +4,8 @@ mod ask;
 mod backup;
 mod demo;
 mod doctor;
+mod drill;
+mod fleet_node;
 mod identity;
 mod list_cluster;
 mod mail;
@@ -35,6 +37,7 @@ pub struct CommandLine {
 enum Command {
     Up(Box<Up>),
     Demo(demo::Demo),
+    Drill(drill::Drill),
     Status(status::Status),
     Reload(reload::Reload),
     Doctor(doctor::Doctor),
@@ -47,6 +50,8 @@ enum Command {
     Nodes(Box<nodes::Nodes>),
     #[command(subcommand)]
     Identity(Box<identity::Identity>),
+    #[command(hide = true)]
+    FleetNode(Box<fleet_node::FleetNode>),
 }
 
 /// Runs the command that `args` name, the first of which is the program's name.
@@ -87,6 +92,7 @@ impl Command {
         match self {
             Self::Up(up) => up.run(),
             Self::Demo(demo) => demo.run(),
+            Self::Drill(drill) => drill.run(),
             Self::Status(status) => status.run(),
             Self::Reload(reload) => reload.run(),
             Self::Doctor(doctor) => doctor.run(),
@@ -96,6 +102,7 @@ impl Command {
             Self::ListCluster(list) => list.run(),
             Self::Nodes(nodes) => nodes.run(),
             Self::Identity(identity) => identity.run(),
+            Self::FleetNode(node) => node.run(),
         }
     }
 }

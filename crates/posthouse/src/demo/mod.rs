@@ -1,34 +1,36 @@
-//! The demo: a node with throwaway data, a sink behind it, sample traffic before it.
+//! The demo: a manager and two workers with throw-away data, a sink behind them, sample traffic before them, and somebody who
+//! kills a worker.
 
+mod keys;
+mod scene;
 mod summary;
-mod traffic;
+mod table;
 
 use std::{
-    io,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use base::{HumanDuration, NextHop, RetryPlan};
-use smtp::{Address, Reply};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    config::{Config, ListenAddress},
-    control::NodeView,
-    node::{Node, NodeError, Source},
-    sink::{Behaviour, Sink},
+    config::ListenAddress,
+    fleet::{Account, Fleet, FleetError, Layout, Load, Pace, Sample, start_sink},
+    sink::Thinks,
 };
+use keys::{Key, Keys};
+use scene::Scene;
 pub use summary::Form;
 use summary::Summary;
-use traffic::Traffic;
 
 /// What the demo is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the node takes mail in.
+    /// Where the manager takes mail in.
     pub smtp: ListenAddress,
+    /// The workers beside it.
+    pub workers: usize,
     /// Messages a second that the sample traffic aims at.
     pub rate: u32,
     /// When to end by itself.
@@ -37,112 +39,169 @@ pub struct Options {
     pub form: Form,
 }
 
-/// How often the summary is shown.
+/// How the demo ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything that was accepted has come, or waits.
+    Good,
+    /// So many recipients were lost.
+    Lost(u64),
+}
+
+/// How often the demo looks at its nodes.
+const GLANCE: Duration = Duration::from_millis(250);
+/// How often it shows a line; a table is drawn at every glance.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long the node may take, after the traffic has ended, to deliver what it has.
-const DRAIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether it has.
-const GLANCE: Duration = Duration::from_millis(50);
-/// The demo's retry plan: quick, so that deferred mail is seen to go.
-const RETRY: Duration = Duration::from_secs(2);
+/// Where nobody can press a key, and the demo has no end, it kills a worker so often by itself.
+const BY_ITSELF: Duration = Duration::from_secs(15);
+/// How long the nodes may take, after the traffic has ended, to deliver what they have.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How long after a kill what the worker had may take to go elsewhere.
+const TAKEOVER: Duration = Duration::from_secs(9);
+/// How many messages are to be under way at a time.
+const UNDER_WAY: u64 = 40;
+/// How long the sink thinks before a text at most.
+const LONGEST_THOUGHT: Duration = Duration::from_millis(200);
+/// Quick, so that deferred mail is seen to go.
+const RETRY: &str = "2s";
+/// The console of a node that has its default port.
+const CONSOLE: u16 = 8025;
+
+/// Where the mail goes.
+const SAMPLE: Sample = &[
+    ("example.com", 60),
+    ("example.net", 25),
+    ("example.org", 10),
+    ("busy.example", 4),
+    ("gone.example", 1),
+];
 
 /// Runs the demo until Ctrl-C, or until its time is over.
 ///
 /// # Errors
-/// The node cannot start, or had to stop.
-pub async fn run(options: Options) -> Result<(), NodeError> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let folder = tempfile::Builder::new().prefix("posthouse-demo-").tempdir()?;
-    let sink = Sink::start(loopback(0), Behaviour { judge: Arc::new(judge), ..Behaviour::default() }).await?;
-    let mut config = config(folder.path(), &options, sink.address());
-    let node = match Node::start(config.clone(), fixed(&config)).await {
-        // Somebody has the port already; any other will do for a demo.
-        Err(NodeError::Listen(error)) if error.source.kind() == io::ErrorKind::AddrInUse => {
-            config.smtp.listen = vec![ListenAddress(loopback(0))];
-            config.console.listen = ListenAddress(loopback(0));
-            Node::start(config.clone(), fixed(&config)).await?
-        }
-        started => started?,
+/// A node does not come to run, or has ended by itself.
+pub async fn run(options: Options) -> Result<Ending, FleetError> {
+    let mut interrupts = Interrupts::new()?;
+    let account = Arc::new(Account::new(options.workers + 1));
+    let sink = start_sink(&account, thinks(options.rate)).await?;
+    let layout = Layout {
+        workers: options.workers,
+        smtp: options.smtp.0,
+        console: SocketAddr::from((Ipv4Addr::LOCALHOST, CONSOLE)),
+        sink: sink.address(),
+        retry: RETRY,
+        prefix: "posthouse-demo-",
     };
-    let smtp = node.smtp()[0];
-    let mut summary = Summary::new(options.form);
-    summary.welcome(smtp, node.console(), folder.path());
-    let traffic = Traffic::start(smtp, options.rate);
+    let fleet = tokio::select! {
+        fleet = Fleet::start(layout) => fleet?,
+        () = interrupts.next() => return Err(FleetError::Interrupted),
+    };
+    let mut scene = Scene::new(fleet, account);
+    let mut keys = Keys::start(options.form);
+    let mut summary = Summary::new(options.form, keys.are_read());
+    summary.welcome(&scene);
+    let load = Load::start(&scene.fleet().doors(), Pace::Rate(options.rate), SAMPLE, scene.account());
     let began = Instant::now();
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut kills = Kills::new(&options, keys.are_read());
+    let mut ticks = tokio::time::interval(GLANCE);
     ticks.tick().await;
-    let failure = loop {
+    while options.lasts.is_none_or(|lasts| began.elapsed() < lasts) {
         tokio::select! {
-            _ = interrupt.recv() => break None,
-            _ = terminate.recv() => break None,
-            error = node.failed() => break Some(error),
+            () = interrupts.next() => break,
+            key = keys.next() => match key {
+                Key::Kill => {
+                    summary.typed();
+                    scene.kill()?;
+                }
+                Key::End => break,
+            },
             _ = ticks.tick() => {}
         }
-        if let Ok(status) = node.view().status().await {
-            summary.show(&status);
+        if kills.is_time(began.elapsed()) {
+            scene.kill()?;
         }
-        if options.lasts.is_some_and(|lasts| began.elapsed() >= lasts) {
-            break None;
-        }
-    };
-    let lasted = began.elapsed();
+        scene.look().await?;
+        summary.show(&mut scene);
+    }
     summary.ending();
-    let sent = traffic.stop().await;
+    load.stop().await;
     tokio::select! {
-        () = drain(&node) => {}
+        drained = drain(&mut scene, &mut summary) => drained?,
         // Who asks again does not want to wait.
-        _ = interrupt.recv() => {}
+        () = interrupts.next() => {}
     }
-    let view = node.view().clone();
-    let stopped = node.stop().await;
     // Nothing moves any more, so the sums add up.
-    if let Ok(status) = view.status().await {
-        summary.sums(&status, sent, lasted);
-    }
-    drop(sink);
-    match failure {
-        Some(error) => Err(error.into()),
-        None => stopped,
-    }
+    scene.fleet().stop_workers().await;
+    scene.look().await?;
+    let lost = scene.fleet().missing(scene.account()).await?.len() as u64;
+    summary.sums(&mut scene, lost);
+    Ok(if lost == 0 { Ending::Good } else { Ending::Lost(lost) })
 }
 
-/// Waits until the node has delivered what it has, for a while.
-async fn drain(node: &Node) {
+/// How long the sink thinks, so that at any time some messages are under way, and a node that is killed had some.
+fn thinks(rate: u32) -> Thinks {
+    let text = LONGEST_THOUGHT.min(Duration::from_secs(UNDER_WAY) / rate);
+    // What is killed after its final dot comes twice, as it does with every mail server.
+    Thinks { text, dot: text / 10 }
+}
+
+/// Waits until the nodes have delivered what they have, for a while.
+async fn drain(scene: &mut Scene, summary: &mut Summary) -> Result<(), FleetError> {
     let until = Instant::now() + DRAIN;
+    let taken_over = scene.last_kill().map(|at| at + TAKEOVER);
+    let until = taken_over.map_or(until, |at| at.max(until));
     while Instant::now() < until {
-        match node.view().status().await {
-            Ok(status) if status.queued > 0 => tokio::time::sleep(GLANCE).await,
-            _ => return,
+        scene.look().await?;
+        summary.show(scene);
+        if scene.queued() == 0 {
+            break;
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+    Ok(())
+}
+
+/// Ctrl-C, and what a system sends to end it.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Self, FleetError> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }
 
-fn config(dir: &std::path::Path, options: &Options, sink: SocketAddr) -> Config {
-    let mut config = Config { data_dir: Some(dir.join("data")), ..Config::default() };
-    config.smtp.listen = vec![options.smtp];
-    let next_hop: NextHop = sink.to_string().parse().expect("a socket's address is a next hop");
-    config.delivery.smarthost = Some(next_hop);
-    config.delivery.retry =
-        RetryPlan::try_from(vec![HumanDuration(RETRY)]).expect("two seconds are long enough");
-    config
+/// When the demo kills a worker by itself.
+struct Kills {
+    next: Option<Duration>,
+    every: Option<Duration>,
 }
 
-/// Read again, the demo's configuration is what it was: it has no file.
-fn fixed(config: &Config) -> Source {
-    let config = config.clone();
-    Box::new(move || Ok(config.clone()))
-}
-
-/// The sink's moods: it takes nearly everybody.
-fn judge(recipient: &Address) -> Option<Reply> {
-    match recipient.domain() {
-        "gone.example" => Some(Reply::new(550, (5, 1, 1), "nobody of this name lives here")),
-        "busy.example" if fastrand::u8(..3) > 0 => Some(Reply::new(450, (4, 2, 1), "busy, come back later")),
-        _ => None,
+impl Kills {
+    /// Not where somebody can press a key; else once halfway, or again and again.
+    fn new(options: &Options, keys: bool) -> Self {
+        match options.lasts {
+            _ if keys => Self { next: None, every: None },
+            Some(lasts) => Self { next: Some(lasts / 2), every: None },
+            None => Self { next: Some(BY_ITSELF), every: Some(BY_ITSELF) },
+        }
     }
-}
 
-fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
+    fn is_time(&mut self, now: Duration) -> bool {
+        if self.next.is_none_or(|next| now < next) {
+            return false;
+        }
+        self.next = self.every.map(|every| now + every);
+        true
+    }
 }

@@ -1,14 +1,19 @@
-//! What the demo shows: how to take part, a line a second, and the sums.
+//! What the demo shows: how to take part, how it stands, and the sums.
 
 use std::{
     env,
     io::{IsTerminal, Write as _, stdout},
-    net::SocketAddr,
-    path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::api::StatusReport;
+use serde::Serialize;
+
+use super::{
+    EVERY,
+    scene::{Event, Scene},
+    table::{Live, nodes},
+};
+use crate::{fleet::Sums, output};
 
 /// How the summary is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,92 +27,185 @@ pub enum Form {
 #[derive(Debug)]
 pub(super) struct Summary {
     form: Form,
+    /// The table of one who can press keys.
+    live: Option<Live>,
     lines: u64,
+    began: Instant,
+    next: Duration,
+}
+
+/// How it stands, as a line of JSON. Counts are recipients of the sample traffic.
+#[derive(Debug, Serialize)]
+struct Line {
+    seconds: f64,
+    accepted: u64,
+    delivered: u64,
+    deferred: u64,
+    bounced: u64,
+    queued: u64,
+    lost: u64,
+    came_twice: u64,
+    nodes: Vec<NodeLine>,
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeLine {
+    name: String,
+    state: String,
+    accepted: u64,
+    delivered: u64,
 }
 
 /// The column heads are shown again after so many lines.
 const HEADS_EVERY: u64 = 20;
 
 impl Summary {
-    pub(super) fn new(form: Form) -> Self {
-        Self { form, lines: 0 }
+    /// `keys`: whether somebody can press some.
+    pub(super) fn new(form: Form, keys: bool) -> Self {
+        Self { form, live: keys.then(Live::default), lines: 0, began: Instant::now(), next: EVERY }
     }
 
-    pub(super) fn welcome(&self, smtp: SocketAddr, console: SocketAddr, folder: &Path) {
+    pub(super) fn welcome(&self, scene: &Scene) {
         if self.form == Form::Json {
             return;
         }
-        let (data, port) = (folder.join("data"), smtp.port());
+        let fleet = scene.fleet();
+        let (smtp, data) = (fleet.manager().door(), fleet.manager().data_dir().display());
+        let others: Vec<String> =
+            fleet.workers().iter().map(|worker| format!("{} ({})", worker.door(), worker.name())).collect();
         say(&format!(
-            "A Posthouse node is running, with throwaway data in {data}.\n\
-             Sample traffic comes in by SMTP at {smtp} and goes out to a sink that defers a little and refuses less.\n\
+            "A manager and {workers} run here, with throw-away data in {folder}.\n\
+             Sample traffic comes in by SMTP at {smtp} (mx1, the manager), {others},\n\
+             and goes out to a sink that defers a little and refuses less.\n\
              \n\
-             Send it a message of your own, and see what became of it:\n\
+             Send a message of your own to any of them, and see what became of it:\n\
              \n  \
              curl --crlf smtp://{smtp} --mail-from me@sender.example --mail-rcpt you@example.com -T README.md\n  \
              swaks --server 127.0.0.1:{port} --from me@sender.example --to you@example.com\n  \
-             {program} mail log --data-dir {data} --recipient you@example.com\n\
+             {program} mail log --data-dir {data} --recipient you@example.com\n  \
+             {program} nodes list --data-dir {data}\n\
              \n\
-             Health and metrics: http://{console}/    Ctrl-C ends it.\n",
-            data = data.display(),
+             Health and metrics of the manager: http://{console}/    Ctrl-C ends it.\n",
+            workers = output::count(fleet.workers().len() as u64, "worker"),
+            folder = fleet.folder().display(),
+            others = others.join(", "),
+            port = smtp.port(),
             program = program(),
+            console = fleet.console(),
         ));
     }
 
-    /// Shows how the node stands.
-    pub(super) fn show(&mut self, status: &StatusReport) {
-        if self.form == Form::Json {
-            return json(status);
+    /// Somebody has pressed Enter.
+    pub(super) fn typed(&mut self) {
+        self.live.iter_mut().for_each(Live::typed);
+    }
+
+    /// Shows how it stands, if it is time.
+    pub(super) fn show(&mut self, scene: &mut Scene) {
+        if let Some(live) = &mut self.live {
+            return write(&live.draw(scene));
         }
+        if self.began.elapsed() < self.next {
+            return;
+        }
+        self.next += EVERY;
+        self.line(scene, scene.lost());
+    }
+
+    fn line(&mut self, scene: &mut Scene, lost: u64) {
+        let events = scene.events();
+        if self.form == Form::Json {
+            return write(&output::json_line(&Line::of(scene, lost, events)));
+        }
+        for event in events {
+            say(&format!("{:>5.1}s  {}", event.seconds, event.what));
+        }
+        let names = scene.fleet().members().iter().map(|member| member.name());
         if self.lines.is_multiple_of(HEADS_EVERY) {
-            let heads = ["time", "accepted", "delivered", "deferred", "bounced", "queued", "in/s", "out/s"];
-            let [time, rest @ ..] = heads;
-            say(&bold(&format!("{time:>6}{}", rest.map(|head| format!("{head:>11}")).concat())));
+            let heads = ["accepted", "delivered", "deferred", "bounced", "queued", "lost", "twice"];
+            let heads = heads.into_iter().chain(["by"]).chain(names).map(|head| format!("{head:>10}"));
+            say(&bold(&format!("  time{}", heads.collect::<String>())));
         }
         self.lines += 1;
+        let sums = scene.sums();
         let counts = [
-            status.accepted,
-            status.delivered,
-            status.deferred,
-            status.bounced + status.expired,
-            status.queued,
+            sums.accepted,
+            sums.delivered,
+            sums.deferred,
+            sums.bounced,
+            sums.open() - lost.min(sums.open()),
+            lost,
         ];
-        let rates = [status.rates.accepted, status.rates.delivered];
+        let counts = counts.into_iter().chain([sums.twice]).map(|count| format!("{count:>10}"));
+        let nodes = sums.nodes.iter().map(|node| format!("{:>10}", node.delivered));
+        let by = format!("{:>10}", "");
         say(&format!(
-            "{:>5}s{}{}",
-            status.uptime_seconds,
-            counts.map(|count| format!("{count:>11}")).concat(),
-            rates.map(|rate| format!("{rate:>11.0}")).concat(),
+            "{:>5.0}s{}{by}{}",
+            self.began.elapsed().as_secs_f64(),
+            counts.collect::<String>(),
+            nodes.collect::<String>()
         ));
     }
 
     /// Says that the end has begun.
     pub(super) fn ending(&self) {
-        if self.form == Form::Text {
-            say("\nThe traffic ends; the node delivers what it has.");
+        if self.form == Form::Text && self.live.is_none() {
+            say("\nThe traffic ends; the nodes deliver what they have.");
         }
     }
 
     /// Shows the sums at the end.
-    pub(super) fn sums(&self, status: &StatusReport, sent: u64, time: Duration) {
+    pub(super) fn sums(&self, scene: &mut Scene, lost: u64) {
+        let events = scene.events();
         if self.form == Form::Json {
-            return json(status);
+            return write(&output::json_line(&Line::of(scene, lost, events)));
         }
-        let ended = status.delivered + status.bounced + status.expired;
+        let sums = scene.sums();
         say(&format!(
-            "In {:.1} s: {sent} recipients of the sample traffic were answered with 250.\n\
-             accepted {} (reports to senders included) = delivered {} + bounced {} + expired {} + queued {}{}\n\
-             Attempts that were deferred: {}. The data is gone with the demo.",
-            time.as_secs_f64(),
-            status.accepted,
-            status.delivered,
-            status.bounced,
-            status.expired,
-            status.queued,
-            if status.accepted == ended + status.queued { "" } else { "  (does not add up!)" },
-            status.deferred,
+            "\n{}\nIn {:.1} s: {}\nAttempts that were deferred: {}. The data is gone with the demo.",
+            nodes(scene),
+            self.began.elapsed().as_secs_f64(),
+            account(&sums, lost),
+            sums.deferred
         ));
     }
+}
+
+impl Line {
+    fn of(scene: &Scene, lost: u64, events: Vec<Event>) -> Self {
+        let sums = scene.sums();
+        let node = |(number, node): (usize, &crate::fleet::NodeSums)| NodeLine {
+            name: scene.fleet().members()[number].name().to_owned(),
+            state: scene.state(number),
+            accepted: node.accepted,
+            delivered: node.delivered,
+        };
+        Self {
+            seconds: scene.account().now().as_secs_f64(),
+            accepted: sums.accepted,
+            delivered: sums.delivered,
+            deferred: sums.deferred,
+            bounced: sums.bounced,
+            queued: sums.open().saturating_sub(lost),
+            lost,
+            came_twice: sums.twice,
+            nodes: sums.nodes.iter().enumerate().map(node).collect(),
+            events,
+        }
+    }
+}
+
+/// Where all that was answered with 250 is.
+pub(super) fn account(sums: &Sums, lost: u64) -> String {
+    format!(
+        "accepted {} = delivered {} + bounced {} + queued {}, lost {lost}, came twice {}",
+        sums.accepted,
+        sums.delivered,
+        sums.bounced,
+        sums.open().saturating_sub(lost),
+        sums.twice,
+    )
 }
 
 /// This program, as it was called.
@@ -115,17 +213,16 @@ fn program() -> String {
     env::args().next().unwrap_or_else(|| "posthouse".into())
 }
 
-fn json(status: &StatusReport) {
-    if let Ok(line) = serde_json::to_string(status) {
-        say(&line);
-    }
-}
-
 fn bold(text: &str) -> String {
     if stdout().is_terminal() { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-/// A reader that has left does not end the demo.
 fn say(text: &str) {
-    let _ = writeln!(stdout(), "{text}");
+    write(&format!("{text}\n"));
+}
+
+/// A reader that has left does not end the demo.
+fn write(text: &str) {
+    let mut out = stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

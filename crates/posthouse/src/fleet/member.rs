@@ -37,6 +37,8 @@ enum Process {
     Down,
     /// It was started.
     Up(Child),
+    /// It was asked to stop.
+    Stopping(Child),
     /// It is ended for good.
     Over,
 }
@@ -140,7 +142,7 @@ impl Member {
                 }),
                 None => Ok(()),
             },
-            Process::Down | Process::Over => Ok(()),
+            Process::Down | Process::Stopping(_) | Process::Over => Ok(()),
         }
     }
 
@@ -179,25 +181,34 @@ impl Member {
     /// It has ended by itself before.
     pub(crate) async fn terminate(&self) -> Result<(), FleetError> {
         self.signal(Signal::TERM)?;
+        {
+            let mut process = self.process.lock();
+            *process = match std::mem::replace(&mut *process, Process::Down) {
+                Process::Up(child) => Process::Stopping(child),
+                other => other,
+            };
+        }
         let until = Instant::now() + STOP;
         loop {
-            if let Process::Up(child) = &mut *self.process.lock()
-                && child.try_wait()?.is_none()
-                && Instant::now() > until
-            {
-                reap(child)?;
-            }
-            if self.check().is_err() || self.is_down() {
-                self.left(Process::Down);
-                return Ok(());
+            if let Process::Stopping(child) = &mut *self.process.lock() {
+                if Instant::now() > until {
+                    reap(child)?;
+                }
+                if child.try_wait()?.is_some() {
+                    break;
+                }
+            } else {
+                break;
             }
             tokio::time::sleep(GLANCE).await;
         }
+        self.left(Process::Down);
+        Ok(())
     }
 
     /// Ends it for good, whatever it does.
     pub(super) fn end(&self) {
-        if let Process::Up(child) = &mut *self.process.lock() {
+        if let Process::Up(child) | Process::Stopping(child) = &mut *self.process.lock() {
             // It may have ended by itself.
             let _ = reap(child);
         }

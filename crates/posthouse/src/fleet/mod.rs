@@ -12,7 +12,7 @@ use std::{
     collections::HashSet,
     ffi::OsString,
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,7 +21,7 @@ use base::Clock;
 use cluster::{authority::Authority, identity::Identity};
 use tempfile::TempDir;
 
-pub(crate) use account::{Account, Key, Spell, Sums};
+pub(crate) use account::{Account, Coming, Key, NodeSums, Spell, Sums, unexplained};
 pub use error::FleetError;
 pub(crate) use load::{Load, Pace, Sample};
 pub(crate) use member::Member;
@@ -80,6 +80,7 @@ const QUICK: &str = "\
     cluster.freeze-within = '1s'\n\
     cluster.after-loss = '2s'\n\
     spool.segment = '16MiB'\n\
+    delivery.connections = 100\n\
     stop.grace = '5s'\n";
 
 /// What a worker needs to know by itself.
@@ -94,12 +95,23 @@ impl Fleet {
     /// # Errors
     /// One does not come to run; those that did are ended.
     pub(crate) async fn start(layout: Layout) -> Result<Self, FleetError> {
+        match Self::try_start(layout).await {
+            // Somebody was faster at one of its ports, it may be: any others will do.
+            Err(FleetError::Ended { .. }) => {
+                let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                Self::try_start(Layout { smtp: anywhere, console: anywhere, ..layout }).await
+            }
+            started => started,
+        }
+    }
+
+    async fn try_start(layout: Layout) -> Result<Self, FleetError> {
         let folder = tempfile::Builder::new().prefix(layout.prefix).tempdir()?;
         let mut ports = Ports::default();
         let door = ports.wished(layout.smtp)?;
         let console = ports.wished(layout.console)?;
         let link = ports.free()?;
-        let place = Place { folder: folder.path(), program: std::env::current_exe()? };
+        let place = Place { folder: folder.path().to_owned(), program: std::env::current_exe()? };
         let mut flags = vec!["--role".into(), "manager".into(), "--link".into(), link.to_string()];
         flags.extend(["--smarthost".into(), layout.sink.to_string(), "--retry".into(), layout.retry.into()]);
         let (manager, _) = place.member(1, (door, console), QUICK, flags)?;
@@ -109,7 +121,6 @@ impl Fleet {
         let mut fleet = Self { members: vec![Arc::new(manager)], console, folder: Some(folder) };
         fleet.manager().start()?;
         fleet.manager().runs().await?;
-        let place = Place { folder: fleet.folder(), program: place.program };
         let mut workers = Vec::new();
         for number in 2..layout.workers + 2 {
             let mut flags = vec!["--role".into(), "worker".into(), "--manager".into(), link.to_string()];
@@ -227,12 +238,12 @@ impl Drop for Fleet {
 }
 
 /// Where a fleet lies, and what it runs.
-struct Place<'p> {
-    folder: &'p Path,
+struct Place {
+    folder: PathBuf,
     program: PathBuf,
 }
 
-impl Place<'_> {
+impl Place {
     /// Prepares a node that is not started yet; returns its public key as well.
     fn member(
         &self,

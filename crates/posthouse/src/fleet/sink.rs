@@ -5,7 +5,7 @@ use std::{io, net::Ipv4Addr, sync::Arc};
 use smtp::{Address, Reply};
 
 use super::Account;
-use crate::sink::{Behaviour, Sink, Taken};
+use crate::sink::{Behaviour, Sink, Taken, Thinks};
 
 /// The name that a node calls itself, by its number from 1.
 pub(super) fn ehlo(number: usize) -> String {
@@ -21,11 +21,12 @@ fn number(ehlo: &str) -> Option<usize> {
 ///
 /// # Errors
 /// There is no port for it.
-pub(crate) async fn start(account: &Arc<Account>) -> io::Result<Sink> {
+pub(crate) async fn start(account: &Arc<Account>, thinks: Thinks) -> io::Result<Sink> {
     let (judge, witness) = (account.clone(), account.clone());
     let behaviour = Behaviour {
         judge: Arc::new(move |recipient| judged(&judge, recipient)),
         witness: Arc::new(move |taken: Taken| witness.came(number(&taken.client), &taken.recipients)),
+        thinks,
         ..Behaviour::default()
     };
     Sink::start((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await
@@ -39,7 +40,7 @@ fn judged(account: &Account, recipient: &Address) -> Option<Reply> {
             Some(Reply::new(550, (5, 1, 1), "nobody of this name lives here"))
         }
         "busy.example" if fastrand::bool() => {
-            account.deferred();
+            account.deferred(recipient);
             Some(Reply::new(450, (4, 2, 1), "busy, come back later"))
         }
         _ => None,

@@ -160,7 +160,14 @@ impl Node {
         let wishes = Arc::new(Settings::open(dir.join(data::SETTINGS)).map_err(GatewayError::from)?);
         let manager = match &link {
             Some(_) => Some(cluster::start(&config, (&dir, &identity), &queue, &wishes, &clock, &upkeep)?),
-            None => None,
+            None => {
+                // Whoever stands alone now hears of no node again.
+                for (boot, held) in queue.boots() {
+                    tracing::warn!(%boot, held, "what another node had is attempted here");
+                    queue.take_back(boot, clock.now() + config.cluster.after_loss.0);
+                }
+                None
+            }
         };
         let gateway =
             Gateway::start(settings, &queue, &log, &wishes, clock.clone(), manager.clone(), &upkeep)?;

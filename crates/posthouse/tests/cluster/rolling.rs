@@ -1,1 +1,245 @@
 //! What operators do to nodes under load: drain them, take them back, restart one after the other.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use testkit::{
+    Cluster, Session,
+    client::{Reply, dotted},
+    cluster::linked,
+    free_address,
+    load::{Load, Sent, moody_peer},
+    pulse::Pulse,
+    story::Story,
+    until, wait,
+};
+
+use crate::cluster;
+
+#[test]
+fn a_node_that_is_drained_under_load_finishes_what_it_has_and_works_again_when_it_is_resumed() {
+    let peer = moody_peer();
+    let cluster = cluster(2, &peer);
+    let worker = &cluster.workers[0];
+    let pulse = Pulse::start(cluster.manager.setup().folder());
+    // It takes mail in all the time; others deliver it meanwhile.
+    let load = Load::start(41, worker.smtp());
+    let came_by_it = |since: Instant| {
+        let taken = peer.taken();
+        taken.iter().filter(|taken| taken.hello == "mx2.example.org" && taken.read > since).count()
+    };
+    let start = Instant::now();
+    until("some load", || (came_by_it(start) >= 40).then_some(()));
+    let _ = cluster.manager.command(&["nodes", "drain", "mx2", "--no-wait"]).done();
+    until("nothing left", || {
+        let node = cluster.node("mx2");
+        (node["works"] == 0 && node["held"] == 0).then_some(())
+    });
+    let drained = Instant::now();
+    let before = peer.count();
+    until("others deliver", || (peer.count() >= before + 100).then_some(()));
+    assert_eq!(came_by_it(drained), 0, "it has nothing left");
+    let _ = cluster.manager.command(&["nodes", "resume", "mx2"]).done();
+    let resumed = Instant::now();
+    until("it delivers again", || (came_by_it(resumed) >= 20).then_some(()));
+    let (answered, beats) = (load.stop(), pulse.stop());
+    let log = cluster.manager.quiet();
+    let (taken, faults) = (peer.taken(), peer.faults());
+    // Nothing came twice: nobody died.
+    let story = Story { kills: Vec::new(), beats, answered, log, taken, faults };
+    story.judge();
+    eprintln!("{story}");
+}
+
+/// Senders that do what mail servers do: who is told to come again later, before the end of a text, goes to the next address.
+#[derive(Debug)]
+struct Senders {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    addresses: Vec<SocketAddr>,
+    stopped: AtomicBool,
+    answered: Mutex<Vec<String>>,
+    /// Sessions that ended before a text was sent.
+    turned_away: AtomicUsize,
+    faults: Mutex<Vec<String>>,
+}
+
+/// Senders at the same time.
+const SENDERS: u64 = 4;
+/// How long each rests before its next message, or its next try.
+const PAUSE: Duration = Duration::from_millis(15);
+
+impl Senders {
+    fn start(seed: u64, addresses: Vec<SocketAddr>) -> Self {
+        let shared = Arc::new(Shared {
+            addresses,
+            stopped: AtomicBool::new(false),
+            answered: Mutex::default(),
+            turned_away: AtomicUsize::new(0),
+            faults: Mutex::default(),
+        });
+        let sender = |number| {
+            let shared = shared.clone();
+            thread::spawn(move || shared.send(seed, number))
+        };
+        Self { threads: (0..SENDERS).map(sender).collect(), shared }
+    }
+
+    fn answered(&self) -> usize {
+        self.shared.answered.lock().expect("senders do not panic").len()
+    }
+
+    /// Stops; returns the names of what was answered 250, and what went wrong.
+    fn stop(self) -> (Vec<String>, Vec<String>) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        for thread in self.threads {
+            thread.join().expect("senders do not panic");
+        }
+        let turned_away = self.shared.turned_away.load(Ordering::SeqCst);
+        eprintln!("{turned_away} sessions ended before a text was sent");
+        let take = |list: &Mutex<Vec<String>>| std::mem::take(&mut *list.lock().expect("nobody panics"));
+        (take(&self.shared.answered), take(&self.shared.faults))
+    }
+}
+
+/// What became of a message at an address.
+enum Became {
+    Taken,
+    /// The next address may have it.
+    NotHere,
+    /// It may not.
+    Refused(String),
+}
+
+impl Shared {
+    fn send(&self, seed: u64, sender: u64) {
+        let mut at = usize::try_from(sender).expect("there are few") % self.addresses.len();
+        let mut session = None;
+        for number in 0.. {
+            let name = format!("{seed}-{sender}-{number}");
+            loop {
+                // A message that was begun is brought to its end.
+                wait::pass(PAUSE);
+                if self.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                match self.deliver(&mut session, at, &Sent::named(&name)) {
+                    Became::Taken => {
+                        self.answered.lock().expect("senders do not panic").push(name);
+                        break;
+                    }
+                    Became::NotHere => {
+                        self.turned_away.fetch_add(1, Ordering::SeqCst);
+                        session = None;
+                        at = (at + 1) % self.addresses.len();
+                    }
+                    Became::Refused(why) => {
+                        self.faults.lock().expect("senders do not panic").push(format!("{name}: {why}"));
+                        session = None;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, session: &mut Option<Session>, at: usize, sent: &Sent) -> Became {
+        let address = self.addresses[at];
+        let open = match session.take() {
+            Some(open) => Ok(open),
+            None => Session::greeted(address),
+        };
+        let Ok(mut open) = open else { return Became::NotHere };
+        let mail = format!("MAIL FROM:<{}>\r\n", sent.sender);
+        let recipients = sent.recipients.iter().map(|to| format!("RCPT TO:<{to}>\r\n"));
+        for command in [mail].into_iter().chain(recipients).chain(["DATA\r\n".to_owned()]) {
+            match ask(&mut open, command.as_bytes()) {
+                Ok(Reply { code: 250 | 354, .. }) => {}
+                // It is about to stop, or has.
+                Ok(Reply { code: 421, .. }) | Err(_) => return Became::NotHere,
+                Ok(reply) => return Became::Refused(format!("{address}: {command:?}: {reply}")),
+            }
+        }
+        // From the end of the text on there is no other answer than yes; before it, whoever stops may say so and close. If the end was
+        // read after all, the message comes twice.
+        let (rest, end) = (dotted(&sent.text), b".\r\n");
+        let body = &rest[..rest.len() - end.len()];
+        if open.write(body).is_err() {
+            return Became::NotHere;
+        }
+        match ask(&mut open, end) {
+            Ok(Reply { code: 250, .. }) => {
+                *session = Some(open);
+                Became::Taken
+            }
+            Ok(Reply { code: 421, .. }) | Err(_) => Became::NotHere,
+            Ok(reply) => {
+                Became::Refused(format!("{address}: the end of a text of {} bytes: {reply}", body.len()))
+            }
+        }
+    }
+}
+
+fn ask(session: &mut Session, bytes: &[u8]) -> io::Result<Reply> {
+    session.write(bytes)?;
+    session.reply()
+}
+
+#[test]
+fn all_nodes_are_restarted_one_after_the_other_and_no_message_is_refused_or_lost() {
+    let peer = moody_peer();
+    let doors: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
+    let door = |number: usize| doors[number].to_string();
+    let mut cluster = Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 0, "", |setup| {
+        setup.to(&peer).flag("--retry", "100ms,300ms").flag("--smtp", door(0))
+    });
+    for number in 1..3 {
+        let name = format!("mx{}", number + 1);
+        let worker = cluster.worker(&name).flag("--smtp", door(number)).start();
+        cluster.introduce(&worker, &name);
+        linked(&worker);
+        cluster.workers.push(worker);
+    }
+    let pulse = Pulse::start(cluster.manager.setup().folder());
+    let senders = Senders::start(42, doors.clone());
+    let more = |count: usize| {
+        let before = senders.answered();
+        until("more mail", || (senders.answered() >= before + count).then_some(()));
+    };
+    more(40);
+    for _ in 0..2 {
+        for number in 0..2 {
+            cluster.workers[number].stop();
+            more(20);
+            cluster.workers[number].restart();
+            linked(&cluster.workers[number]);
+            more(20);
+        }
+        cluster.manager.stop();
+        cluster.manager.restart();
+        for worker in &cluster.workers {
+            until("a link", || (worker.json(&["status"])["worker"]["away"].is_null()).then_some(()));
+        }
+        more(20);
+    }
+    let (answered, faults) = senders.stop();
+    let beats = pulse.stop();
+    assert_eq!(faults, Vec::<String>::new());
+    let log = cluster.manager.quiet();
+    let (taken, faults) = (peer.taken(), peer.faults());
+    let story = Story { kills: Vec::new(), beats, answered, log, taken, faults };
+    story.judge();
+    eprintln!("{story}");
+}

@@ -1,6 +1,6 @@
 //! What other nodes hold: given while the queue is open, or found when it was opened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use base::{Timestamp, WorkId};
 
@@ -21,6 +21,9 @@ impl Ledger {
             if inner.index.standing(work).is_none() {
                 continue;
             }
+            for segment in segments {
+                inner.index.need(work, segment);
+            }
             let stage = match point {
                 Point::Before => Stage::Held,
                 Point::Past => Stage::Committed,
@@ -29,9 +32,6 @@ impl Ledger {
                     continue;
                 }
             };
-            for segment in segments {
-                inner.index.need(work, segment);
-            }
             let holder = Holder::Node(boot);
             let holding = Holding { holder, epoch, stage, done: Recipients::NONE, life: Life::Restored };
             inner.leases.insert(work, holding);
@@ -53,9 +53,9 @@ impl Ledger {
         works: &[(WorkId, Epoch)],
         until: Timestamp,
     ) -> Vec<(Given, Point)> {
-        let has: HashMap<WorkId, Epoch> = works.iter().copied().collect();
+        let has: HashSet<(WorkId, Epoch)> = works.iter().copied().collect();
         self.take_back_some(boot, until, |work, holding| {
-            holding.life == Life::Restored && has.get(&work) != Some(&holding.epoch)
+            holding.life == Life::Restored && !has.contains(&(work, holding.epoch))
         });
         let mut inner = self.state.lock();
         has.into_iter().filter_map(|(work, epoch)| inner.resume(boot, work, epoch)).collect()
@@ -76,6 +76,14 @@ impl Ledger {
         }
         drop(inner);
         self.wake_for(&effects);
+    }
+
+    /// What was to be a node's own again cannot be read now: it is as it was.
+    pub(crate) fn unresume(&self, work: WorkId, epoch: Epoch) {
+        let mut inner = self.state.lock();
+        if let Some(holding) = inner.leases.get_mut(&work).filter(|holding| holding.epoch == epoch) {
+            holding.life = Life::Restored;
+        }
     }
 
     /// The nodes that hold something, and how much.

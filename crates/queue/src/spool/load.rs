@@ -82,6 +82,22 @@ pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
     }
 }
 
+/// Loads what another node holds still; what cannot be read stays its own.
+pub(super) fn load_resumed(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
+    let work = given.info.work;
+    match shared.load(work, &given.content) {
+        Ok((words, body)) => {
+            let given = Some((given.epoch, given.info, words, body));
+            Some(Loaded { shared: shared.clone(), given })
+        }
+        Err(error) => {
+            tracing::warn!(%work, %error, "what another node has of it cannot be heard now");
+            shared.ledger.unresume(work, given.epoch);
+            None
+        }
+    }
+}
+
 /// What was read of a work, and where its body is.
 struct Stored {
     words: Words,

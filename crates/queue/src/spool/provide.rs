@@ -9,10 +9,10 @@ use base::{MessageId, Timestamp, WorkId};
 use tokio::sync::oneshot;
 
 use super::{
-    Damage, Room, Snapshot, Spool,
+    Damage, Room, Shared, Snapshot, Spool,
     by_hand::{Synced, answer, to_the_end},
     inbox::Haste,
-    load::{Loaded, load_given},
+    load::{Loaded, load_given, load_resumed},
     promise::{Promise, Waiter},
 };
 use crate::{
@@ -94,11 +94,15 @@ impl Spool {
     }
 
     /// Reads what was leased, from memory or from the disk.
-    fn load(&self, given: Vec<Given>) -> impl Future<Output = Vec<Loaded>> + Send + use<> {
+    fn load(
+        &self,
+        given: Vec<Given>,
+        load_one: fn(&Arc<Shared>, Given) -> Option<Loaded>,
+    ) -> impl Future<Output = Vec<Loaded>> + Send + use<> {
         let in_memory = given.iter().all(|given| matches!(given.content, Content::Recent(_)));
         let shared = self.shared.clone();
         let load = move || -> Vec<Loaded> {
-            given.into_iter().filter_map(|given| load_given(&shared, given)).collect()
+            given.into_iter().filter_map(|given| load_one(&shared, given)).collect()
         };
         async move {
             // If the runtime stops, so do all leases.
@@ -164,7 +168,7 @@ impl Provider for Spool {
             Holder::Here => given,
             Holder::Node(boot) => self.noted(boot, given),
         };
-        let loading = self.load(given);
+        let loading = self.load(given, load_given);
         Box::pin(async move { loading.await.into_iter().filter_map(Loaded::take).collect() })
     }
 
@@ -175,7 +179,7 @@ impl Provider for Spool {
             points.insert(given.info.work, point);
             given
         });
-        let loading = self.load(given.collect());
+        let loading = self.load(given.collect(), load_resumed);
         Box::pin(async move {
             let loaded = loading.await.into_iter().filter_map(Loaded::take);
             loaded.filter_map(|given| Some((*points.get(&given.1.work)?, given))).collect()

@@ -1,8 +1,9 @@
 //! A manager and its workers over this machine's loopback.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::{
     super::{load, process::Interrupt, server::Server},
@@ -11,11 +12,13 @@ use super::{
 
 /// What a group is made of.
 pub(super) struct Shape<'s> {
+    /// The program.
+    pub(super) program: &'s Path,
     /// How many workers.
     pub(super) workers: usize,
     /// Where all of it hands mail on.
     pub(super) next_hop: u16,
-    /// What stands in the manager's file.
+    /// What stands in the file of each node; what concerns the group counts at the manager.
     pub(super) file: &'s str,
     /// From which importance on nodes say what they do.
     pub(super) level: &'s str,
@@ -59,6 +62,7 @@ impl Group {
         flags.extend(["--role", "manager", "--link"].map(str::to_owned));
         flags.push(format!("127.0.0.1:{link}"));
         let plan = Plan {
+            program: shape.program.to_owned(),
             name: "manager".into(),
             flags,
             file: shape.file.to_owned(),
@@ -76,19 +80,37 @@ impl Group {
     pub(super) fn add(&mut self, shape: &Shape<'_>, number: usize, ports: [u16; 2]) -> Result<()> {
         let name = format!("worker-{number}");
         let data = node::data(&name)?;
-        let key = node::ask(data.path(), &["identity", "show", "--key"])?;
+        let key = node::ask(shape.program, &data, &["identity", "show", "--key"])?;
         self.manager.ask(&["nodes", "add-key", &key, "--name", &name])?;
         let pin = self.manager.ask(&["identity", "show", "--pin"])?;
         let mut flags = flags(shape);
         flags.extend(["--role", "worker", "--pin", &pin, "--manager"].map(str::to_owned));
         flags.push(format!("127.0.0.1:{}", self.link));
-        self.workers.push(Node::start(Plan { name, flags, file: String::new(), ports }, data)?);
+        let plan =
+            Plan { program: shape.program.to_owned(), name, flags, file: shape.file.to_owned(), ports };
+        self.workers.push(Node::start(plan, data)?);
         Ok(())
     }
 
     /// All nodes, the manager first.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
         std::iter::once(&self.manager).chain(&self.workers)
+    }
+
+    /// How many of the last messages each node has delivered by the message log, the manager first.
+    ///
+    /// # Errors
+    /// The log says something else.
+    pub(super) fn delivered(&self, messages: u64) -> Result<Vec<u64>> {
+        let limit = messages.to_string();
+        let text = self.manager.ask(&["mail", "log", "--json", "--what", "delivered", "--limit", &limit])?;
+        let mut counts = vec![0; 1 + self.workers.len()];
+        for line in text.lines() {
+            let record: Value = serde_json::from_str(line).context("`posthouse mail log` is not JSON")?;
+            let place = self.nodes().position(|node| record["node"] == node.name());
+            counts[place.with_context(|| format!("no node has delivered {line}"))?] += 1;
+        }
+        Ok(counts)
     }
 
     /// The doors of the workers.

@@ -29,6 +29,8 @@ use crate::{
 /// How a node is started.
 #[derive(Clone)]
 pub(super) struct Plan {
+    /// The program.
+    pub(super) program: PathBuf,
     /// What it is called.
     pub(super) name: String,
     /// Options of `posthouse up` beside those that each node has.
@@ -61,7 +63,7 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-/// A data directory of a node that was not started yet.
+/// A folder for a node that was not started yet.
 ///
 /// # Errors
 /// It cannot be made.
@@ -153,7 +155,7 @@ impl Node {
     /// # Errors
     /// The command fails.
     pub(super) fn ask(&self, words: &[&str]) -> Result<String> {
-        ask(self.data.path(), words)
+        ask(&self.plan.program, &self.data, words)
     }
 
     /// What `posthouse status` says.
@@ -205,20 +207,16 @@ impl Lines {
 ///
 /// # Errors
 /// The command fails.
-pub(super) fn ask(data: &Path, words: &[&str]) -> Result<String> {
-    let mut ask = command(&program(), words);
-    Ok(output(ask.arg("--data-dir").arg(data))?.trim().to_owned())
-}
-
-fn program() -> String {
-    posthouse::program().display().to_string()
+pub(super) fn ask(program: &Path, data: &TempDir, words: &[&str]) -> Result<String> {
+    let mut ask = command(&program.display().to_string(), words);
+    Ok(output(ask.arg("--data-dir").arg(data_dir(data)))?.trim().to_owned())
 }
 
 fn spawn(plan: &Plan, data: &TempDir, meter: &Meter, lines: &Lines) -> Result<Process> {
-    let file = file(data);
+    let file = data.path().join("posthouse.toml");
     fs::write(&file, &plan.file).context("cannot write a node's file")?;
-    let mut up = meter.command(&posthouse::program());
-    up.arg("up").arg("--config").arg(&file).arg("--data-dir").arg(data.path());
+    let mut up = meter.command(&plan.program);
+    up.arg("up").arg("--config").arg(&file).arg("--data-dir").arg(data_dir(data));
     up.args(["--name", &plan.name]);
     for (flag, port) in ["--smtp", "--console"].iter().zip(plan.ports) {
         up.args([flag, &*format!("127.0.0.1:{port}")]);
@@ -232,7 +230,7 @@ fn spawn(plan: &Plan, data: &TempDir, meter: &Meter, lines: &Lines) -> Result<Pr
     Ok(process)
 }
 
-/// The node's file lies in its folder, so that it goes with it.
-fn file(data: &TempDir) -> PathBuf {
-    data.path().join("posthouse.toml")
+/// Beside the node's file.
+fn data_dir(data: &TempDir) -> PathBuf {
+    data.path().join("data")
 }

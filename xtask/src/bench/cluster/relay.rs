@@ -1,6 +1,9 @@
 //! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, each once in every turn.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -10,7 +13,7 @@ use super::{
         load::{Load, Sink},
         measure::Median,
         postfix::Postfix,
-        posthouse::{self, Posthouse},
+        posthouse::Posthouse,
         process::{Interrupt, Process},
         server::{self, Server},
         targets::Verdict,
@@ -56,6 +59,8 @@ impl Contender {
 
 /// What is measured, and how.
 pub(super) struct Relay<'r> {
+    /// The program.
+    pub(super) program: &'r Path,
     /// How many turns.
     pub(super) runs: u32,
     /// Messages of a run, for all alike.
@@ -128,14 +133,6 @@ impl Setting {
         self.servers().iter().map(|server| server.meter().used(server.process().pid())).collect()
     }
 
-    /// How many messages each node has delivered.
-    fn delivered(&self) -> Result<Option<Vec<u64>>> {
-        let count = |node: &super::node::Node| {
-            node.status()?["delivered"].as_u64().context("`posthouse status` does not say what was delivered")
-        };
-        self.group().map(|group| group.nodes().map(count).collect()).transpose()
-    }
-
     fn links(&self) -> Result<Option<Links>> {
         self.group().map(|group| Links::at(group.link)?.expect_some()).transpose()
     }
@@ -182,11 +179,11 @@ impl Relay<'_> {
             Contender::Null => Running::Nothing,
             Contender::Postfix => Running::One(Box::new(Postfix::start(sink.port(), interrupt)?)),
             Contender::Standalone => {
-                let program = posthouse::program();
-                Running::One(Box::new(Posthouse::start(&program, sink.port(), self.up, interrupt)?))
+                Running::One(Box::new(Posthouse::start(self.program, sink.port(), self.up, interrupt)?))
             }
             Contender::AtManager | Contender::AtWorkers => {
                 let shape = Shape {
+                    program: self.program,
                     workers: WORKERS,
                     next_hop: sink.port(),
                     file: contender.file(),
@@ -210,26 +207,25 @@ impl Relay<'_> {
 
 /// Sends through a contender, and waits until it has done all it had put off.
 fn send(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Sample> {
-    let (cpu_before, delivered_before, links_before) =
-        (setting.used()?, setting.delivered()?, setting.links()?);
+    let (cpu_before, links_before) = (setting.used()?, setting.links()?);
     let doors = u64::try_from(setting.doors.len()).context("too many doors")?;
     let messages = messages / doors * doors;
     let took = through(setting, messages, interrupt)?;
     for server in setting.servers() {
         server::settle(server, interrupt)?;
     }
-    let delivered = setting.delivered()?.zip(delivered_before);
-    let delivered = delivered.map(|(after, before)| after.iter().zip(before).map(|(a, b)| a - b).collect());
-    let delivered: Vec<u64> = delivered.unwrap_or_default();
     let link = match (setting.links()?, links_before) {
         (Some(after), Some(before)) => Some(each(after.since(&before)?, messages * BYTES)),
         _ => None,
     };
+    let used = setting.used()?;
+    // Last, because it has a cost of its own.
+    let delivered = setting.group().map(|group| group.delivered(messages)).transpose()?.unwrap_or_default();
     let share = |(place, (after, before)): (usize, (&Duration, &Duration))| Share {
         cpu: (*after - *before).as_secs_f64() * 1e6 * each(1, messages),
         rate: delivered.get(place).map(|count| each(*count, 1) / took.as_secs_f64()),
     };
-    let nodes = setting.used()?.iter().zip(&cpu_before).enumerate().map(share).collect();
+    let nodes = used.iter().zip(&cpu_before).enumerate().map(share).collect();
     Ok(Sample { rate: each(messages, 1) / took.as_secs_f64(), nodes, link })
 }
 
@@ -271,8 +267,9 @@ fn through(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Du
 impl Sample {
     fn line(&self) -> String {
         let cpu = self.nodes.iter().map(|node| format!("{:.0}", node.cpu)).collect::<Vec<_>>().join(" + ");
+        let cpu = if cpu.is_empty() { cpu } else { format!(", {cpu} µs a message") };
         let link = self.link.map_or_else(String::new, |link| format!(", {link:.2} of the size on the link"));
-        format!("{:>6.0}/s, {cpu} µs a message{link}", self.rate)
+        format!("{:>6.0}/s{cpu}{link}", self.rate)
     }
 }
 
