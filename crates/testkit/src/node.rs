@@ -342,6 +342,21 @@ impl Node {
         Ok(())
     }
 
+    /// Starts it again on the same data with other values of these flags, on other ports; it must have ended.
+    ///
+    /// # Panics
+    /// If it does not come to run.
+    pub fn restart_with(&mut self, flags: &[&str]) {
+        for pair in flags.chunks(2) {
+            let [flag, value] = pair else { panic!("{pair:?} is no flag with a value") };
+            match self.setup.flags.iter().position(|other| other == flag) {
+                Some(at) => (*value).clone_into(&mut self.setup.flags[at + 1]),
+                None => self.setup.flags.extend([(*flag).to_owned(), (*value).to_owned()]),
+            }
+        }
+        self.restart();
+    }
+
     /// Starts it again on the same data, and kills it after so long, wherever it stands by then. Returns when
     /// it still lived.
     ///

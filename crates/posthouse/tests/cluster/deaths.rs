@@ -7,7 +7,7 @@ use std::{
 };
 
 use testkit::{
-    Gate, Moment, Move, Peer, Session,
+    Cluster, Gate, Moment, Move, Peer, Session,
     load::{Load, moody_peer},
     node::word,
     pulse::Pulse,
@@ -132,4 +132,44 @@ fn a_worker_that_stands_still_before_the_final_dot_commits_nothing_afterwards() 
     cluster.workers[0].thaw();
     cluster.shows("mx2", "alive");
     assert_eq!(peer.taken().len(), 1, "the late worker sent no text");
+}
+
+#[test]
+fn a_manager_that_stands_alone_again_delivers_what_its_workers_had() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    // One message stands before its point of no return, the other behind it.
+    let peer = Peer::start(move |moment| {
+        let stands = match moment {
+            Moment::Recipient(to) => to.starts_with("held"),
+            Moment::Dot(_) => true,
+            _ => false,
+        };
+        if stands {
+            waits.pass();
+        }
+        Move::Go
+    });
+    let file = "cluster.attempts = 'workers'";
+    let mut cluster = Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 1, file, |setup| setup.to(&peer));
+    let mut session = Session::open(cluster.manager.smtp());
+    for name in ["committed", "held"] {
+        session.envelope("a@example.org", &[&format!("{name}@example.com")]);
+        assert_eq!(session.data(&text::message(name, 1000)).code, 250);
+    }
+    gate.reached(2);
+    // Marks are written in their own time, at the latest with the next message that is acknowledged.
+    session.envelope("a@example.org", &["held-too@example.com"]);
+    assert_eq!(session.data(&text::message("held-too", 1000)).code, 250);
+    cluster.workers[0].kill();
+    cluster.manager.kill();
+    gate.open();
+    cluster.manager.restart_with(&["--role", "standalone"]);
+    let log = cluster.manager.quiet();
+    let delivered = log.iter().filter(|record| record["what"] == "delivered");
+    let by: Vec<(&str, bool)> =
+        delivered.map(|record| (word(record, "node"), record["possible_duplicate"] == true)).collect();
+    assert_eq!(by.len(), 3, "{log:?}");
+    assert!(by.iter().all(|(node, _)| *node == "mx1"), "{by:?}");
+    assert_eq!(by.iter().filter(|(_, twice)| *twice).count(), 1, "{by:?}");
 }
