@@ -7,6 +7,7 @@ mod cluster;
 pub(crate) mod data;
 pub(crate) mod limits;
 mod metrics;
+mod nodes;
 mod pulse;
 mod rates;
 mod reload;

@@ -1,9 +1,5 @@
 //! What the node lets others see and ask.
 
-// It is part of this view and lies beside the other half of it, `by_hand`.
-#[path = "nodes.rs"]
-mod nodes;
-
 use std::{
     path::{Path, PathBuf},
     sync::{
