@@ -15,19 +15,19 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Server, server::Connected};
 
-use super::{Shared, serve::Service};
+use super::{Shared, registry::Registry, serve::Service};
 use crate::{
-    tls::{Peer, Protocol},
+    tls::{NotAdmitted, Peer, Protocol},
     wire::{joining_server::JoiningServer, link_server::LinkServer},
 };
 
-/// How long a node may take for its handshake.
+/// How long a node may take for its handshake, and one that asks for a certificate for that.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at once; who comes while there are so many waits in the system's queue.
 const HANDSHAKES: usize = 64;
@@ -47,6 +47,30 @@ pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 pub(super) struct Proven {
     stream: TlsStream<TcpStream>,
     peer: Caller,
+    /// Once this is over, so is the connection.
+    ends: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whoever is not registered counts as one in a handshake for as long as he is here.
+    _stranger: Option<(OwnedSemaphorePermit, Handshake)>,
+}
+
+impl Proven {
+    fn new(
+        stream: TlsStream<TcpStream>,
+        peer: Caller,
+        registry: &Registry,
+        turn: (OwnedSemaphorePermit, Handshake),
+    ) -> Result<Self, NotAdmitted> {
+        Ok(match peer.peer.protocol {
+            Protocol::Join => {
+                let ends = Box::pin(tokio::time::sleep(HANDSHAKE));
+                Self { stream, peer, ends, _stranger: Some(turn) }
+            }
+            Protocol::Link => {
+                let ends = Box::pin(registry.connected(&peer.peer.key)?.cancelled_owned());
+                Self { stream, peer, ends, _stranger: None }
+            }
+        })
+    }
 }
 
 /// Who speaks on a connection.
@@ -119,19 +143,24 @@ async fn accept(
         let _ = stream.set_nodelay(true);
         let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
         tokio::spawn(async move {
-            match shared.tls.accept(stream, HANDSHAKE).await {
+            let proven = match shared.tls.accept(stream, HANDSHAKE).await {
                 Ok((stream, peer)) => {
-                    let to = if peer.protocol == Protocol::Join { joins } else { links };
-                    let peer = Caller { peer, address };
+                    Proven::new(stream, Caller { peer, address }, &shared.registry, (turn, begun))
+                        .map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            match proven {
+                Ok(proven) => {
+                    let to = if proven.peer.peer.protocol == Protocol::Join { joins } else { links };
                     // A server that is gone takes nobody.
-                    let _ = to.send(Ok(Proven { stream, peer })).await;
+                    let _ = to.send(Ok(proven)).await;
                 }
                 Err(error) => {
                     shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::info!(%address, %error, "not let in at the link's port");
+                    tracing::info!(%address, error, "not let in at the link's port");
                 }
             }
-            drop((turn, begun));
         });
     }
 }
@@ -180,7 +209,11 @@ impl AsyncRead for Proven {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+        let this = self.get_mut();
+        if this.ends.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut this.stream).poll_read(context, buffer)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use base::{NodeId, Timestamp};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use queue::Boot;
 use store::{
     Result,
     settings::{Added, NewNode, Node, NodeState, Settings},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     identity::PublicKey,
@@ -20,12 +21,14 @@ use crate::{
 pub(crate) struct Registry {
     settings: Arc<Settings>,
     nodes: RwLock<HashMap<PublicKey, Node>>,
+    /// What ends the connections of nodes that were here.
+    connections: Mutex<HashMap<PublicKey, CancellationToken>>,
 }
 
 impl Registry {
     /// Reads it.
     pub(crate) fn read(settings: Arc<Settings>) -> Result<Self> {
-        let registry = Self { settings, nodes: RwLock::default() };
+        let registry = Self { settings, nodes: RwLock::default(), connections: Mutex::default() };
         registry.refresh()?;
         Ok(registry)
     }
@@ -78,7 +81,21 @@ impl Registry {
     ) -> Result<Option<Node>> {
         let node = self.settings.set_node_state(name, state, why, now)?;
         self.refresh()?;
+        self.connections.lock().retain(|key, ends| {
+            let stays = self.check(key).is_ok();
+            if !stays {
+                ends.cancel();
+            }
+            stays
+        });
         Ok(node)
+    }
+
+    /// What ends a connection of a node: the operator's word that it is let in no more.
+    pub(crate) fn connected(&self, key: &PublicKey) -> std::result::Result<CancellationToken, NotAdmitted> {
+        let ends = self.connections.lock().entry(*key).or_default().clone();
+        // The word may have come between the handshake and here.
+        self.check(key).map(|()| ends)
     }
 
     pub(crate) fn seen(&self, key: &PublicKey, id: NodeId, boot: Boot, now: Timestamp) -> Result<()> {
@@ -88,15 +105,19 @@ impl Registry {
         }
         Ok(())
     }
-}
 
-impl tls::Registry for Registry {
-    fn admits(&self, key: &PublicKey) -> std::result::Result<(), NotAdmitted> {
+    fn check(&self, key: &PublicKey) -> std::result::Result<(), NotAdmitted> {
         match self.nodes.read().get(key).map(|node| node.state) {
             None => Err(NotAdmitted::Unknown),
             Some(NodeState::Removed) => Err(NotAdmitted::Removed),
             Some(NodeState::Quarantined) => Err(NotAdmitted::Quarantined),
             Some(NodeState::Active | NodeState::Cordoned | NodeState::Draining) => Ok(()),
         }
+    }
+}
+
+impl tls::Registry for Registry {
+    fn admits(&self, key: &PublicKey) -> std::result::Result<(), NotAdmitted> {
+        self.check(key)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::{Peer, Session, Setup, cluster::key, text, until};
+use testkit::{Cluster, Peer, Session, Setup, cluster::key, text, until};
 
 use crate::cluster;
 
@@ -15,6 +15,31 @@ fn a_removed_node_is_cut_off_at_once_and_let_in_again_when_it_is_added() {
     until("no link", || (cluster.workers[0].json(&["status"])["worker"]["away"].is_string()).then_some(()));
     cluster.introduce(&cluster.workers[0], "mx2");
     until("a link", || (cluster.workers[0].json(&["status"])["worker"]["away"].is_null()).then_some(()));
+}
+
+#[test]
+fn connections_of_a_removed_node_are_ended_though_it_does_not_hang_up() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    assert_ne!(connections(&cluster), 0);
+    cluster.workers[0].freeze();
+    let _ = cluster.manager.command(&["nodes", "remove", "mx2"]).done();
+    until("an end of its connections", || (connections(&cluster) == 0).then_some(()));
+    cluster.workers[0].thaw();
+    cluster.workers[0].said("the manager has removed this node");
+}
+
+/// How many connections are established at the manager's port, seen from there.
+fn connections(cluster: &Cluster) -> usize {
+    const ESTABLISHED: &str = "01";
+    let port = format!(":{:04X}", cluster.link().port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let ours = table.lines().filter(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, _, state) = (fields.next(), fields.next(), fields.next());
+        local.is_some_and(|local| local.ends_with(&port)) && state == Some(ESTABLISHED)
+    });
+    ours.count()
 }
 
 #[test]
