@@ -257,7 +257,8 @@ impl Job {
         let Leased { lease, info, words, body } = leased;
         match Self::read(info, &words, body) {
             Ok(job) => Ok(Self { claim: Some(Claim::Lease(lease)), ..job }),
-            Err((info, error)) => {
+            Err(unread) => {
+                let (info, error) = *unread;
                 hold(lease, &info);
                 Err((info.work, error))
             }
@@ -267,11 +268,11 @@ impl Job {
     /// A work that another node holds still.
     pub(crate) fn resumed(resumed: Resumed) -> Result<Self, (WorkId, WordsError)> {
         let Resumed { claim, info, words, body } = resumed;
-        let job = Self::read(info, &words, body).map_err(|(info, error)| (info.work, error))?;
+        let job = Self::read(info, &words, body).map_err(|unread| (unread.0.work, unread.1))?;
         Ok(Self { claim: Some(claim), ..job })
     }
 
-    fn read(info: WorkInfo, words: &Words, body: BodySource) -> Result<Self, (WorkInfo, WordsError)> {
+    fn read(info: WorkInfo, words: &Words, body: BodySource) -> Result<Self, Box<(WorkInfo, WordsError)>> {
         let read = || Ok((Header::read(&words.header)?, decode::<Detail>(&words.detail)?));
         match read() {
             Ok((header, detail)) => Ok(Self {
@@ -283,7 +284,7 @@ impl Job {
                 body,
                 claim: None,
             }),
-            Err(error) => Err((info, error)),
+            Err(error) => Err(Box::new((info, error))),
         }
     }
 

@@ -31,6 +31,17 @@ impl fmt::Display for Reply {
     }
 }
 
+/// Connects from one of this machine's addresses.
+///
+/// # Errors
+/// There is no connection.
+pub fn dial(client: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((client, 0)).into())?;
+    socket.connect(&address.into())?;
+    Ok(socket.into())
+}
+
 impl Session {
     /// Connects, and says nothing.
     ///
@@ -54,10 +65,7 @@ impl Session {
     #[must_use]
     pub fn open_from(client: Ipv4Addr, address: SocketAddr) -> Self {
         let connect = || {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            socket.bind(&SocketAddr::from((client, 0)).into())?;
-            socket.connect(&address.into())?;
-            let mut session = Self::over(socket.into())?;
+            let mut session = Self::over(dial(client, address)?)?;
             session.greet()?;
             io::Result::Ok(session)
         };

@@ -389,6 +389,17 @@ impl Node {
         self.signal(Signal::HUP);
     }
 
+    /// Its memory in bytes (proc(5)).
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("it is a number") << 10
+    }
+
     /// Has it stand still, as a machine does whose memory is full.
     ///
     /// # Panics

@@ -473,7 +473,7 @@ impl Bodies {
             match self.try_to_bring(offer.clone(), &body).await {
                 Ok(answer) => return self.shared.offers.lock().answered(&answer),
                 Err(error) => {
-                    tracing::info!(%error, "a large message could not be brought; it is offered again")
+                    tracing::info!(%error, "a large message could not be brought; it is offered again");
                 }
             }
             *self.client.lock().await = None;

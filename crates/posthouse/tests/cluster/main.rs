@@ -5,6 +5,7 @@ mod doors;
 mod machines;
 mod network;
 mod nodes;
+mod port;
 mod rolling;
 
 use testkit::{Cluster, Peer};

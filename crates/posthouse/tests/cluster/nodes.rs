@@ -33,7 +33,7 @@ fn connections_of_a_removed_node_are_ended_though_it_does_not_hang_up() {
 fn connections(cluster: &Cluster) -> usize {
     const ESTABLISHED: &str = "01";
     let port = format!(":{:04X}", cluster.link().port());
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux has it");
     let ours = table.lines().filter(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let (local, _, state) = (fields.next(), fields.next(), fields.next());

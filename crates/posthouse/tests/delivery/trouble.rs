@@ -1,7 +1,5 @@
 //! Next hops that break off, say nothing or say too much: nothing is lost, and nobody else waits.
 
-use std::fs;
-
 use testkit::{Gate, Moment, Move, Peer, Setup, node::word, text::message};
 
 use super::{SHORT, Tally, send, setup, words};
@@ -80,16 +78,9 @@ fn a_host_that_talks_without_end_harms_nobody_and_gets_the_message_at_the_next_t
             assert_eq!(words(&records), ["accepted", "deferred", "delivered"], "{at}: {records:?}");
             assert_eq!(reason, "protocol", "{at}: {}", records[1]);
             assert_eq!(other.count(), 1);
-            assert!(resident(&node) < 200 << 20, "{} bytes of memory", resident(&node));
+            assert!(node.resident() < 200 << 20, "{} bytes of memory", node.resident());
         }
     }
-}
-
-/// Memory of the node in bytes (proc(5)).
-fn resident(node: &testkit::Node) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", node.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
-    line.trim().trim_end_matches(" kB").parse::<usize>().expect("it is a number") << 10
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! Strangers at the manager's port.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    time::Duration,
+};
+
+use testkit::{Peer, Session, client::dial, cluster::linked, node::word, text, until};
+
+use crate::cluster;
+
+/// Connections of each kind; each kind has an address of its own.
+const STRANGERS: usize = 200;
+
+/// The head of a handshake record of 512 bytes (RFC 8446 section 5.1).
+const BEGUN: &[u8] = &[22, 3, 1, 2, 0];
+
+#[test]
+fn strangers_who_babble_begin_or_say_nothing_keep_no_node_out_and_cost_little() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(1, &peer);
+    let before = cluster.manager.resident();
+    let junk = [b'x'; 64 << 10];
+    let mut strangers = Vec::new();
+    for (last, says) in [(2, &junk[..]), (3, BEGUN), (4, b"")] {
+        for _ in 0..STRANGERS {
+            let Ok(mut stranger) = dial(Ipv4Addr::new(127, 0, 0, last), cluster.link()) else { continue };
+            // Who is turned away at once cannot say it.
+            let _ = stranger.write_all(says);
+            strangers.push(stranger);
+        }
+    }
+    assert!(strangers.len() > STRANGERS, "{} came in", strangers.len());
+    cluster.workers[0].kill();
+    cluster.workers[0].restart();
+    linked(&cluster.workers[0]);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.data(&text::message("meanwhile", 1000)).code, 250);
+    let records = cluster.manager.records_of("b@example.com", 2);
+    assert_eq!(word(&records[1], "what"), "delivered");
+    let grown = cluster.manager.resident().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes for {} strangers", strangers.len());
+    until("an end of all strangers", || {
+        strangers.retain(|stranger| !is_over(stranger));
+        strangers.is_empty().then_some(())
+    });
+}
+
+/// Whether the other side has ended it.
+fn is_over(mut stream: &TcpStream) -> bool {
+    const A_MOMENT: Duration = Duration::from_millis(1);
+    stream.set_read_timeout(Some(A_MOMENT)).expect("it is not zero");
+    match stream.read(&mut [0; 512]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+    }
+}
