@@ -198,8 +198,11 @@ impl<'a> Read<'a> {
                 let client = header.client.map(|client| client.to_string()).unwrap_or_default();
                 Some(Self::Published { message: *message, at: *at, header, client, works })
             }
-            Told::Concluded { work, epoch, at, record } => {
-                let words: RecordWords<'a> = read(work.message, record)?;
+            Told::Concluded { work, epoch, at, only, record } => {
+                let mut words: RecordWords<'a> = read(work.message, record)?;
+                if let Some(only) = only {
+                    words.recipients.retain(|recipient| only.contains(recipient.number));
+                }
                 let address = AddressText::of(words.address);
                 Some(Self::Concluded { work: *work, epoch: *epoch, at: *at, words, address })
             }

@@ -311,6 +311,25 @@ pub async fn what_is_taken_back_goes_to_others_and_a_late_word_overwrites_nothin
     committing.conclude(done()).expect("it is concluded");
     queue.settled().await.expect("the disk works");
     assert_eq!(queue.stats().recipients, 0);
+    let counts = tokio::task::spawn_blocking(move || {
+        let mut feed = queue.feed(crate::Position::default()).expect("a new reader");
+        let mut counts = Vec::new();
+        while counts.len() < 2 {
+            let (tales, _) = feed.next(1, 100, Duration::from_secs(10)).expect("it can be read");
+            assert!(!tales.is_empty(), "only {counts:?} came");
+            counts.extend(tales.into_iter().filter_map(|tale| match tale.told {
+                crate::Told::Concluded { only, .. } => Some(only),
+                _ => None,
+            }));
+        }
+        counts
+    });
+    let counts = counts.await.expect("no panic");
+    assert_eq!(
+        counts,
+        [Some(Recipients::only(0)), None],
+        "what is recorded of the second is not the late word"
+    );
 }
 
 /// A test of [`Queue::take_back`].

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     Epoch, Kind, QueueError, Recipients,
-    op::{Op, Origin, Untold, UntoldWork},
+    op::{After, Conclude, Op, Origin, Untold, UntoldWork},
 };
 
 /// How far a reader has come: all frames up to and including this one are told.
@@ -58,6 +58,8 @@ pub enum Told {
         epoch: Epoch,
         /// When.
         at: Timestamp,
+        /// Of a late word: the recipients for whom it counts. Of the others the record says nothing that holds.
+        only: Option<Recipients>,
         /// The trade's record of it.
         record: Bytes,
     },
@@ -94,9 +96,10 @@ pub(crate) fn tell(sequence: u64, op: &Op, head: &Bytes, into: &mut Vec<Tale>) {
         Op::Conclude(conclude) if conclude.record_len > 0 => {
             let start = conclude.state_len as usize;
             let record = head.slice(start..start + conclude.record_len as usize);
-            let told =
-                Told::Concluded { work: conclude.work, epoch: conclude.epoch, at: conclude.at, record };
-            into.push(Tale { sequence, told });
+            let Conclude { work, epoch, at, after, ref ends, .. } = *conclude;
+            let ended = || ends.iter().fold(Recipients::NONE, |all, (_, some)| all.with(*some));
+            let only = (after == After::Unchanged).then(ended);
+            into.push(Tale { sequence, told: Told::Concluded { work, epoch, at, only, record } });
         }
         Op::Cancel(cancel) => {
             into.extend(cancel.works.iter().map(|(work, remaining)| Tale {
@@ -125,8 +128,15 @@ fn told_late(untold: &Untold, head: &mut Bytes) -> Told {
             works: works.iter().map(|work| (work.index, work.recipients, take(work.detail_len))).collect(),
         },
         Untold::Concluded { work, epoch, at, record_len } => {
-            Told::Concluded { work: *work, epoch: *epoch, at: *at, record: take(*record_len) }
+            Told::Concluded { work: *work, epoch: *epoch, at: *at, only: None, record: take(*record_len) }
         }
+        Untold::Late { work, epoch, at, only, record_len } => Told::Concluded {
+            work: *work,
+            epoch: *epoch,
+            at: *at,
+            only: Some(*only),
+            record: take(*record_len),
+        },
         Untold::Cancelled { work, at, remaining } => {
             Told::Cancelled { work: *work, at: *at, remaining: *remaining }
         }
@@ -155,8 +165,11 @@ impl Told {
                     })
                     .collect(),
             },
-            Self::Concluded { work, epoch, at, record } => {
+            Self::Concluded { work, epoch, at, only: None, record } => {
                 Untold::Concluded { work: *work, epoch: *epoch, at: *at, record_len: put(record) }
+            }
+            Self::Concluded { work, epoch, at, only: Some(only), record } => {
+                Untold::Late { work: *work, epoch: *epoch, at: *at, only: *only, record_len: put(record) }
             }
             Self::Cancelled { work, at, remaining } => {
                 Untold::Cancelled { work: *work, at: *at, remaining: *remaining }
@@ -430,17 +443,20 @@ mod tests {
             },
             Untold::Concluded { work, epoch: Epoch::default(), at, record_len: 4 },
             Untold::Cancelled { work, at, remaining: Recipients::first(1) },
+            Untold::Late { work, epoch: Epoch::default(), at, only: Recipients::first(1), record_len: 2 },
         ]);
-        assert_eq!(op.words_len(), 9);
+        assert_eq!(op.words_len(), 11);
         let mut tales = Vec::new();
-        tell(7, &op, &Bytes::from_static(b"hhdddrrrr"), &mut tales);
+        tell(7, &op, &Bytes::from_static(b"hhdddrrrrll"), &mut tales);
         let mut head = Vec::new();
         let again: Vec<Untold> = tales.iter().map(|tale| tale.told.untold(&mut head)).collect();
-        assert_eq!((Op::Untold(again), &head[..]), (op, &b"hhdddrrrr"[..]));
-        let [published, concluded, cancelled] = &tales[..] else { panic!("{tales:?}") };
+        assert_eq!((Op::Untold(again), &head[..]), (op, &b"hhdddrrrrll"[..]));
+        let [published, concluded, cancelled, late] = &tales[..] else { panic!("{tales:?}") };
         assert!(matches!(&published.told, Told::Published { header, works, .. }
             if header == "hh" && works[..] == [(0, 1, Bytes::from_static(b"ddd"))]));
         assert!(matches!(&concluded.told, Told::Concluded { record, .. } if record == "rrrr"));
         assert!(matches!(&cancelled.told, Told::Cancelled { remaining, .. } if remaining.count() == 1));
+        assert!(matches!(&late.told, Told::Concluded { only: Some(only), record, .. }
+            if only.count() == 1 && record == "ll"));
     }
 }

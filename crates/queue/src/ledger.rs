@@ -269,7 +269,8 @@ impl Ledger {
             let op = op(conclusion.ends.clone(), after, state_len, conclusion.record.len());
             return (Concluded::Applied, Some(op));
         }
-        let done = conclusion.done().among(standing.remaining);
+        let told = inner.leases.get(&work).map_or(Recipients::NONE, |holding| holding.done);
+        let done = conclusion.done().among(standing.remaining).without(told);
         if done.is_empty() {
             return (Concluded::Ignored, None);
         }

@@ -170,6 +170,14 @@ pub(crate) enum Untold {
         at: Timestamp,
         remaining: Recipients,
     },
+    /// A late word, which counts for these alone. Words: the record.
+    Late {
+        work: WorkId,
+        epoch: Epoch,
+        at: Timestamp,
+        only: Recipients,
+        record_len: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -222,7 +230,7 @@ impl Untold {
             Self::Published { header_len, works, .. } => {
                 u64::from(*header_len) + works.iter().map(|work| u64::from(work.detail_len)).sum::<u64>()
             }
-            Self::Concluded { record_len, .. } => u64::from(*record_len),
+            Self::Concluded { record_len, .. } | Self::Late { record_len, .. } => u64::from(*record_len),
             Self::Cancelled { .. } => 0,
         }
     }

@@ -6,6 +6,7 @@
 //! nothing stays behind when the test ends, be it that it is killed. What lies in a namespace ends with it.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr},
     process::{Child, Command, Stdio},
@@ -131,6 +132,25 @@ impl Host {
         hub.run(&format!("{} && ip link set inside{at} up", passes(&format!("inside{at}"))));
     }
 
+    /// The ports here from which a connection to this one is open.
+    ///
+    /// # Panics
+    /// If they cannot be listed.
+    #[must_use]
+    pub fn connections(&self, to: u16) -> BTreeSet<u16> {
+        let listed = self.space().ask(&format!("ss -tnH state established dport = :{to}"));
+        let port = |line: &str| line.split_whitespace().nth(2)?.rsplit_once(':')?.1.parse().ok();
+        listed.lines().filter_map(port).collect()
+    }
+
+    /// Breaks the connections from this port: both sides hear that they were reset.
+    ///
+    /// # Panics
+    /// If they cannot be broken.
+    pub fn reset(&self, from: u16) {
+        self.space().run(&format!("ss -K sport = :{from}"));
+    }
+
     fn space(&self) -> &Namespace {
         &self.network.0.hosts[self.at]
     }
@@ -234,6 +254,11 @@ impl Namespace {
 
     /// Runs a script in it.
     fn run(&self, script: &str) {
+        let _ = self.ask(script);
+    }
+
+    /// Runs a script in it; returns what it printed.
+    fn ask(&self, script: &str) -> String {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path())).args(["sh", "-euc", script]);
         let ran = tools::run(&mut command, b"");
@@ -243,6 +268,7 @@ impl Namespace {
             "{script}: {} (cargo xtask test --only tools sets up ip and nft)",
             ran.stderr
         );
+        ran.stdout
     }
 }
 

@@ -78,10 +78,6 @@ impl Shared {
             // It is offered again to the next manager.
             return Err(Status::unavailable("the manager is stopping"));
         }
-        if matches!(published, Err(QueueError::Closed)) {
-            // As above: without an answer it is offered again to the next.
-            return Err(Status::unavailable("the manager stops"));
-        }
         if published.is_ok() {
             self.counters.brought.fetch_add(1, Ordering::Relaxed);
             if let Ok(message) = crate::wire::message(&message) {

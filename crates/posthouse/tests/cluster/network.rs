@@ -11,14 +11,14 @@ use std::{
 };
 
 use testkit::{
-    Character, Cluster, Gate, Moment, Move, Network, Peer, Taken,
+    Character, Cluster, Gate, Moment, Move, Network, Peer, Session, Taken,
     load::{Load, moods},
     network::Cut,
     node::word,
     peer::Verdict,
     pulse::Pulse,
     story::{Kill, Story},
-    until,
+    text, until,
 };
 
 /// A worker's lease, as the manager of a story gives it.
@@ -90,7 +90,7 @@ fn past(cut: Cut, seed: u64) -> Option<Past> {
     cluster.shows(NODE, "gone");
     let waits = cluster.manager.json(&["mail", "queue", "--all"]).to_string();
     assert!(waits.contains("possibly-done"), "{waits}");
-    assert!(worker.json(&["status"])["worker"]["away"].is_string(), "it knows that it is alone");
+    until("it knows", || worker.json(&["status"])["worker"]["away"].is_string().then_some(()));
     until("its clients wait", || (worker.json(&["status"])["worker"]["waiting"] != 0).then_some(()));
     let before = peer.count();
     until("others go on", || (peer.count() >= before + 60).then_some(()));
@@ -165,4 +165,27 @@ fn a_node_that_hears_nobody_stops_by_itself_and_its_late_word_counts() {
     if let Some(past) = past(Cut::Deaf, 33) {
         past.judge();
     }
+}
+
+#[test]
+fn a_large_message_comes_through_though_the_connection_for_large_ones_has_broken() {
+    let Some(network) = Network::start(2) else { return };
+    let held = Held::default();
+    let peer = held.peer(network.here().into());
+    let cluster = Cluster::over(&network, env!("CARGO_BIN_EXE_posthouse"), 1, "", &peer);
+    let (host, port) = (network.host(1), cluster.link().port());
+    let mut session = Session::open(cluster.workers[0].smtp());
+    let mut send = |name: &str| {
+        session.envelope("a@example.org", &["yes@example.com"]);
+        assert_eq!(session.data(&text::message(name, 300_000)).code, 250, "{name}");
+    };
+    let link = host.connections(port);
+    send("first");
+    let for_large: Vec<u16> = host.connections(port).difference(&link).copied().collect();
+    assert_eq!(for_large.len(), 1, "{link:?}, {for_large:?}");
+    host.reset(for_large[0]);
+    send("second");
+    let _ = peer.wait_for(2);
+    assert!(host.connections(port).is_superset(&link), "the link went on");
+    assert_eq!(cluster.manager.quiet().len(), 4);
 }
