@@ -344,6 +344,11 @@ pub async fn what_a_lost_node_has_committed_waits_until_its_time(queue: Queue) {
     let again = arrival(&queue).await;
     assert_eq!(again.reason, Reason::PossiblyDone, "it was past the point of no return");
     assert_eq!(again.not_before, until);
+    let leased = lease(&queue, Holder::Node(OTHER), &again).await.expect("nobody holds it");
+    queue.take_back(OTHER, until);
+    let again = arrival(&queue).await;
+    assert_eq!(again.reason, Reason::PossiblyDone, "whoever had it since did nothing");
+    drop(leased);
 }
 
 /// A test of [`Queue::resume`].

@@ -467,8 +467,11 @@ impl Inner {
         self.index.arrive(work, effects);
     }
 
+    /// What may have been done once may have been so still, whoever had it since and did nothing.
     fn back(&mut self, work: WorkId, reason: Reason, effects: &mut Effects) {
         self.leases.remove(&work);
+        let before = self.index.standing(work).map(|standing| standing.reason);
+        let reason = before.filter(|before| *before == Reason::PossiblyDone).unwrap_or(reason);
         self.index.wait_again(work, None, reason, effects);
     }
 

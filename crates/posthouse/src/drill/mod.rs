@@ -215,14 +215,15 @@ async fn duplicated(
     let mut duplicated = Duplicated::default();
     for (key, comings) in account.duplicates() {
         duplicated.recipients += 1;
-        let query = LogQuery {
-            recipient: Some(format!("{}@*", key.local())),
-            what: Some("delivered".into()),
-            ..LogQuery::default()
-        };
+        let query = LogQuery { recipient: Some(format!("{}@*", key.local())), ..LogQuery::default() };
         let records = fleet.manager().client().log(&query).await?;
-        let marks = records.iter().filter_map(|record| record.conclusion.as_ref());
-        duplicated.marked += u64::from(marks.into_iter().any(|mark| mark.possible_duplicate));
+        let mut conclusions = records.iter().filter_map(|record| record.conclusion.as_ref());
+        if conclusions.any(|conclusion| conclusion.possible_duplicate) {
+            duplicated.marked += 1;
+        } else {
+            let pairs = comings.windows(2).map(|pair| report::twice(key, pair[0], pair[1], fleet));
+            duplicated.unmarked.extend(pairs);
+        }
         for (first, second) in unexplained(&comings, &spells) {
             duplicated.unexplained.push(report::twice(key, first, second, fleet));
         }

@@ -53,6 +53,8 @@ pub struct Duplicated {
     pub recipients: u64,
     /// Of these: the message log says that it may have come twice.
     pub marked: u64,
+    /// Those of which it does not.
+    pub unmarked: Vec<String>,
     /// Those that no fault of a node that had them explains.
     pub unexplained: Vec<String>,
 }
@@ -147,6 +149,9 @@ impl Report {
             nodes.text(),
             sums.text()
         );
+        for line in &twice.unmarked {
+            text += &format!("not marked: {line}\n");
+        }
         for line in &twice.unexplained {
             text += &format!("no fault explains that {line}\n");
         }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -18,10 +19,10 @@ pub(crate) struct Key {
     pub(crate) recipient: usize,
 }
 
-/// What clients and the sink know. Times are since it was opened.
+/// What clients and the sink know. Times are since clients began.
 #[derive(Debug)]
 pub(crate) struct Account {
-    began: Instant,
+    began: OnceLock<Instant>,
     books: Mutex<Books>,
 }
 
@@ -181,12 +182,18 @@ impl Account {
             sums: Sums { nodes: vec![NodeSums::default(); nodes], ..Sums::default() },
             ..Books::default()
         };
-        Self { began: Instant::now(), books: Mutex::new(books) }
+        Self { began: OnceLock::new(), books: Mutex::new(books) }
+    }
+
+    /// Clients begin.
+    pub(super) fn begins(&self) {
+        // Only the first time counts.
+        let _ = self.began.set(Instant::now());
     }
 
     /// The time.
     pub(crate) fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.began.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// A client tries to hand a message over.

@@ -58,6 +58,7 @@ impl Load {
     /// Starts clients, as many at each door.
     pub(crate) fn start(doors: &[SocketAddr], pace: Pace, sample: Sample, account: &Arc<Account>) -> Self {
         let load = Self { shutdown: Shutdown::new(), account: account.clone() };
+        account.begins();
         let (count, each) = match pace {
             Pace::Sessions(sessions) => (sessions as usize, None),
             Pace::Rate(rate) => {
