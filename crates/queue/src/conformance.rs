@@ -1,6 +1,8 @@
 //! What every provider of the queue must do, as tests. A provider is stamped with them by
 //! [`conformance!`](crate::conformance!).
 
+mod nodes;
+
 use std::{sync::Arc, time::Duration};
 
 use base::{Clock, MessageId, Timestamp, WorkId};
@@ -10,6 +12,8 @@ use crate::{
     Arrival, Body, Boot, Change, Concluded, Conclusion, Cursor, End, Holder, Kind, Leased, NewWork,
     Publication, Published, Queue, QueueError, Reason, Recipients, Repeat, Rest, Status, Ticket,
 };
+
+pub use nodes::*;
 
 /// Stamps a provider with the suite: `conformance!(name, || async { queue })`.
 #[macro_export]
@@ -282,86 +286,6 @@ pub async fn a_lease_is_given_once_and_for_the_latest_arrival_only(queue: Queue)
     assert!(lease(&queue, Holder::Node(OTHER), &first).await.is_none(), "it has arrived anew");
     let again = arrival(&queue).await;
     assert!(lease(&queue, Holder::Node(OTHER), &again).await.is_some());
-}
-
-async fn leased_elsewhere(queue: &Queue) -> Leased {
-    let arrival = arrival(queue).await;
-    lease(queue, Holder::Node(OTHER), &arrival).await.expect("nobody holds it")
-}
-
-/// A test of [`Queue::take_back`] and of epochs.
-pub async fn what_is_taken_back_goes_to_others_and_a_late_word_overwrites_nothing(queue: Queue) {
-    let publication = Publication { works: vec![work("example.com", 2)], ..message("") };
-    queue.publish(vec![publication]).await.expect("it is published");
-    let late = leased_elsewhere(&queue).await;
-    assert_eq!(queue.boots(), [(OTHER, 1)]);
-    queue.take_back(Boot(3), Timestamp::default());
-    no_arrival(&queue);
-    queue.take_back(OTHER, Timestamp::default());
-    assert_eq!(queue.boots(), []);
-    let again = arrival(&queue).await;
-    assert_eq!(again.reason, Reason::HolderGone);
-    let mine = lease(&queue, ME, &again).await.expect("it was taken back");
-    // The late holder has delivered to the first recipient and says that the second failed.
-    let word = conclusion(vec![(End::Done, Recipients::only(0)), (End::Failed, Recipients::only(1))]);
-    assert_eq!(late.lease.conclude(word).expect("it is heard"), Concluded::Late);
-    queue.settled().await.expect("the disk works");
-    let (committing, remaining) = mine.lease.commit().await.expect("the new lease runs");
-    assert_eq!(remaining, Recipients::only(1), "the running attempt learns what is done");
-    committing.conclude(done()).expect("it is concluded");
-    queue.settled().await.expect("the disk works");
-    assert_eq!(queue.stats().recipients, 0);
-    let counts = tokio::task::spawn_blocking(move || {
-        let mut feed = queue.feed(crate::Position::default()).expect("a new reader");
-        let mut counts = Vec::new();
-        while counts.len() < 2 {
-            let (tales, _) = feed.next(1, 100, Duration::from_secs(10)).expect("it can be read");
-            assert!(!tales.is_empty(), "only {counts:?} came");
-            counts.extend(tales.into_iter().filter_map(|tale| match tale.told {
-                crate::Told::Concluded { only, .. } => Some(only),
-                _ => None,
-            }));
-        }
-        counts
-    });
-    let counts = counts.await.expect("no panic");
-    assert_eq!(
-        counts,
-        [Some(Recipients::only(0)), None],
-        "what is recorded of the second is not the late word"
-    );
-}
-
-/// A test of [`Queue::take_back`].
-pub async fn what_a_lost_node_has_committed_waits_until_its_time(queue: Queue) {
-    queue.publish(vec![message("example.com")]).await.expect("it is published");
-    let leased = leased_elsewhere(&queue).await;
-    let committed = leased.lease.commit().await;
-    assert!(committed.is_ok());
-    no_arrival(&queue);
-    let until = Clock::system().now() + Duration::from_secs(900);
-    queue.take_back(OTHER, until);
-    let again = arrival(&queue).await;
-    assert_eq!(again.reason, Reason::PossiblyDone, "it was past the point of no return");
-    assert_eq!(again.not_before, until);
-    let leased = lease(&queue, Holder::Node(OTHER), &again).await.expect("nobody holds it");
-    queue.take_back(OTHER, until);
-    let again = arrival(&queue).await;
-    assert_eq!(again.reason, Reason::PossiblyDone, "whoever had it since did nothing");
-    drop(leased);
-}
-
-/// A test of [`Queue::resume`].
-pub async fn a_node_that_comes_back_leaves_alone_what_has_its_lease(queue: Queue) {
-    queue.publish(vec![message("example.com")]).await.expect("it is published");
-    let leased = leased_elsewhere(&queue).await;
-    let (work, epoch) = (leased.info.work, leased.lease.epoch());
-    assert!(queue.resume(OTHER, vec![(work, epoch)]).await.is_empty());
-    assert!(queue.resume(OTHER, Vec::new()).await.is_empty());
-    no_arrival(&queue);
-    leased.lease.conclude(done()).expect("it is concluded");
-    queue.settled().await.expect("the disk works");
-    assert_eq!(queue.stats().works, 0);
 }
 
 /// A test of [`Queue::change`].
