@@ -179,6 +179,8 @@ fn a_value_that_no_node_could_live_with_is_refused_with_what_is_possible() {
 fn every_key_of_the_configuration_is_a_known_key_and_the_reverse() {
     let mut config = parse(
         "data-dir = '/var/lib/posthouse'
+        cluster.manager = 'mx1.example.org:7025'
+        cluster.pin = 'sha256:0000000000000000000000000000000000000000000000000000000000000000'
         dns.servers = ['192.0.2.53']
         delivery.tls.roots = '/etc/ssl/certs/ca-certificates.crt'
         delivery.smarthost = 'mail.example.com:25'
