@@ -196,7 +196,10 @@ fn a_node_that_stands_alone_refuses_clearly() {
     let lines = node.command(&["list-cluster"]).done();
     assert_eq!(lines, "NAME  ROLE        STATE   ADDRESS\nmx1   standalone  active  -\n");
     let ran = identity(&node.setup().data_dir(), &[]);
-    assert!(ran.code == Some(0) && ran.stdout.contains("ssh-ed25519 "), "it may be a manager one day: {ran:?}");
+    assert!(
+        ran.code == Some(0) && ran.stdout.contains("ssh-ed25519 "),
+        "it may be a manager one day: {ran:?}"
+    );
 }
 
 #[test]
