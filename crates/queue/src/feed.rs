@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    Epoch, Kind, QueueError, Recipients,
+    End, Epoch, Kind, MAX_RECIPIENTS, QueueError, Recipients,
     op::{After, Conclude, Op, Origin, Untold, UntoldWork},
 };
 
@@ -58,7 +58,7 @@ pub enum Told {
         epoch: Epoch,
         /// When.
         at: Timestamp,
-        /// Of a late word: the recipients for whom it counts. Of the others the record says nothing that holds.
+        /// If there was a late word: the recipients for whom this one counts. Of the others the record says nothing that holds.
         only: Option<Recipients>,
         /// The trade's record of it.
         record: Bytes,
@@ -97,8 +97,16 @@ pub(crate) fn tell(sequence: u64, op: &Op, head: &Bytes, into: &mut Vec<Tale>) {
             let start = conclude.state_len as usize;
             let record = head.slice(start..start + conclude.record_len as usize);
             let Conclude { work, epoch, at, after, ref ends, .. } = *conclude;
-            let ended = || ends.iter().fold(Recipients::NONE, |all, (_, some)| all.with(*some));
-            let only = (after == After::Unchanged).then(ended);
+            let whom = |which: fn(End) -> bool| {
+                let some = ends.iter().filter(|(end, _)| which(*end)).map(|(_, some)| *some);
+                some.fold(Recipients::NONE, Recipients::with)
+            };
+            let already = whom(|end| end == End::Already);
+            let only = match after {
+                After::Unchanged => Some(whom(|end| end != End::Already)),
+                _ if already.is_empty() => None,
+                _ => Some(Recipients::first(MAX_RECIPIENTS).without(already)),
+            };
             into.push(Tale { sequence, told: Told::Concluded { work, epoch, at, only, record } });
         }
         Op::Cancel(cancel) => {

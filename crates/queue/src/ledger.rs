@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    Arrival, Concluded, Conclusion, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest, Status,
+    Arrival, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest, Status,
     WorkInfo,
     index::{Effects, Index, More, Place},
     intern::IdHasher,
@@ -61,6 +61,8 @@ enum Stage {
     Concluding {
         /// Where it stood before, if that cannot be written.
         before: Hold,
+        /// Whom it ends, so that a late word does not end them as well.
+        ends: Recipients,
     },
 }
 
@@ -84,10 +86,18 @@ impl Holding {
         Self { holder, epoch, stage, done: Recipients::NONE, life: Life::Living }
     }
 
-    /// The queue itself keeps a work back.
-    fn kept(epoch: Epoch) -> Self {
-        let stage = Stage::Concluding { before: Hold::Kept };
+    /// The queue itself keeps a work back, while it is said that these end.
+    fn kept(epoch: Epoch, ends: Recipients) -> Self {
+        let stage = Stage::Concluding { before: Hold::Kept, ends };
         Self::new(Holder::Here, epoch, stage)
+    }
+
+    /// Whom what is on its way to the disk ends.
+    fn ending(&self) -> Recipients {
+        match self.stage {
+            Stage::Concluding { ends, .. } => self.done.with(ends),
+            Stage::Held | Stage::Committed => self.done,
+        }
     }
 }
 
@@ -242,13 +252,14 @@ impl Ledger {
         let Some(standing) = inner.index.standing(work) else {
             return (Concluded::Ignored, None);
         };
+        let ended = conclusion.ended();
         let current = match inner.leases.get_mut(&work) {
             Some(holding) if holding.epoch == epoch && !holding.stage.is_concluding() => {
                 let before = if holding.stage == Stage::Held { Hold::Held } else { Hold::Committed };
-                holding.stage = Stage::Concluding { before };
-                true
+                holding.stage = Stage::Concluding { before, ends: ended };
+                Some(holding.done)
             }
-            _ => false,
+            _ => None,
         };
         let op = |ends, after, state_len: usize, record_len: usize| Conclude {
             work,
@@ -259,25 +270,31 @@ impl Ledger {
             state_len: u32::try_from(state_len).expect("it was checked against MAX_HEADER"),
             record_len: u32::try_from(record_len).expect("it was checked against MAX_HEADER"),
         };
-        let remaining = standing.remaining.without(conclusion.ended());
-        if current {
+        if let Some(done) = current {
+            let remaining = standing.remaining.without(ended).without(done);
             let after = match conclusion.rest {
                 _ if remaining.is_empty() => After::Ended,
                 rest => After::Stands(standing.after(rest, remaining)),
             };
             let state_len = if after == After::Ended { 0 } else { conclusion.state.len() };
-            let op = op(conclusion.ends.clone(), after, state_len, conclusion.record.len());
+            let mut ends = conclusion.ends.clone();
+            // Late words have ended these meanwhile, and their records tell of them.
+            let already = done.with(ended.without(standing.remaining));
+            if !already.is_empty() {
+                ends.push((End::Already, already));
+            }
+            let op = op(ends, after, state_len, conclusion.record.len());
             return (Concluded::Applied, Some(op));
         }
-        let told = inner.leases.get(&work).map_or(Recipients::NONE, |holding| holding.done);
+        let told = inner.leases.get(&work).map_or(Recipients::NONE, Holding::ending);
         let done = conclusion.done().among(standing.remaining).without(told);
         if done.is_empty() {
             return (Concluded::Ignored, None);
         }
         // Until it is synced nobody else may have or copy the work.
-        let holding = inner.leases.entry(work).or_insert(Holding::kept(epoch));
+        let holding = inner.leases.entry(work).or_insert(Holding::kept(epoch, Recipients::NONE));
         holding.done = holding.done.with(done);
-        let op = op(vec![(crate::End::Done, done)], After::Unchanged, 0, conclusion.record.len());
+        let op = op(vec![(End::Done, done)], After::Unchanged, 0, conclusion.record.len());
         (Concluded::Late, Some(op))
     }
 
@@ -286,7 +303,7 @@ impl Ledger {
         let mut effects = Effects::default();
         let mut inner = self.state.lock();
         if let Some(holding) = inner.leases.get_mut(&work)
-            && let Stage::Concluding { before } = holding.stage
+            && let Stage::Concluding { before, .. } = holding.stage
             && holding.epoch == epoch
         {
             match before {
@@ -337,7 +354,7 @@ impl Ledger {
                 continue;
             }
             let epoch = inner.next_epoch(self.incarnation);
-            inner.leases.insert(*work, Holding::kept(epoch));
+            inner.leases.insert(*work, Holding::kept(epoch, remaining));
             cancelled.push((*work, remaining));
         }
         (!cancelled.is_empty()).then_some(Cancel { at, works: cancelled })
@@ -354,7 +371,7 @@ impl Ledger {
             let Some(standing) = inner.index.standing(*work) else { continue };
             let epoch = inner.next_epoch(self.incarnation);
             let Some(content) = inner.content(*work) else { continue };
-            inner.leases.insert(*work, Holding::kept(epoch));
+            inner.leases.insert(*work, Holding::kept(epoch, Recipients::NONE));
             taken.push((State { work: *work, standing: standing.changed(change), state_len: 0 }, content));
         }
         taken
@@ -365,8 +382,9 @@ impl Ledger {
         let mut effects = Effects::default();
         let mut inner = self.state.lock();
         for work in works {
-            let kept = Stage::Concluding { before: Hold::Kept };
-            if inner.leases.get(work).is_some_and(|holding| holding.stage == kept) {
+            let is_kept =
+                |holding: &Holding| matches!(holding.stage, Stage::Concluding { before: Hold::Kept, .. });
+            if inner.leases.get(work).is_some_and(is_kept) {
                 inner.release(*work, &mut effects);
             }
         }

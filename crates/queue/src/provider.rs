@@ -381,8 +381,10 @@ pub(crate) fn check_conclusion(conclusion: &Conclusion) -> Result<(), QueueError
     if conclusion.state.len() > MAX_HEADER || conclusion.record.len() > MAX_HEADER {
         return Err(QueueError::TooLarge(format!("a state or record has at most {MAX_HEADER} bytes")));
     }
-    if conclusion.ends.iter().any(|(end, _)| *end == End::Cancelled) {
-        return Err(QueueError::Refused("cancelling is an operator's word, not a conclusion".into()));
+    if conclusion.ends.iter().any(|(end, _)| matches!(end, End::Cancelled | End::Already)) {
+        return Err(QueueError::Refused(
+            "that a recipient was cancelled or had ended already is not a conclusion".into(),
+        ));
     }
     conclusion.follow_ups.iter().try_for_each(check_publication)
 }

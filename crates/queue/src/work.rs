@@ -151,6 +151,8 @@ pub enum End {
     Expired,
     /// By an operator's word.
     Cancelled,
+    /// Before, by somebody else's word: of these the record of this conclusion says nothing that holds.
+    Already,
 }
 
 /// A set of a work's recipients, by their numbers from 0.

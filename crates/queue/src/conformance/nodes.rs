@@ -34,25 +34,59 @@ pub async fn what_is_taken_back_goes_to_others_and_a_late_word_overwrites_nothin
     committing.conclude(done()).expect("it is concluded");
     queue.settled().await.expect("the disk works");
     assert_eq!(queue.stats().recipients, 0);
-    let counts = tokio::task::spawn_blocking(move || {
+    let counts = counts(queue, 2).await;
+    let (first, second) = (Recipients::only(0), Recipients::only(1));
+    assert_eq!(counts[0].among(Recipients::first(2)), first);
+    assert_eq!(counts[1].among(Recipients::first(2)), second, "what is recorded of it is not the late word");
+}
+
+/// For whom each of the first `number` conclusions counts.
+async fn counts(queue: Queue, number: usize) -> Vec<Recipients> {
+    let read = tokio::task::spawn_blocking(move || {
         let mut feed = queue.feed(crate::Position::default()).expect("a new reader");
         let mut counts = Vec::new();
-        while counts.len() < 2 {
+        while counts.len() < number {
             let (tales, _) = feed.next(1, 100, Duration::from_secs(10)).expect("it can be read");
             assert!(!tales.is_empty(), "only {counts:?} came");
             counts.extend(tales.into_iter().filter_map(|tale| match tale.told {
-                crate::Told::Concluded { only, .. } => Some(only),
+                crate::Told::Concluded { only, .. } => Some(only.unwrap_or(Recipients::first(128))),
                 _ => None,
             }));
         }
         counts
     });
-    let counts = counts.await.expect("no panic");
-    assert_eq!(
-        counts,
-        [Some(Recipients::only(0)), None],
-        "what is recorded of the second is not the late word"
-    );
+    read.await.expect("no panic")
+}
+
+/// A test of [`Queue::take_back`]: whoever speaks second, each recipient has one end.
+pub async fn a_late_word_and_the_running_attempt_never_end_the_same_recipient_both(queue: Queue) {
+    let (first, second) = (Recipients::only(0), Recipients::only(1));
+    let publication = Publication { works: vec![work("example.com", 3)], ..message("") };
+    queue.publish(vec![publication]).await.expect("it is published");
+    let late = leased_elsewhere(&queue).await;
+    queue.take_back(OTHER, Timestamp::default());
+    let later = leased_elsewhere(&queue).await;
+    queue.take_back(OTHER, Timestamp::default());
+    let mine = lease(&queue, ME, &arrival(&queue).await).await.expect("it was taken back");
+    let (committing, remaining) = mine.lease.commit().await.expect("the new lease runs");
+    assert_eq!(remaining, Recipients::first(3));
+    // One late word comes while the attempt is past its commit, the other perhaps before the attempt's end is stored.
+    let word = conclusion(vec![(End::Done, first)]);
+    assert_eq!(late.lease.conclude(word).expect("it is heard"), Concluded::Late);
+    let word = conclusion(vec![(End::Done, first.with(second))]);
+    assert_eq!(committing.conclude(word).expect("it is heard"), Concluded::Applied);
+    let word = conclusion(vec![(End::Done, first.with(second))]);
+    assert_eq!(later.lease.conclude(word).expect("it is heard"), Concluded::Ignored);
+    queue.settled().await.expect("the disk works");
+    assert_eq!(queue.stats().recipients, 1);
+    let last = lease(&queue, ME, &arrival(&queue).await).await.expect("it waits");
+    assert_eq!(last.info.remaining, Recipients::only(2));
+    last.lease.conclude(done()).expect("it is concluded");
+    queue.settled().await.expect("the disk works");
+    let all = Recipients::first(3);
+    let counts: Vec<Recipients> =
+        counts(queue, 3).await.into_iter().map(|counts| counts.among(all)).collect();
+    assert_eq!(counts, [first, all.without(first), Recipients::only(2)]);
 }
 
 /// A test of [`Queue::take_back`].
