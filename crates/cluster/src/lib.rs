@@ -15,6 +15,7 @@ pub mod identity;
 mod load;
 pub mod manager;
 pub mod membership;
+mod pace;
 pub mod placement;
 #[cfg(test)]
 mod simulation;

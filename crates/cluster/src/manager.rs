@@ -39,7 +39,10 @@ pub use self::{
     errands::Word,
     nodes::{AddError, NodeReport},
 };
-pub(crate) use self::{listen::MAX_MESSAGE, serve::BOOT};
+pub(crate) use self::{
+    listen::{MAX_MESSAGE, READ},
+    serve::BOOT,
+};
 use self::{
     member::{Linked, Member, Stay},
     origins::Origins,

@@ -13,7 +13,7 @@ use std::{
 use base::Shutdown;
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
@@ -40,12 +40,14 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Bytes that may be on their way on a stream, and on a connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// So much is read from a socket at once: TLS by itself asks for a quarter of that.
+pub(crate) const READ: usize = 16 << 10;
 /// Longest message that is taken.
 pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 
 /// A connection whose node is proven.
 pub(super) struct Proven {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<BufReader<TcpStream>>,
     peer: Caller,
     /// Once this is over, so is the connection.
     ends: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -55,7 +57,7 @@ pub(super) struct Proven {
 
 impl Proven {
     fn new(
-        stream: TlsStream<TcpStream>,
+        stream: TlsStream<BufReader<TcpStream>>,
         peer: Caller,
         registry: &Registry,
         turn: (OwnedSemaphorePermit, Handshake),
@@ -143,7 +145,7 @@ async fn accept(
         let _ = stream.set_nodelay(true);
         let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
         tokio::spawn(async move {
-            let proven = match shared.tls.accept(stream, HANDSHAKE).await {
+            let proven = match shared.tls.accept(BufReader::with_capacity(READ, stream), HANDSHAKE).await {
                 Ok((stream, peer)) => {
                     Proven::new(stream, Caller { peer, address }, &shared.registry, (turn, begun))
                         .map_err(|error| error.to_string())

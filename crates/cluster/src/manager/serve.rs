@@ -26,6 +26,7 @@ use crate::{
     boot_time,
     identity::PublicKey,
     membership::Heard,
+    pace::Pace,
     tls::Registry as _,
     wire::{
         self, Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Done, Given, ManagerWord,
@@ -150,7 +151,10 @@ impl Link for Service {
             let _ = listening.run_until_cancelled(hear).await;
             listening.cancel();
         });
-        Ok(Response::new(Box::pin(until(ToGive { to_give, buffer: Vec::new(), turn: Turn::Ours }, end))))
+        Ok(Response::new(Box::pin(until(
+            ToGive { to_give, buffer: Vec::new(), turn: Turn::Ours, pace: Pace::default() },
+            end,
+        ))))
     }
 
     async fn intake(
@@ -310,6 +314,7 @@ struct ToGive {
     to_give: mpsc::UnboundedReceiver<Give>,
     buffer: Vec<Give>,
     turn: Turn,
+    pace: Pace,
 }
 
 /// Whether those who have more to give have had their turn: what comes of one sync comes from many tasks, and goes together.
@@ -323,12 +328,15 @@ impl Stream for ToGive {
     type Item = Result<Given, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { to_give, buffer, turn } = self.get_mut();
+        let Self { to_give, buffer, turn, pace } = self.get_mut();
         if buffer.is_empty() {
             if ready!(to_give.poll_recv_many(context, buffer, GIVEN_AT_ONCE)) == 0 {
                 return Poll::Ready(None);
             }
             *turn = Turn::Theirs;
+        }
+        if *turn == Turn::Theirs {
+            ready!(pace.poll(context));
         }
         if std::mem::replace(turn, Turn::Ours) == Turn::Theirs {
             context.waker().wake_by_ref();

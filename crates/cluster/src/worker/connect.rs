@@ -6,12 +6,13 @@ use base::{Shutdown, Timestamp};
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
-use tokio::net::TcpStream;
+use tokio::{io::BufReader, net::TcpStream};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{Certified, Link, Shared, streams};
 use crate::{
     authority::{self, Certificate},
+    manager::READ,
     tls::{ConnectError, Credential},
     wire::{CertifyRequest, joining_client::JoiningClient},
 };
@@ -158,6 +159,7 @@ impl Shared {
             .map_err(unreachable)?;
         // Without it small words would wait for company; a socket that refuses is broken anyhow.
         let _ = stream.set_nodelay(true);
+        let stream = BufReader::with_capacity(READ, stream);
         let stream = self.tls.connect(stream, credential, CONNECT).await.map_err(Dial::Tls)?;
         let mut stream = Some(TokioIo::new(stream));
         // One connection, which is not made again behind our back.

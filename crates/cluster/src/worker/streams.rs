@@ -22,6 +22,7 @@ use crate::{
     boot_time,
     fence::{Acknowledged, Holds},
     manager::{BOOT, MAX_MESSAGE},
+    pace::Pace,
     wire::{
         self, Answers, Beat, BodyWanted, Done, Given, Goodbye, Hello, Leaving, ManagerWord, OLDEST_PROTOCOL,
         Offers, PROTOCOL, Piece, Refusals, Welcome, WorkerWord, link_client::LinkClient, manager_word,
@@ -281,8 +282,9 @@ impl Work {
 
 /// Waits for something, and takes with it what others have to add whose turn comes right after: what comes of one answer comes from many
 /// tasks, and goes together. Says whether there is anything.
-async fn together<T>(from: &mut mpsc::UnboundedReceiver<T>, into: &mut Vec<T>) -> bool {
+async fn together<T>(from: &mut mpsc::UnboundedReceiver<T>, into: &mut Vec<T>, pace: &mut Pace) -> bool {
     let some = from.recv_many(into, AT_ONCE).await > 0;
+    pace.turn().await;
     tokio::task::yield_now().await;
     while into.len() < AT_ONCE
         && let Ok(one) = from.try_recv()
@@ -315,8 +317,8 @@ async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), T
 
 /// Says what there is to say, as much at once as there is.
 async fn say_all(mut said: mpsc::UnboundedReceiver<Say>, done: &mpsc::Sender<Done>) {
-    let mut some = Vec::with_capacity(AT_ONCE);
-    while together(&mut said, &mut some).await {
+    let (mut some, mut pace) = (Vec::with_capacity(AT_ONCE), Pace::default());
+    while together(&mut said, &mut some, &mut pace).await {
         let mut all = Done::default();
         for say in some.drain(..) {
             match say {
@@ -336,9 +338,9 @@ async fn offer_all(
     offers: &mpsc::Sender<Offers>,
     bodies: &Arc<Bodies>,
 ) {
-    let mut some: Vec<Offered> = Vec::with_capacity(AT_ONCE);
+    let (mut some, mut pace) = (Vec::<Offered>::with_capacity(AT_ONCE), Pace::default());
     let large = Arc::new(tokio::sync::Semaphore::new(LARGE));
-    while together(&mut offered, &mut some).await {
+    while together(&mut offered, &mut some, &mut pace).await {
         let mut all = Offers::default();
         let mut bytes = 0;
         for Offered { offer, large: body } in some.drain(..) {
