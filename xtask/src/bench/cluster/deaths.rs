@@ -117,8 +117,11 @@ impl Deaths<'_> {
         );
         eprintln!("xtask {text}");
         let most = (liveness.gone + liveness.within).as_secs_f64();
+        let unexplained = account.twice.saturating_sub(waited);
         let verdicts = vec![
+            Verdict::at_least(liveness.name, "works go elsewhere", count(moved), 1.0),
             Verdict::at_most(liveness.name, "s until its work is elsewhere", took, most),
+            Verdict::at_most(liveness.name, "come twice that were not committing", count(unexplained), 0.0),
             account.lost(liveness.name),
         ];
         Ok((text, verdicts))

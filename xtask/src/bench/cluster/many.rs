@@ -1,41 +1,58 @@
 //! Many links that are idle: what they cost their manager.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
-    super::{load::Sink, process::Interrupt, server::Server, targets::Verdict},
+    super::{
+        load::Sink,
+        process::{Interrupt, Process},
+        server::Server,
+        targets::Verdict,
+    },
     group::{Group, Shape},
 };
+use crate::{
+    place,
+    step::{command, output, run},
+};
 
-/// Links so many workers, each a process with an identity of its own, and measures the manager while nothing happens.
+/// Links so many workers, each with an identity of its own, from one process, and measures the manager while nothing happens.
 ///
 /// # Errors
-/// One does not start, or is not let in.
+/// One is not let in.
 pub(super) fn idle(
     program: &Path,
     nodes: u32,
     up: &[String],
     interrupt: &Interrupt,
 ) -> Result<(String, Vec<Verdict>)> {
+    let links = build()?;
     let sink = Sink::start(interrupt)?;
     let shape = Shape { program, workers: 0, next_hop: sink.port(), file: "", level: "warn", up };
-    let mut group = Group::of_manager(&shape, interrupt)?;
-    let outcome = (1..=nodes).try_for_each(|number| {
+    let group = Group::of_manager(&shape, interrupt)?;
+    let folder = tempfile::Builder::new().prefix("links-").tempdir_in(place::bench())?;
+    let with = |arguments: &[&str]| {
+        let mut links = Command::new(&links);
+        links.arg(folder.path()).arg(nodes.to_string()).args(arguments);
+        links
+    };
+    let keys = output(&mut with(&[]))?;
+    for (number, key) in (1..).zip(keys.lines()) {
         interrupt.pause(Duration::ZERO)?;
-        group.add(&shape, usize::try_from(number)?, [0, 0])
-    });
-    let measured = outcome.and_then(|()| at_rest(&group, nodes, interrupt));
-    // All end at the same time, not one after the other.
-    for worker in &group.workers {
-        worker.ask_to_end();
+        group.manager.ask(&["nodes", "add-key", key, "--name", &format!("worker-{number}")])?;
     }
-    let (percent, memory) = measured?;
+    let pin = group.manager.ask(&["identity", "show", "--pin"])?;
+    let mut linking = Process::start(NAME, with(&[&format!("127.0.0.1:{}", group.link), &pin]))?;
+    let (percent, memory) = at_rest(&group, nodes, &mut linking, interrupt)?;
     let text = format!(
-        "{NAME}: {nodes} links, each of a process of its own (`posthouse up --role worker`); {percent:.2} % of a core and {} MiB at the \
-         manager over {} s in which nothing happens.",
+        "{NAME}: {nodes} links of one process; {percent:.2} % of a core and {} MiB at the manager over {} s in which nothing happens.",
         memory >> 20,
         WATCHED.as_secs(),
     );
@@ -43,9 +60,16 @@ pub(super) fn idle(
     Ok((text, vec![Verdict::at_most(NAME, "% of a core at the manager", percent, PERCENT)]))
 }
 
+/// The process that links.
+fn build() -> Result<PathBuf> {
+    run(&mut command("cargo", &["build", "--release", "--package", "cluster", "--example", "links"]))?;
+    Ok(place::root().join("target/release/examples/links"))
+}
+
 /// The part of a core in percent, and the memory, that the manager takes.
-fn at_rest(group: &Group, nodes: u32, interrupt: &Interrupt) -> Result<(f64, u64)> {
+fn at_rest(group: &Group, nodes: u32, linking: &mut Process, interrupt: &Interrupt) -> Result<(f64, u64)> {
     interrupt.wait_for("all are linked", LOOK, PATIENCE, || {
+        linking.expect_running()?;
         Ok((linked(group)? >= nodes as usize).then_some(()))
     })?;
     interrupt.pause(SETTLE)?;

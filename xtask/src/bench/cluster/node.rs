@@ -108,12 +108,6 @@ impl Node {
         Ok(at)
     }
 
-    /// Asks it to end, and does not wait.
-    pub(super) fn ask_to_end(&self) {
-        // One that has ended by itself is what is wanted.
-        let _ = kill_process(self.process.pid(), Signal::TERM);
-    }
-
     /// Starts it again after a kill, on the same data and ports; does not wait for it.
     ///
     /// # Errors
