@@ -151,10 +151,7 @@ impl Link for Service {
             let _ = listening.run_until_cancelled(hear).await;
             listening.cancel();
         });
-        Ok(Response::new(Box::pin(until(
-            ToGive { to_give, buffer: Vec::new(), turn: Turn::Ours, pace: Pace::default() },
-            end,
-        ))))
+        Ok(Response::new(Box::pin(until(ToGive { to_give, buffer: Vec::new(), pace: Pace::default() }, end))))
     }
 
     async fn intake(
@@ -313,35 +310,18 @@ impl Shared {
 struct ToGive {
     to_give: mpsc::UnboundedReceiver<Give>,
     buffer: Vec<Give>,
-    turn: Turn,
     pace: Pace,
-}
-
-/// Whether those who have more to give have had their turn: what comes of one sync comes from many tasks, and goes together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Theirs,
-    Ours,
 }
 
 impl Stream for ToGive {
     type Item = Result<Given, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { to_give, buffer, turn, pace } = self.get_mut();
-        if buffer.is_empty() {
-            if ready!(to_give.poll_recv_many(context, buffer, GIVEN_AT_ONCE)) == 0 {
-                return Poll::Ready(None);
-            }
-            *turn = Turn::Theirs;
+        let Self { to_give, buffer, pace } = self.get_mut();
+        if buffer.is_empty() && ready!(to_give.poll_recv_many(context, buffer, GIVEN_AT_ONCE)) == 0 {
+            return Poll::Ready(None);
         }
-        if *turn == Turn::Theirs {
-            ready!(pace.poll(context));
-        }
-        if std::mem::replace(turn, Turn::Ours) == Turn::Theirs {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        ready!(pace.poll(context));
         while buffer.len() < GIVEN_AT_ONCE
             && let Ok(give) = to_give.try_recv()
         {

@@ -280,12 +280,10 @@ impl Work {
     }
 }
 
-/// Waits for something, and takes with it what others have to add whose turn comes right after: what comes of one answer comes from many
-/// tasks, and goes together. Says whether there is anything.
+/// Waits for something and for when it may go, and takes along what has been added by then. Says whether there is anything.
 async fn together<T>(from: &mut mpsc::UnboundedReceiver<T>, into: &mut Vec<T>, pace: &mut Pace) -> bool {
     let some = from.recv_many(into, AT_ONCE).await > 0;
     pace.turn().await;
-    tokio::task::yield_now().await;
     while into.len() < AT_ONCE
         && let Ok(one) = from.try_recv()
     {
