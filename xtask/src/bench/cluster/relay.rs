@@ -51,8 +51,9 @@ impl Contender {
 
     fn file(self) -> &'static str {
         match self {
+            Self::AtManager => "cluster.placement = 'round-robin'",
             Self::AtWorkers => "cluster.placement = 'intake-first'",
-            _ => "",
+            Self::Null | Self::Postfix | Self::Standalone => "",
         }
     }
 }
