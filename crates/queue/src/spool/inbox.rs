@@ -326,6 +326,11 @@ impl InboxState {
         }
     }
 
+    /// Whether somebody publishes this id.
+    pub(super) fn is_publishing(&self, message: MessageId) -> bool {
+        self.publishing.contains_key(&message)
+    }
+
     /// Notes that this id is being published.
     pub(super) fn publishes(&mut self, message: MessageId) {
         self.publishing.entry(message).or_default();

@@ -67,6 +67,14 @@ impl Spool {
         new
     }
 
+    /// Whether this publication is stored already, or is about to be.
+    fn is_repeat(&self, publication: &Publication) -> bool {
+        let Publication { message, repeat, .. } = publication;
+        let inbox = self.shared.inbox.lock();
+        *repeat != Repeat::Never
+            && (inbox.is_publishing(*message) || self.shared.ledger.with_index(|index| index.knows(*message)))
+    }
+
     /// Whether a follow-up is to be published: if so, repeats of it wait for that.
     fn is_unknown(&self, follow_up: &Publication) -> bool {
         if follow_up.repeat == Repeat::Never {
@@ -113,7 +121,10 @@ impl Spool {
 
 impl Provider for Spool {
     fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>> {
-        if self.shared.watch.room() == Room::Full {
+        // What is stored already needs no room; a batch in which anything is new does, all of it or nothing.
+        if self.shared.watch.room() == Room::Full
+            && !batch.iter().all(|publication| self.is_repeat(publication))
+        {
             return Box::pin(std::future::ready(Err(QueueError::NoSpace)));
         }
         let mut joined = Vec::new();

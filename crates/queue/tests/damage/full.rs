@@ -1,6 +1,9 @@
 //! A full disk: publishers are told, what lets mail end goes on in the reserve, and so the disk empties by itself.
 
-use queue::{Conclusion, QueueError, Room, conformance, files::SimulatedDisk, spool::Options};
+use queue::{
+    Conclusion, Publication, Published, QueueError, Repeat, Room, conformance, files::SimulatedDisk,
+    spool::Options,
+};
 
 use crate::bench::{Bench, SEGMENT, message, now, open, options, try_open_with};
 
@@ -51,6 +54,40 @@ async fn a_full_disk_empties_by_itself_and_then_takes_mail_again() {
     let bench = open(bench.disk.after_kill());
     assert_eq!(bench.statuses().into_keys().collect::<Vec<_>>(), [id]);
     assert!(bench.spool.damage().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_already_is_answered_on_a_full_disk_also_after_a_restart() {
+    let repeatable = |message: Publication| Publication { repeat: Repeat::Possible, ..message };
+    let (stored, ended) = (repeatable(message(100, 10)), repeatable(message(100, 10)));
+    let mut bench = open(SimulatedDisk::default());
+    let again = vec![stored.clone(), ended.clone()];
+    assert_eq!(bench.queue.publish(again.clone()).await.expect("there is room"), [Published::Stored; 2]);
+    let of_ended = bench.arrivals().into_iter().find(|arrival| arrival.work.message == ended.message);
+    let leased = bench.lease(&of_ended.expect("it waits")).await.expect("nobody holds it");
+    leased.lease.conclude(conformance::done()).expect("it is taken");
+    fill(&bench).await;
+    for _ in 0..2 {
+        bench.until("it is seen", |bench| bench.queue.room() == Room::Full).await;
+        let answers = bench.queue.publish(again.clone()).await.expect("they need no room");
+        assert_eq!(answers, [Published::AlreadyHave; 2]);
+        // All of a batch or nothing, and nothing is left of it.
+        let new = repeatable(message(100, 10));
+        let works = bench.queue.stats().works;
+        for batch in [vec![new.clone()], vec![stored.clone(), new.clone()], vec![new, ended.clone()]] {
+            let refused = bench.queue.publish(batch).await;
+            assert!(matches!(refused, Err(QueueError::NoSpace)), "{refused:?}");
+        }
+        assert_eq!(bench.queue.stats().works, works);
+        let disk = bench.close().await;
+        disk.limit_to(disk.used());
+        bench = open(disk);
+    }
+    bench.disk.limit_to(u64::MAX);
+    bench.until("there is room", |bench| bench.queue.room() == Room::Enough).await;
+    let new = repeatable(message(100, 10));
+    let answers = bench.queue.publish(vec![stored, new]).await.expect("there is room");
+    assert_eq!(answers, [Published::AlreadyHave, Published::Stored]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
