@@ -27,6 +27,8 @@ pub struct Fence {
     outstanding: VecDeque<(u64, Moment)>,
     /// The last number that was sent.
     last: Option<u64>,
+    /// When the latest beat was sent that was acknowledged.
+    heard: Option<Moment>,
     ends: Option<Moment>,
     tenure: Tenure,
 }
@@ -62,7 +64,7 @@ impl Fence {
     /// A fence without a lease; leases will be as long as this.
     #[must_use]
     pub const fn new(lease: Duration) -> Self {
-        Self { lease, outstanding: VecDeque::new(), last: None, ends: None, tenure: Tenure(0) }
+        Self { lease, outstanding: VecDeque::new(), last: None, heard: None, ends: None, tenure: Tenure(0) }
     }
 
     /// From the next acknowledgement on a lease is so long.
@@ -91,6 +93,7 @@ impl Fence {
         let (_, sent) = self.outstanding[at];
         // Those before it would end earlier.
         self.outstanding.drain(..=at);
+        self.heard = Some(sent);
         let ends = sent.plus(self.lease);
         if ends <= now || self.ends.is_some_and(|before| ends <= before) {
             return Acknowledged::Ignored;
@@ -113,6 +116,12 @@ impl Fence {
             Some(ends) if now < ends => Holds::Yes(self.tenure),
             _ => Holds::No,
         }
+    }
+
+    /// When the latest beat was sent of which it is known that the manager has counted it.
+    #[must_use]
+    pub const fn heard(&self) -> Option<Moment> {
+        self.heard
     }
 
     /// When the lease ends, or has ended; nothing if there was none yet.
@@ -147,7 +156,7 @@ mod tests {
         fence.sent(1, at(0));
         assert_eq!(fence.holds(at(0)), Holds::No);
         fence.acknowledged(1, at(5));
-        assert_eq!(fence.ends(), Some(at(12)));
+        assert_eq!((fence.heard(), fence.ends()), (Some(at(0)), Some(at(12))));
         assert_eq!([fence.holds(at(11)), fence.holds(at(12))], [Holds::Yes(Tenure(1)), Holds::No]);
     }
 

@@ -30,6 +30,7 @@ use self::{
 };
 use crate::{
     authority::{Certificate, Pin},
+    boot_time,
     fence::Fence,
     identity::Identity,
     tls::ClientTls,
@@ -229,6 +230,19 @@ impl Worker {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<State> {
         self.0.state.subscribe()
+    }
+
+    /// How long the manager has been silent: since the latest beat that it acknowledged was sent. Nothing before the first.
+    #[must_use]
+    pub fn silent(&self) -> Option<Duration> {
+        let heard = self.0.fence.lock().heard()?;
+        Some(boot_time::now().since(heard))
+    }
+
+    /// How long the message has waited that has waited longest for the manager's answer.
+    #[must_use]
+    pub fn longest_wait(&self) -> Duration {
+        self.0.offers.lock().longest_wait()
     }
 
     /// Works that it has and that are not through.

@@ -67,6 +67,17 @@ impl Doors {
         self.registry.len()
     }
 
+    /// Why no session is let in, or no message taken, now; nothing if there is room.
+    pub(crate) fn no_room(&self) -> Option<&'static str> {
+        if self.sessions() >= self.intake().config.now().limits.sessions {
+            Some("it has as many sessions as limits.sessions allows")
+        } else if self.shared.budget.is_tight() {
+            Some("what comes in takes all of limits.receive-memory")
+        } else {
+            None
+        }
+    }
+
     /// Ends the sessions that have been silent for too long.
     pub(crate) fn sweep(&self) {
         self.registry.sweep(self.intake().config.now().limits.idle);

@@ -132,6 +132,12 @@ impl Worker {
         self.doors.sessions()
     }
 
+    /// Why no session is let in, or no message taken, now; nothing if there is room.
+    #[must_use]
+    pub fn no_room(&self) -> Option<&'static str> {
+        self.doors.no_room()
+    }
+
     /// Connections that are kept for the next message.
     #[must_use]
     pub fn kept_connections(&self) -> usize {

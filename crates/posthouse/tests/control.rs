@@ -476,7 +476,7 @@ fn without_a_node_a_command_says_so_and_how_to_start_one() {
 
 #[tokio::test]
 async fn the_console_answers_health_readiness_and_metrics() {
-    let listener = listen("console.listen", ListenAddress::loopback(0)).await.unwrap();
+    let listener = listen("console.listen", ListenAddress::loopback(0)).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = Shutdown::new();
     let served = tokio::spawn(console::serve(listener, Arc::new(Puppet::default()), stop.clone()));

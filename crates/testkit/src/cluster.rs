@@ -182,10 +182,10 @@ pub fn key(worker: &Node) -> String {
     worker.said_in("the worker is running", "key")
 }
 
-/// Waits until a worker that was just started has a link.
+/// Waits until a worker that was just started has a link, and lets senders in.
 ///
 /// # Panics
 /// If it gets none.
 pub fn linked(worker: &Node) {
-    worker.said("is a worker of its manager now");
+    worker.said("the doors are open");
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::MessageId;
@@ -28,6 +28,7 @@ pub(crate) struct Offers {
 #[derive(Debug)]
 struct Waiting {
     offered: Offered,
+    since: Instant,
     answer: oneshot::Sender<Result<Published, QueueError>>,
 }
 
@@ -61,7 +62,7 @@ impl Offers {
         if let Some(link) = &self.link {
             let _ = link.send(offered.clone());
         }
-        self.waiting.insert(message, Waiting { offered, answer });
+        self.waiting.insert(message, Waiting { offered, since: Instant::now(), answer });
         answered
     }
 
@@ -86,6 +87,12 @@ impl Offers {
 
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How long the one has waited that has waited longest.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        let first = self.waiting.values().map(|waiting| waiting.since).min();
+        first.map_or(Duration::ZERO, |first| first.elapsed())
     }
 }
 

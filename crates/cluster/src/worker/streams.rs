@@ -39,6 +39,8 @@ const AT_ONCE_BYTES: usize = 1 << 20;
 const CERTIFICATE: Duration = Duration::from_secs(600);
 /// How long to wait with what has just failed.
 const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
+/// So many beats at least are sent in the time for which a reply may be held.
+const BEATS_IN_A_HOLD: u32 = 4;
 /// Large bodies that are on their way at once.
 const LARGE: usize = 8;
 
@@ -56,6 +58,8 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     let mut said = in_time(asked).await?.into_inner();
     let welcome = welcomed(in_time(said.message()).await?)?;
     let heartbeat = Duration::from_micros(welcome.heartbeat_micros.max(1000));
+    // Whoever can hold replies for a short time only needs to know sooner that the manager is away.
+    let heartbeat = heartbeat.min(shared.options.hold / BEATS_IN_A_HOLD);
     let beats = self::client(shared.dial().await?);
     shared.welcomed(&welcome);
     let beating = beat(shared.clone(), beats, heartbeat).await?;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::FleetError;
-use crate::control::Client;
+use crate::{api::Readiness, control::Client};
 
 /// A node of a fleet. Its process ends with the value.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Member {
         Ok(())
     }
 
-    /// Waits until it answers and, if it is a worker, is linked to its manager.
+    /// Waits until it answers and takes mail in; a worker is linked to its manager by then.
     ///
     /// # Errors
     /// It has ended, or does not come so far in time.
@@ -116,7 +116,7 @@ impl Member {
         loop {
             self.check()?;
             if let Ok(Ok(status)) = tokio::time::timeout(ANSWER, self.client.status()).await
-                && status.worker.is_none_or(|worker| worker.away.is_none())
+                && status.readiness == Readiness::Ready
             {
                 return Ok(());
             }

@@ -29,17 +29,20 @@ use base::{Clock, Shutdown};
 use mail::{Gateway, GatewayError};
 use queue::{Queue, QueueError, Spool, files::Disk, spool::Options};
 use store::settings::Settings;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 use data::DataDir;
 pub use data::DataError;
 use rates::Sampler;
 pub use reload::Source;
-use reload::{Mail, Reload};
+use reload::{Mail, Reload, Socket};
 pub use view::View;
 
 use crate::{
-    config::{Config, DataDirError, Role},
+    config::{Config, DataDirError, ListenAddress, Role},
     control::{ControlSocket, SocketError},
     listen::{ListenError, listen},
 };
@@ -140,17 +143,15 @@ impl Node {
         let identity = Identity::open_or_make(&dir, data.id())
             .map_err(|error| NodeError::cluster(&error, error.hint()))?;
         let descriptors = limits::raise_descriptors();
-        let mut doors = Vec::new();
-        for address in &config.smtp.listen {
-            doors.push(listen("smtp.listen", *address).await?);
-        }
-        let smtp = doors.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
-        let console = listen("console.listen", config.console.listen).await?;
+        let listening = |address: &ListenAddress| listen("smtp.listen", *address);
+        let doors = config.smtp.listen.iter().map(listening).collect::<Result<Vec<_>, _>>()?;
+        let smtp = doors.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+        let console = listen("console.listen", config.console.listen)?;
         let link = match config.cluster.role {
-            Role::Manager => Some(listen("cluster.listen", config.cluster.listen).await?),
+            Role::Manager => Some(listen("cluster.listen", config.cluster.listen)?),
             Role::Standalone | Role::Worker => None,
         };
-        let link_address = link.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
+        let link_address = link.as_ref().map(TcpListener::local_addr).transpose()?;
         let console_address = console.local_addr()?;
         let control = ControlSocket::open(&dir)?;
         let clock = Clock::system();
@@ -188,6 +189,7 @@ impl Node {
             log,
             clock,
         ));
+        let doors = doors.into_iter().map(Socket::Listening).collect();
         view.reload_state().open(&view, doors, console).await;
         spawn_face(&faces, control.serve(view.clone(), faces.clone()));
         Ok(Self {

@@ -1,6 +1,13 @@
 //! Reading the configuration again while the node runs: all of it counts, or nothing changes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use base::Shutdown;
 use mail::{Door, Files, Gateway, GatewayError, Worker};
@@ -13,7 +20,7 @@ use crate::{
     console,
     control::NodeView,
     failure::Failure,
-    listen::{ListenError, listen},
+    listen::{Bound, ListenError, bind, listen},
     logging,
     systemd::State,
 };
@@ -63,29 +70,44 @@ pub(super) struct Reload {
     mail: Mail,
     faces: Shutdown,
     descriptors: usize,
+    /// Whether senders are let in. A worker lets nobody in before its manager has let it in itself.
+    lets_in: AtomicBool,
     current: Mutex<Current>,
 }
 
 /// What counts now.
 struct Current {
     config: Config,
-    doors: Vec<Open>,
+    doors: Vec<Address>,
     /// Stops the console that answers now.
     console: Shutdown,
 }
 
 /// An address on which mail is taken in.
-struct Open {
+struct Address {
     /// As the configuration has it.
     at: ListenAddress,
     /// As it is.
     local: SocketAddr,
-    _door: Door,
+    way: Way,
 }
 
-/// Sockets that listen already, and that nothing comes of if something else is refused.
-struct Bound {
-    doors: Vec<(ListenAddress, TcpListener)>,
+/// Whether anybody can come in by an address.
+enum Way {
+    /// Not yet: the port is ours, and that is all.
+    Shut(Bound),
+    Open(#[expect(dead_code, reason = "it is open as long as it is kept")] Door),
+}
+
+/// A socket of which a door will be made.
+pub(super) enum Socket {
+    Bound(Bound),
+    Listening(TcpListener),
+}
+
+/// Sockets that are had already, and that nothing comes of if something else is refused.
+struct Sockets {
+    doors: Vec<(ListenAddress, Socket)>,
     console: Option<TcpListener>,
 }
 
@@ -99,20 +121,40 @@ impl Reload {
     ) -> Self {
         let console = faces.child();
         let current = Current { config, doors: Vec::new(), console };
-        Self { source, mail, faces, descriptors, current: Mutex::new(current) }
+        let lets_in = AtomicBool::new(matches!(mail, Mail::Gateway(_)));
+        Self { source, mail, faces, descriptors, lets_in, current: Mutex::new(current) }
     }
 
-    /// Opens the doors and the console that the node starts with.
-    pub(super) async fn open<V: NodeView>(
-        &self,
-        view: &Arc<V>,
-        doors: Vec<TcpListener>,
-        console: TcpListener,
-    ) {
+    /// Takes over the doors and the console that the node starts with.
+    pub(super) async fn open<V: NodeView>(&self, view: &Arc<V>, doors: Vec<Socket>, console: TcpListener) {
         let mut current = self.current.lock().await;
         let addresses = current.config.smtp.listen.clone();
-        current.doors.extend(addresses.into_iter().zip(doors).map(|(at, socket)| self.open_door(at, socket)));
+        current.doors.extend(addresses.into_iter().zip(doors).map(|(at, socket)| self.address(at, socket)));
         self.serve_console(&current, view, console);
+    }
+
+    /// Whether senders are let in.
+    pub(super) fn lets_in(&self) -> bool {
+        self.lets_in.load(Ordering::SeqCst)
+    }
+
+    /// Lets senders in from now on.
+    ///
+    /// # Errors
+    /// A port is not ours any more.
+    pub(super) async fn let_in(&self) -> Result<(), ListenError> {
+        let mut current = self.current.lock().await;
+        for Address { at, local, way } in std::mem::take(&mut current.doors) {
+            let way = match way {
+                Way::Shut(bound) => Way::Open(self.mail.open(bound.listen()?)),
+                open @ Way::Open(_) => open,
+            };
+            current.doors.push(Address { at, local, way });
+        }
+        self.lets_in.store(true, Ordering::SeqCst);
+        let smtp: Vec<SocketAddr> = current.doors.iter().map(|door| door.local).collect();
+        tracing::info!(?smtp, "the doors are open: mail is taken in");
+        Ok(())
     }
 
     /// The configuration that counts, flags and all.
@@ -161,11 +203,11 @@ impl Reload {
             self.mail.take(files);
             return Ok(report(Reloaded::Unchanged, differences));
         }
-        let bound = bind(current, &new).await.map_err(|error| {
+        let sockets = sockets(current, &new, self.lets_in()).map_err(|error| {
             ApiError::new(ErrorKind::Refused, format!("nothing was changed: {error}")).hint(error.hint())
         })?;
         self.mail.take(files);
-        self.apply(current, view, new, bound);
+        self.apply(current, view, new, sockets);
         for Difference { key, old, new, .. } in &differences {
             let value = |value: &Option<String>| value.clone().unwrap_or_default();
             tracing::info!(key, old = value(old), new = value(new), "the configuration has changed");
@@ -173,12 +215,12 @@ impl Reload {
         Ok(report(Reloaded::Applied, differences))
     }
 
-    fn apply<V: NodeView>(&self, current: &mut Current, view: &Arc<V>, new: Config, bound: Bound) {
+    fn apply<V: NodeView>(&self, current: &mut Current, view: &Arc<V>, new: Config, sockets: Sockets) {
         logging::set_level(new.log.level);
         self.mail.configure(settings::mail(&new, self.descriptors));
-        current.doors.extend(bound.doors.into_iter().map(|(at, socket)| self.open_door(at, socket)));
+        current.doors.extend(sockets.doors.into_iter().map(|(at, socket)| self.address(at, socket)));
         current.doors.retain(|door| new.smtp.listen.contains(&door.at));
-        if let Some(socket) = bound.console {
+        if let Some(socket) = sockets.console {
             current.console.stop();
             current.console = self.faces.child();
             self.serve_console(current, view, socket);
@@ -186,9 +228,14 @@ impl Reload {
         current.config = new;
     }
 
-    fn open_door(&self, at: ListenAddress, socket: TcpListener) -> Open {
-        let local = socket.local_addr().unwrap_or(at.0);
-        Open { at, local, _door: self.mail.open(socket) }
+    fn address(&self, at: ListenAddress, socket: Socket) -> Address {
+        match socket {
+            Socket::Bound(bound) => Address { at, local: bound.local(), way: Way::Shut(bound) },
+            Socket::Listening(socket) => {
+                let local = socket.local_addr().unwrap_or(at.0);
+                Address { at, local, way: Way::Open(self.mail.open(socket)) }
+            }
+        }
     }
 
     fn serve_console<V: NodeView>(&self, current: &Current, view: &Arc<V>, socket: TcpListener) {
@@ -202,19 +249,21 @@ impl std::fmt::Debug for Reload {
     }
 }
 
-/// Listens on what `new` has and the node has not.
-async fn bind(current: &Current, new: &Config) -> Result<Bound, ListenError> {
-    let mut bound = Bound { doors: Vec::new(), console: None };
+/// Takes the ports that `new` has and the node has not; those of doors listen if senders are let in.
+fn sockets(current: &Current, new: &Config, lets_in: bool) -> Result<Sockets, ListenError> {
+    let mut sockets = Sockets { doors: Vec::new(), console: None };
     for address in &new.smtp.listen {
-        let is_open = current.doors.iter().any(|open| open.at == *address);
-        if !is_open && !bound.doors.iter().any(|(open, _)| open == address) {
-            bound.doors.push((*address, listen("smtp.listen", *address).await?));
+        let is_there = current.doors.iter().any(|door| door.at == *address);
+        if !is_there && !sockets.doors.iter().any(|(at, _)| at == address) {
+            let bound = bind("smtp.listen", *address)?;
+            let socket = if lets_in { Socket::Listening(bound.listen()?) } else { Socket::Bound(bound) };
+            sockets.doors.push((*address, socket));
         }
     }
     if new.console.listen != current.config.console.listen {
-        bound.console = Some(listen("console.listen", new.console.listen).await?);
+        sockets.console = Some(listen("console.listen", new.console.listen)?);
     }
-    Ok(bound)
+    Ok(sockets)
 }
 
 fn report(outcome: Reloaded, differences: Vec<Difference>) -> ReloadReport {

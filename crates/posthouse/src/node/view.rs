@@ -365,7 +365,10 @@ impl NodeView for View {
             return Readiness::NotReady("the node is stopping".into());
         }
         match self.queue.health() {
-            Ok(()) => Readiness::Ready,
+            Ok(()) => match self.gateway.no_room() {
+                None => Readiness::Ready,
+                Some(why) => Readiness::NotReady(why.into()),
+            },
             Err(QueueError::Closed) => Readiness::NotReady("the spool is closed".into()),
             Err(error) => Readiness::NotReady(format!("the spool has failed: {error}")),
         }

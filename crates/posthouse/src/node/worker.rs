@@ -1,11 +1,11 @@
 //! A worker: doors and attempts, with its manager's queue. Its disk holds its identity only.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base::{Clock, NodeId, Shutdown, Timestamp};
 use cluster::{
     identity::Identity,
-    worker::{LINK, Link, Options, Worker as ToManager},
+    worker::{LINK, Link, Options, State, Worker as ToManager},
 };
 use mail::Worker;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,7 +14,7 @@ use super::{
     FACE, FACES_END, NodeError, Source,
     data::{self, DataDir},
     limits, metrics, pulse, reload,
-    reload::{Mail, Reload},
+    reload::{Mail, Reload, Socket},
     settings, spawn_face,
 };
 use crate::{
@@ -22,9 +22,9 @@ use crate::{
         ApiError, Rates, Readiness, RecordsStatus, ReloadReport, Role, SpoolStatus, StatusReport,
         WorkerStatus,
     },
-    config::{Config, HostName},
+    config::{Config, HostName, ListenAddress},
     control::{ControlSocket, NodeView},
-    listen::listen,
+    listen::{Bound, ListenError, bind, listen},
 };
 
 /// A running worker.
@@ -49,7 +49,8 @@ pub(super) struct View {
     stopping: std::sync::atomic::AtomicBool,
 }
 
-/// Without its manager a worker is not ready any more once replies have been held for so much of the longest time.
+/// A worker is not ready any more once its manager has been silent, or a reply has been held, for so much of the longest time for which
+/// a reply can be held.
 const HELD_SAFELY: f64 = 0.75;
 /// How long the manager may take to hear of what was attempted, and of the goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -64,13 +65,11 @@ impl Node {
         let identity = Identity::open_or_make(&dir, data.id())
             .map_err(|error| NodeError::cluster(&error, error.hint()))?;
         let descriptors = limits::raise_descriptors();
-        let mut doors = Vec::new();
-        for address in &config.smtp.listen {
-            doors.push(listen("smtp.listen", *address).await?);
-        }
-        let smtp: Vec<SocketAddr> =
-            doors.iter().map(tokio::net::TcpListener::local_addr).collect::<io::Result<_>>()?;
-        let console = listen("console.listen", config.console.listen).await?;
+        // Nobody is let in before the manager has said what time it is, and what this node is called.
+        let bound = |address: &ListenAddress| bind("smtp.listen", *address);
+        let doors = config.smtp.listen.iter().map(bound).collect::<Result<Vec<_>, _>>()?;
+        let smtp: Vec<SocketAddr> = doors.iter().map(Bound::local).collect();
+        let console = listen("console.listen", config.console.listen)?;
         let control = ControlSocket::open(&dir)?;
         let (upkeep, faces) = (Shutdown::new(), Shutdown::new());
         let link = ToManager::new(options(&config, &smtp)?, &identity);
@@ -81,7 +80,7 @@ impl Node {
             id = %data.id(),
             ?smtp,
             console = %console.local_addr()?,
-            "the worker is running; its manager lets it in once it knows this key"
+            "the worker is running; senders are let in once its manager, which needs to know this key, has let it in"
         );
         let mails = Mail::Worker(mail.clone());
         let reload = Reload::new(source, mails, faces.clone(), descriptors, config);
@@ -95,9 +94,9 @@ impl Node {
             link,
             reload,
         });
+        let doors = doors.into_iter().map(Socket::Bound).collect();
         view.reload.open(&view, doors, console).await;
         spawn_face(&faces, control.serve(view.clone(), faces.clone()));
-        tokio::spawn(follow_name(view.clone()));
         Ok(Self { view, upkeep, faces, _data: data })
     }
 
@@ -141,12 +140,21 @@ fn options(config: &Config, smtp: &[SocketAddr]) -> Result<Options, NodeError> {
     })
 }
 
-/// The manager says what this node is called.
-async fn follow_name(view: Arc<View>) {
+/// Goes by what the manager says: what this node is called, and with its first link that senders are let in. Returns only if they cannot be.
+async fn follow_manager(view: Arc<View>) -> ListenError {
     let mut changes = view.link.changes();
-    while changes.changed().await.is_ok() {
-        let name = changes.borrow_and_update().name.clone();
+    loop {
+        let State { name, link, .. } = changes.borrow_and_update().clone();
         view.mail.rename(&name);
+        if matches!(link, Link::Up { .. })
+            && !view.reload.lets_in()
+            && let Err(error) = view.reload.let_in().await
+        {
+            return error;
+        }
+        if changes.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 
@@ -199,17 +207,27 @@ impl NodeView for View {
         if self.stopping.load(std::sync::atomic::Ordering::SeqCst) {
             return Readiness::NotReady("the node is stopping".into());
         }
+        if !self.reload.lets_in() {
+            return Readiness::NotReady("its manager has not let it in since its start".into());
+        }
+        if let Some(why) = self.mail.no_room() {
+            return Readiness::NotReady(why.into());
+        }
         let state = self.link.state();
-        match state.link {
-            Link::Away { .. } if state.name.is_empty() => {
-                Readiness::NotReady("it has not reached its manager since its start".into())
-            }
-            Link::Away { since, ref why } if since.elapsed() > self.hold.mul_f64(HELD_SAFELY) => {
-                Readiness::NotReady(format!(
-                    "its manager has been away for {} s: {why}",
-                    since.elapsed().as_secs()
-                ))
-            }
+        let safely = self.hold.mul_f64(HELD_SAFELY);
+        match (self.link.silent(), self.link.longest_wait()) {
+            (Some(silent), _) if silent > safely => Readiness::NotReady(format!(
+                "its manager has been silent for {} s{}",
+                silent.as_secs(),
+                match &state.link {
+                    Link::Away { why, .. } => format!(": {why}"),
+                    Link::Up { .. } => String::new(),
+                }
+            )),
+            (_, wait) if wait > safely => Readiness::NotReady(format!(
+                "its manager has not answered a message for {} s",
+                wait.as_secs()
+            )),
             _ if state.full => Readiness::NotReady("the manager's disk is full".into()),
             _ if state.wanted == cluster::wire::wanted::State::Draining => {
                 Readiness::NotReady("it is being drained".into())
@@ -233,15 +251,17 @@ pub(super) async fn run(config: Config, source: Source) -> Result<(), NodeError>
     let mut hang_up = signal(SignalKind::hangup())?;
     let node = Node::start(config, source).await?;
     let pulse = pulse::start(node.view.clone(), node.upkeep.clone());
-    loop {
+    let mut following = std::pin::pin!(follow_manager(node.view.clone()));
+    let outcome = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
             _ = hang_up.recv() => reload::on_signal(&node.view.reload, &node.view).await,
+            error = &mut following => break Err(error.into()),
         }
-    }
+    };
     tracing::info!("the worker is stopping");
     pulse.stopping();
     node.stop().await;
-    Ok(())
+    outcome
 }

@@ -1,8 +1,8 @@
 //! Mail that comes in by any node and goes out by any.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
-use testkit::{Cluster, Peer, Session, node::word, text, until};
+use testkit::{Cluster, Node, Peer, Session, node::word, text, until};
 
 use crate::cluster;
 
@@ -95,21 +95,65 @@ fn clients_of_a_worker_wait_while_the_manager_restarts_and_get_their_250() {
 }
 
 #[test]
-fn a_client_is_told_to_come_again_when_the_manager_stays_away() {
+fn a_client_is_told_to_come_again_when_the_manager_stays_away_and_the_worker_was_not_ready_before() {
     let peer = Peer::willing();
     let mut cluster = cluster(0, &peer);
+    // Replies are held for less than it takes to see that a manager that stands still is away.
     let worker = cluster.worker("mx2").file("cluster.hold = '2s'").start();
     cluster.introduce(&worker, "mx2");
     testkit::cluster::linked(&worker);
-    cluster.manager.kill();
     let mut session = Session::open(worker.smtp());
-    assert_eq!(send(&mut session, "b@example.com", b"Subject: x\r\n\r\nx\r\n"), 451);
-    until("not ready", || worker.get("/readyz").contains("503").then_some(()));
-    // The session goes on, and so does the next message once the manager is back.
-    cluster.manager.restart();
+    let text = b"Subject: x\r\n\r\nx\r\n";
+    for stands_still in [true, false] {
+        if stands_still {
+            cluster.manager.freeze();
+        } else {
+            cluster.manager.kill();
+        }
+        assert!(worker.get("/readyz").contains("200 OK"), "replies can still be held");
+        let waiting = std::thread::spawn(move || {
+            let code = send(&mut session, "b@example.com", text);
+            (session, code, Instant::now())
+        });
+        let not_ready = until("not ready", || {
+            worker.get("/readyz").contains("503 Service Unavailable").then(Instant::now)
+        });
+        let (held, code, answered) = waiting.join().expect("the client does not panic");
+        session = held;
+        assert_eq!(code, 451);
+        assert!(not_ready < answered, "it was to say so before");
+        assert!(worker.get("/readyz").contains("its manager has been silent for "));
+        if stands_still {
+            cluster.manager.thaw();
+        } else {
+            cluster.manager.restart();
+        }
+        // The session goes on, and so does the next message once the manager is back.
+        until("ready again", || worker.get("/readyz").contains("200 OK").then_some(()));
+        assert_eq!(send(&mut session, "b@example.com", text), 250);
+    }
+    let _ = peer.wait_for(2);
+}
+
+#[test]
+fn a_worker_that_has_no_memory_left_for_replies_to_hold_is_not_ready() {
+    let peer = Peer::willing();
+    let cluster = cluster(0, &peer);
+    let worker = cluster.worker("mx2").file("limits.receive-memory = '2200KiB'").start();
+    cluster.introduce(&worker, "mx2");
+    testkit::cluster::linked(&worker);
+    // Two texts that have not ended yet: each takes a mebibyte.
+    let mut sessions = [0, 1].map(|_| Session::open(worker.smtp()));
+    for session in &mut sessions {
+        session.envelope("a@example.org", &["b@example.com"]);
+        assert_eq!(session.say("DATA").code, 354);
+        session.write(&text::message("large", 600_000)).expect("it is read");
+    }
+    until("no memory", || worker.get("/readyz").contains("limits.receive-memory").then_some(()));
+    for session in &mut sessions {
+        assert_eq!(session.say("\r\n.").code, 250);
+    }
     until("ready again", || worker.get("/readyz").contains("200 OK").then_some(()));
-    assert_eq!(send(&mut session, "b@example.com", b"Subject: x\r\n\r\nx\r\n"), 250);
-    let _ = peer.wait_for(1);
 }
 
 #[test]

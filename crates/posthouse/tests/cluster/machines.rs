@@ -69,20 +69,25 @@ fn mail_goes_at_once_through_workers_whose_clocks_are_a_day_off_and_the_log_has_
     let mut cluster = Cluster::with(PROGRAM, 0, "cluster.attempts = 'workers'", |setup| {
         setup.to(&peer).flag("--retry", "100ms,300ms")
     });
-    for (name, by) in [("mx2", "+1d"), ("mx3", "-1d")] {
-        let worker = cluster.worker(name).clock_off(by).start();
+    for (number, (name, by)) in [("mx2", "+1d"), ("mx3", "-1d")].into_iter().enumerate() {
+        // Its own name is another.
+        let worker = cluster.worker("somewhere").clock_off(by).start();
+        let door = worker.smtp();
+        assert!(Session::greeted(door).is_err(), "who does not know what time it is lets nobody in");
+        assert!(worker.get("/readyz").contains("its manager has not let it in since its start"));
+        let sender = std::thread::spawn(move || {
+            let mut session = until("an open door", || Session::greeted(door).ok());
+            for round in 0..5 {
+                let to = |mood: &str| format!("{mood}.{number}-{round}@example.com");
+                session.envelope("a@example.org", &[&to("yes"), &to("later")]);
+                assert_eq!(session.data(&text::message("on time", 2000)).code, 250);
+            }
+        });
         cluster.introduce(&worker, name);
+        sender.join().expect("all is answered as it should be");
         linked(&worker);
         assert!((off(&worker).abs() - DAY).abs() < 60, "{by}: {} s", off(&worker));
         cluster.workers.push(worker);
-    }
-    for (number, worker) in (0..).zip(&cluster.workers) {
-        let mut session = Session::open(worker.smtp());
-        for round in 0..5 {
-            let to = |mood: &str| format!("{mood}.{number}-{round}@example.com");
-            session.envelope("a@example.org", &[&to("yes"), &to("later")]);
-            assert_eq!(session.data(&text::message("on time", 2000)).code, 250);
-        }
     }
     let log = cluster.manager.quiet();
     let end = Clock::system().now();
@@ -90,6 +95,7 @@ fn mail_goes_at_once_through_workers_whose_clocks_are_a_day_off_and_the_log_has_
         let time: Timestamp = word(record, "time").parse().expect("it is a time");
         assert!((start..end).contains(&time), "{record}");
         assert!(["accepted", "deferred", "delivered"].contains(&word(record, "what")), "{record}");
+        assert!(["mx2", "mx3"].contains(&word(record, "node")), "{record}");
         let delay = Duration::from_secs_f64(record["delay_seconds"].as_f64().unwrap_or(0.0));
         assert!(delay < end.since(start), "{record}");
     }

@@ -1,6 +1,6 @@
 //! What the console address says of the node.
 
-use testkit::{Gate, Moment, Move, Peer, until};
+use testkit::{Gate, Moment, Move, Peer, Session, until};
 
 use super::{send, setup, unwilling};
 
@@ -44,6 +44,18 @@ fn a_stopping_node_lives_and_is_not_ready() {
     assert_eq!((&status["ready"], &status["reason"]), (&false.into(), &"the node is stopping".into()));
     gate.open();
     assert!(node.ended().success());
+}
+
+#[test]
+fn a_node_that_can_let_nobody_in_is_not_ready() {
+    let node = setup().file("limits.sessions = 2").start();
+    let one = Session::open(node.smtp());
+    assert_eq!(parts(&node.get("/readyz")).1, "ready\n");
+    let _other = Session::open(node.smtp());
+    let full = "not ready: it has as many sessions as limits.sessions allows\n";
+    assert_eq!(parts(&node.get("/readyz")), ("HTTP/1.1 503 Service Unavailable", full));
+    drop(one);
+    until("room", || (parts(&node.get("/readyz")).1 == "ready\n").then_some(()));
 }
 
 #[test]
