@@ -97,6 +97,8 @@ pub trait Trade: Send + Sync + std::fmt::Debug {
     /// A node has come back with works that it was given before this manager's start, or that were taken back from it. Each goes by
     /// its number in the errand.
     fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>);
+    /// A node has brought a message to so many recipients, and it is stored now.
+    fn brought(&self, recipients: u64);
     /// A node has refused something at its door.
     fn refused(&self, node: &str, refusal: wire::Refusal);
 }

@@ -94,6 +94,12 @@ impl Trade for Adopts {
         tokio::spawn(async move { delivery.adopted(errand, works).await });
     }
 
+    fn brought(&self, recipients: u64) {
+        let counters = &self.delivery.counters;
+        counters.accepted.add(recipients);
+        counters.messages.add(1);
+    }
+
     fn refused(&self, node: &str, refusal: cluster::wire::Refusal) {
         self.refusals.note_of(node, refusal);
     }

@@ -80,6 +80,16 @@ pub(crate) struct Tried {
     pub(crate) results: Vec<(u8, TriedRecipient)>,
 }
 
+impl Tried {
+    /// Whether there was no attempt, because the machine had nothing left for one.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let is = |result: &TriedRecipient| {
+            matches!(result, TriedRecipient::Broken { trouble: Trouble::Exhausted, .. })
+        };
+        !self.results.is_empty() && self.results.iter().all(|(_, result)| is(result))
+    }
+}
+
 /// What an attempt tells of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum TriedRecipient {

@@ -2,7 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counters, each a number of recipients unless it says otherwise.
+use crate::{
+    burst::Tried,
+    envelope::Became,
+    outcome::{Verdict, verdict},
+};
+
+/// Counters, each a number of recipients unless it says otherwise. Where works have their home, what is counted of recipients is
+/// counted of all nodes; a worker counts what it took in and what its own attempts came to.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Accepted.
@@ -64,6 +71,32 @@ impl Counter {
 }
 
 impl Counters {
+    /// Counts what became of a recipient.
+    pub(crate) fn became(&self, became: Became) {
+        let counter = match became {
+            Became::Delivered => &self.delivered,
+            Became::Deferred { .. } => &self.deferred,
+            Became::Failed => &self.bounced,
+            Became::Expired => &self.expired,
+        };
+        counter.add(1);
+    }
+
+    /// Counts what an attempt came to whose works have their home elsewhere. What follows from it is decided there.
+    pub(crate) fn tried(&self, tried: &Tried) {
+        if tried.is_exhausted() {
+            return;
+        }
+        for (_, result) in &tried.results {
+            let counter = match verdict(result) {
+                Verdict::Delivered => &self.delivered,
+                Verdict::Failed => &self.bounced,
+                Verdict::NotNow => &self.deferred,
+            };
+            counter.add(1);
+        }
+    }
+
     /// The recipients' numbers now.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -227,28 +227,23 @@ impl Delivery {
         };
         let said = if concluded.is_ok() { Said::All } else { Said::NotAll };
         match concluded {
-            Ok(Concluded::Applied) => self.count(&outcome, reports),
-            Ok(Concluded::Late | Concluded::Ignored) => tracing::info!(%work, "its outcome came too late"),
+            Ok(Concluded::Applied) => {
+                outcome.told().for_each(|recipient| self.counters.became(recipient.became));
+                self.counters.accepted.add(reports as u64);
+                self.counters.messages.add(reports as u64);
+            }
+            Ok(Concluded::Late) => {
+                tracing::info!(%work, "its outcome came late; whom it was delivered to has it");
+                let delivered = outcome.told().filter(|recipient| recipient.became == Became::Delivered);
+                delivered.for_each(|recipient| self.counters.became(recipient.became));
+            }
+            Ok(Concluded::Ignored) => tracing::info!(%work, "its outcome came too late"),
             Err(QueueError::Closed) => {
                 tracing::warn!(%work, "the queue closed before its outcome was written");
             }
             Err(error) => tracing::error!(%work, %error, "its outcome cannot be written"),
         }
         said
-    }
-
-    fn count(&self, outcome: &Outcome, reports: usize) {
-        for recipient in outcome.told() {
-            let counter = match recipient.became {
-                Became::Delivered => &self.counters.delivered,
-                Became::Deferred { .. } => &self.counters.deferred,
-                Became::Failed => &self.counters.bounced,
-                Became::Expired => &self.counters.expired,
-            };
-            counter.add(1);
-        }
-        self.counters.accepted.add(reports as u64);
-        self.counters.messages.add(reports as u64);
     }
 }
 
@@ -431,7 +426,7 @@ impl Home for AtHome<'_> {
             self.contact = contact(&tried);
         }
         let Some(mut job) = self.jobs[item].take() else { return };
-        let outcome = if is_exhausted(&tried) {
+        let outcome = if tried.is_exhausted() {
             let state = std::mem::take(&mut job.state);
             outcome::of_exhaustion(&job.info, state, tried.at, fastrand::f64())
         } else {
@@ -441,19 +436,11 @@ impl Home for AtHome<'_> {
     }
 }
 
-/// Whether there was no attempt, because this machine had nothing left for one.
-fn is_exhausted(tried: &Tried) -> bool {
-    let is = |result: &TriedRecipient| {
-        matches!(result, TriedRecipient::Broken { trouble: Trouble::Exhausted, .. })
-    };
-    !tried.results.is_empty() && tried.results.iter().all(|(_, result)| is(result))
-}
-
 /// What an attempt shows of its site: it answers if it got as far as the message, and was not silent there.
 fn contact(tried: &Tried) -> Contact {
     let Some((_, result)) = tried.results.first() else { return Contact::None };
     match result {
-        _ if is_exhausted(tried) => Contact::None,
+        _ if tried.is_exhausted() => Contact::None,
         TriedRecipient::Reply { stage: Stage::Hello, reply } => Contact::Failed(reply.to_string()),
         TriedRecipient::Broken { stage: Stage::Hello, text, .. }
         | TriedRecipient::Broken { trouble: Trouble::Timeout, text, .. } => Contact::Failed(text.clone()),

@@ -312,7 +312,9 @@ fn last_known(
 /// Never read: all recipients have ended.
 const NOTHING_LEFT: Rest = Rest::Hold { reason: Reason::Deferred };
 
-enum Verdict {
+/// What an attempt came to for a recipient, whatever is to follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
     Delivered,
     Failed,
     NotNow,
@@ -320,34 +322,36 @@ enum Verdict {
 
 type Judged = (Verdict, Cow<'static, str>, Reply);
 
-fn judge(result: TriedRecipient) -> Judged {
+/// What a result of an attempt says of its recipient.
+pub(crate) fn verdict(result: &TriedRecipient) -> Verdict {
     match result {
-        TriedRecipient::Reply { stage, reply } => {
-            if reply.is_positive() && stage == Stage::Dot {
-                return (Verdict::Delivered, "taken".into(), reply);
-            }
-            let verdict = if stage == Stage::Hello || (stage == Stage::Rcpt && reply.code == 552) {
-                // A host that does not even greet says nothing of the message. And 552 to RCPT is what old hosts say
-                // to one recipient too many (RFC 5321, section 4.5.3.1.10).
-                Verdict::NotNow
-            } else if reply.is_permanent() {
-                Verdict::Failed
-            } else {
-                Verdict::NotNow
-            };
-            (verdict, stage_word(stage).into(), reply)
-        }
+        TriedRecipient::Reply { stage: Stage::Dot, reply } if reply.is_positive() => Verdict::Delivered,
+        // A host that does not even greet says nothing of the message. And 552 to RCPT is what old hosts say to one recipient too
+        // many (RFC 5321, section 4.5.3.1.10).
+        TriedRecipient::Reply { stage: Stage::Hello, .. } => Verdict::NotNow,
+        TriedRecipient::Reply { stage: Stage::Rcpt, reply } if reply.code == 552 => Verdict::NotNow,
+        TriedRecipient::Reply { reply, .. } if reply.is_permanent() => Verdict::Failed,
+        TriedRecipient::Reply { .. } | TriedRecipient::Broken { .. } => Verdict::NotNow,
+        TriedRecipient::Unsupported(_) | TriedRecipient::TooBig(_) => Verdict::Failed,
+    }
+}
+
+fn judge(result: TriedRecipient) -> Judged {
+    let verdict = verdict(&result);
+    let (word, reply): (Cow<'static, str>, Reply) = match result {
+        TriedRecipient::Reply { reply, .. } if verdict == Verdict::Delivered => ("taken".into(), reply),
+        TriedRecipient::Reply { stage, reply } => (stage_word(stage).into(), reply),
         TriedRecipient::Unsupported(Missing::EightBitMime) => {
             let text = "the next hop cannot carry 8-bit text (8BITMIME), which this message holds";
-            (Verdict::Failed, "needs-8bitmime".into(), Reply::new(554, (5, 6, 3), text))
+            ("needs-8bitmime".into(), Reply::new(554, (5, 6, 3), text))
         }
         TriedRecipient::Unsupported(Missing::SmtpUtf8) => {
             let text = "the next hop cannot carry UTF-8 in addresses or header fields (SMTPUTF8), which this message needs";
-            (Verdict::Failed, "needs-smtputf8".into(), Reply::new(553, (5, 6, 7), text))
+            ("needs-smtputf8".into(), Reply::new(553, (5, 6, 7), text))
         }
         TriedRecipient::TooBig(limit) => {
             let text = format!("the next hop takes messages of at most {limit} bytes");
-            (Verdict::Failed, "too-big".into(), Reply::new(552, (5, 3, 4), text))
+            ("too-big".into(), Reply::new(552, (5, 3, 4), text))
         }
         TriedRecipient::Broken { stage, trouble, text } => {
             let (word, status): (_, EnhancedCode) = match trouble {
@@ -362,9 +366,10 @@ fn judge(result: TriedRecipient) -> Judged {
             };
             let text =
                 if stage == Stage::Hello { text } else { format!("{text} (after {})", stage_word(stage)) };
-            (Verdict::NotNow, word.into(), Reply::new(451, status, text))
+            (word.into(), Reply::new(451, status, text))
         }
-    }
+    };
+    (verdict, word, reply)
 }
 
 /// Where DNS leads nowhere. A domain that takes no mail says so itself (RFC 7505, section 4); that a name cannot be looked up

@@ -50,7 +50,7 @@ impl Worker {
             config,
             publisher: link.publisher(),
             clock: link.clock(),
-            counters,
+            counters: counters.clone(),
             settings: None,
             pauses: Mutex::new(Arc::new([])),
         });
@@ -62,7 +62,7 @@ impl Worker {
             under_way: shutdown.child(),
             name: Mutex::default(),
         });
-        let tasks = Tasks { attempts, under_way: worker.under_way.clone() };
+        let tasks = Tasks { attempts, counters, under_way: worker.under_way.clone() };
         link.run(Arc::new(tasks), shutdown);
         Ok(worker)
     }
@@ -155,12 +155,14 @@ impl Worker {
 #[derive(Debug)]
 struct Tasks {
     attempts: Arc<Attempts>,
+    counters: Arc<Counters>,
     under_way: Shutdown,
 }
 
 impl Hands for Tasks {
     fn attempt(&self, assignment: Assignment) {
         let (attempts, activity) = (self.attempts.clone(), self.under_way.activity(ATTEMPT));
+        let counters = self.counters.clone();
         tokio::spawn(async move {
             let burst = match decode::<Burst>(&assignment.burst) {
                 Ok(burst) if burst.items.len() == assignment.works.len() => burst,
@@ -171,7 +173,8 @@ impl Hands for Tasks {
                     return tokio::time::sleep(UNREADABLE_FOR).await;
                 }
             };
-            let finished = attempts.run(&burst, &mut Away(&assignment)).await;
+            let mut home = Away { assignment: &assignment, counters: &counters };
+            let finished = attempts.run(&burst, &mut home).await;
             assignment.end(encode(&finished));
             drop(activity);
         });
@@ -179,18 +182,22 @@ impl Hands for Tasks {
 }
 
 /// The works' home, over the link.
-struct Away<'a>(&'a Assignment);
+struct Away<'a> {
+    assignment: &'a Assignment,
+    counters: &'a Counters,
+}
 
 impl Home for Away<'_> {
     fn body(&self, item: usize) -> BodySource {
-        self.0.works[item].1.clone()
+        self.assignment.works[item].1.clone()
     }
 
     async fn commit(&mut self, item: usize) -> Result<Recipients, LeaseOver> {
-        self.0.commit(item).await
+        self.assignment.commit(item).await
     }
 
     async fn tell(&mut self, item: usize, tried: Tried) {
-        self.0.tell(item, encode(&tried));
+        self.counters.tried(&tried);
+        self.assignment.tell(item, encode(&tried));
     }
 }

@@ -22,16 +22,15 @@ impl Shared {
                     let bytes = publication.body.size();
                     self.origins.lock().took(member.node, publication.message, bytes);
                     // It is on its way to the disk as of now; they are synced together.
-                    pending.push((message, self.queue.publish(vec![publication])));
+                    let recipients = recipients(&publication);
+                    pending.push((message, recipients, self.queue.publish(vec![publication])));
                 }
                 Err(error) => answers.push(answer(message, &Err(error))),
             }
         }
-        for (message, published) in pending {
+        for (message, recipients, published) in pending {
             let published = published.await;
-            if published.is_ok() {
-                self.counters.brought.fetch_add(1, Ordering::Relaxed);
-            }
+            self.count(recipients, &published);
             // A manager that stops leaves its workers to offer it again to the next.
             if !matches!(published, Err(QueueError::Closed)) {
                 answers.push(answer(message, &published));
@@ -71,21 +70,38 @@ impl Shared {
                 };
             }
             publication.body = body.finish().await?;
-            self.queue.publish(vec![publication]).await
+            let recipients = recipients(&publication);
+            let published = self.queue.publish(vec![publication]).await;
+            self.count(recipients, &published);
+            published
         };
         let published = take.await;
         if let Err(QueueError::Closed) = published {
             // It is offered again to the next manager.
             return Err(Status::unavailable("the manager is stopping"));
         }
-        if published.is_ok() {
-            self.counters.brought.fetch_add(1, Ordering::Relaxed);
-            if let Ok(message) = crate::wire::message(&message) {
-                self.origins.lock().took(member.node, message, size);
-            }
+        if published.is_ok()
+            && let Ok(message) = crate::wire::message(&message)
+        {
+            self.origins.lock().took(member.node, message, size);
         }
         Ok(answer(message, &published))
     }
+
+    /// Counts a message that a node has brought, unless it was here already.
+    fn count(&self, recipients: u64, published: &Result<Vec<Published>, QueueError>) {
+        if matches!(published.as_deref(), Ok([Published::Stored])) {
+            self.counters.brought.fetch_add(1, Ordering::Relaxed);
+            if let Some(trade) = self.trade.get() {
+                trade.brought(recipients);
+            }
+        }
+    }
+}
+
+/// How many recipients a message has.
+fn recipients(publication: &Publication) -> u64 {
+    publication.works.iter().map(|work| u64::from(work.recipients)).sum()
 }
 
 /// The publication that is offered, with its body.

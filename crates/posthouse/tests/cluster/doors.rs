@@ -43,6 +43,16 @@ fn mail_comes_in_and_goes_out_by_any_node_and_the_log_says_by_which() {
     assert_eq!(by("delivered", "1-"), BTreeSet::from(["mx2".to_owned()]));
     assert_eq!(by("delivered", "2-"), BTreeSet::from(["mx3".to_owned()]));
     assert!(by("delivered", "0-").len() > 1, "{:?}", by("delivered", "0-"));
+    // The manager counts what becomes of mail at all nodes, each worker what it did itself.
+    let counted =
+        |node: &Node| ["accepted", "delivered", "deferred"].map(|key| node.json(&["status"])[key].clone());
+    assert_eq!(counted(&cluster.manager), [30, 30, 0]);
+    let metrics = cluster.manager.get("/metrics");
+    assert!(metrics.contains("\nposthouse_messages_accepted_total 30\n"), "{metrics}");
+    for (worker, name) in cluster.workers.iter().zip(["mx2", "mx3"]) {
+        let by_it = log.iter().filter(|record| record["what"] == "delivered" && record["node"] == name);
+        assert_eq!(counted(worker), [10, by_it.count(), 0], "{name}");
+    }
 }
 
 #[test]
