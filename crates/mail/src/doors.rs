@@ -8,8 +8,10 @@ use tokio::net::TcpListener;
 
 use crate::{Config, budget::Budget, intake::Intake, listener, registry::Registry, session::Shared};
 
-/// How long sessions that were asked to end may take.
+/// How long sessions that were ended may take.
 const SESSIONS_END: Duration = Duration::from_secs(5);
+/// How long those may take that have no socket any more.
+const CUT_END: Duration = Duration::from_secs(1);
 /// A session, as a stop knows it.
 pub(crate) const SESSION: &str = "session";
 
@@ -88,18 +90,27 @@ impl Doors {
         self.shutdown.is_stopping()
     }
 
-    /// Lets nobody in any more, and ends the sessions; those whose clients wait for our answer have `grace`.
+    /// Lets nobody in any more, and ends the sessions: who is in a transaction may bring it to its end, and who waits for our answer may
+    /// wait for it, for `grace` at most.
     pub(crate) async fn stop(&self, grace: Duration) {
         self.shutdown.stop();
         self.registry.stop();
-        if self.shutdown.ended(SESSION, SESSIONS_END).await.is_err() {
-            self.registry.cut();
-            if let Err(open) = self.shutdown.ended(SESSION, grace).await {
-                tracing::warn!(
-                    open,
-                    "sessions are given up; what was not answered is sent again by its clients"
-                );
-            }
+        let at_first = SESSIONS_END.min(grace);
+        if self.shutdown.ended(SESSION, at_first).await.is_ok() {
+            return;
+        }
+        // Some do not take our last word.
+        self.registry.cut();
+        if self.shutdown.ended(SESSION, grace.saturating_sub(at_first)).await.is_ok() {
+            return;
+        }
+        self.registry.end();
+        if self.shutdown.ended(SESSION, SESSIONS_END).await.is_ok() {
+            return;
+        }
+        self.registry.cut();
+        if let Err(open) = self.shutdown.ended(SESSION, CUT_END).await {
+            tracing::warn!(open, "sessions are given up; what was not answered is sent again by its clients");
         }
     }
 }

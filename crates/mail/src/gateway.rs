@@ -203,15 +203,17 @@ impl Gateway {
 
     /// Stops: no more sessions, then no more deliveries, those under way ended or given up after `grace`.
     pub async fn stop(&self, grace: Duration) {
-        self.doors.stop(grace).await;
         self.dispatch.stop();
-        // What it has begun counts as under way only once it has ended: it may be about to begin more.
         let until = Instant::now() + grace;
         let left = || until.saturating_duration_since(Instant::now());
-        let ended = self.dispatch.ended(DISPATCHER, left()).await;
-        if let Err(running) = ended.and(self.dispatch.ended("delivery", left()).await) {
-            tracing::warn!(running, "deliveries are given up; they are tried again after the next start");
-        }
+        let going_out = async {
+            // What it has begun counts as under way only once it has ended: it may be about to begin more.
+            let ended = self.dispatch.ended(DISPATCHER, left()).await;
+            if let Err(running) = ended.and(self.dispatch.ended("delivery", left()).await) {
+                tracing::warn!(running, "deliveries are given up; they are tried again after the next start");
+            }
+        };
+        tokio::join!(self.doors.stop(grace), going_out);
         self.attempts.goodbyes().await;
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A session waits for its client without a timer of its own. Once a second the registry looks for
 //! those that have been silent too long and ends their reading side; the session sees the end of its
-//! input, asks why, and says goodbye. A stop of the node ends them the same way.
+//! input, asks why, and says goodbye. A stop of the node ends them the same way, but those that are in a transaction
+//! may bring it to its end.
 
 use std::{
     collections::HashMap,
@@ -47,10 +48,19 @@ pub(crate) struct Entry {
     /// Seconds since the registry's start up to when the client was heard last; [`BUSY`] while it waits for us.
     heard: AtomicU32,
     goodbye: AtomicU8,
+    /// Whether it is in a transaction: [`IDLE`], [`BEGUN`], or [`OVER`].
+    transaction: AtomicU8,
 }
 
 /// The client waits for us, not we for it.
 const BUSY: u32 = u32::MAX;
+
+/// It is between transactions.
+const IDLE: u8 = 0;
+/// It is in one.
+const BEGUN: u8 = 1;
+/// It may begin none any more.
+const OVER: u8 = 2;
 
 /// Why a session has to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +123,12 @@ impl Registry {
         }
         let number = inner.next;
         inner.next += 1;
-        let entry =
-            Arc::new(Entry { stream, heard: AtomicU32::new(self.heard_now()), goodbye: AtomicU8::new(0) });
+        let entry = Arc::new(Entry {
+            stream,
+            heard: AtomicU32::new(self.heard_now()),
+            goodbye: AtomicU8::new(0),
+            transaction: AtomicU8::new(IDLE),
+        });
         inner.open.insert(number, entry.clone());
         *inner.clients.entry(client).or_default() += 1;
         Ok(Place { registry: self.clone(), entry, number, client })
@@ -136,21 +150,34 @@ impl Registry {
         }
     }
 
-    /// Turns newcomers away, and asks all sessions to end where they stand.
+    /// Turns newcomers away, and ends all sessions, each once it is in no transaction.
     pub(crate) fn stop(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
         for entry in inner.open.values() {
-            entry.end(Goodbye::Stopping, Shutdown::Read);
+            entry.ask_to_end(Goodbye::Stopping);
+            let transaction = &entry.transaction;
+            if transaction.compare_exchange(IDLE, OVER, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                entry.end(Goodbye::Stopping, Shutdown::Read);
+            }
         }
     }
 
-    /// Takes their sockets from the sessions that are still open, but for those whose clients wait for our answer.
+    /// Takes their sockets from sessions that were ended and have not gone, but for those whose clients wait for our answer.
     pub(crate) fn cut(&self) {
         for entry in self.inner.lock().open.values() {
-            if entry.heard.load(Ordering::Relaxed) != BUSY {
+            let is_over = entry.transaction.load(Ordering::SeqCst) == OVER;
+            if is_over && entry.heard.load(Ordering::Relaxed) != BUSY {
                 entry.end(Goodbye::Stopping, Shutdown::Both);
             }
+        }
+    }
+
+    /// Ends all sessions where they stand; who waits for our answer gets it.
+    pub(crate) fn end(&self) {
+        for entry in self.inner.lock().open.values() {
+            entry.transaction.store(OVER, Ordering::SeqCst);
+            entry.end(Goodbye::Stopping, Shutdown::Read);
         }
     }
 
@@ -169,14 +196,18 @@ impl Registry {
 }
 
 impl Entry {
+    fn ask_to_end(&self, why: Goodbye) {
+        self.goodbye.store(why as u8 + 1, Ordering::SeqCst);
+    }
+
     fn end(&self, why: Goodbye, way: Shutdown) {
-        self.goodbye.store(why as u8 + 1, Ordering::Release);
+        self.ask_to_end(why);
         // A socket that is gone already needs no more of it.
         let _ = SockRef::from(&self.stream).shutdown(way);
     }
 
     fn goodbye(&self) -> Option<Goodbye> {
-        match self.goodbye.load(Ordering::Acquire) {
+        match self.goodbye.load(Ordering::SeqCst) {
             0 => None,
             1 => Some(Goodbye::Idle),
             _ => Some(Goodbye::Stopping),
@@ -197,6 +228,17 @@ impl Place {
     /// The client waits for us: its silence does not count.
     pub(crate) fn busy(&self) {
         self.entry.heard.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// A transaction is to begin; if not, the session has to end.
+    pub(crate) fn begin(&self) -> bool {
+        let begun = self.entry.transaction.compare_exchange(IDLE, BEGUN, Ordering::SeqCst, Ordering::SeqCst);
+        begun != Err(OVER)
+    }
+
+    /// The session is in no transaction any more.
+    pub(crate) fn ended(&self) {
+        let _ = self.entry.transaction.compare_exchange(BEGUN, IDLE, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Why the session has to end, if it has to.
@@ -266,8 +308,15 @@ mod tests {
         assert_eq!(stream.try_read(&mut byte).unwrap(), 0);
         assert_eq!(silent.goodbye(), Some(Goodbye::Idle));
         assert_eq!(busy.goodbye(), None);
+        assert!(busy.begin());
         registry.stop();
         assert_eq!(busy.goodbye(), Some(Goodbye::Stopping));
+        assert!(busy.begin(), "it is in a transaction, and may go on with it");
+        assert!(!silent.begin(), "it is in none, and begins none any more");
+        busy.ended();
+        assert!(busy.begin(), "whoever asks why it has to end does not");
+        registry.end();
+        assert!(!busy.begin());
         let (mut c, d) = pair().await;
         assert!(registry.admit(d, "192.0.2.1".parse().unwrap(), room).is_err());
         assert_eq!(c.read(&mut byte).await.unwrap(), 0);

@@ -125,6 +125,13 @@ impl Session {
             if then == Then::Close {
                 return self.linger().await;
             }
+            if self.server.is_idle() {
+                self.place.ended();
+                // A stop waits for the end of a transaction, and for no other to begin.
+                if self.place.goodbye() == Some(Goodbye::Stopping) {
+                    return self.end_of_input().await;
+                }
+            }
         }
     }
 
@@ -156,7 +163,7 @@ impl Session {
         let reply = match self.place.goodbye() {
             None => return Ok(()),
             Some(Goodbye::Idle) => Reply::new(421, (4, 4, 2), "silent for too long, closing"),
-            Some(Goodbye::Stopping) => Reply::closing("the service is stopping; try again soon"),
+            Some(Goodbye::Stopping) => stopping(),
         };
         self.server.close(&reply);
         self.flush().await?;
@@ -210,6 +217,9 @@ impl Session {
     }
 
     fn mail(&mut self, mail: MailFrom) {
+        if self.place.goodbye() == Some(Goodbye::Stopping) || !self.place.begin() {
+            return self.server.reject(&stopping());
+        }
         self.pace = None;
         self.config = self.shared.intake.config.now();
         self.standing = Standing::of(self.peer.ip(), &self.config.relay);
@@ -341,7 +351,7 @@ impl Session {
         match error {
             QueueError::NoSpace => no_space(),
             QueueError::TooLarge(_) => Reply::new(552, (5, 3, 4), "too large for this system"),
-            QueueError::Closed => Reply::closing("the service is stopping; try again soon"),
+            QueueError::Closed => stopping(),
             QueueError::Away | QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
                 Reply::new(451, (4, 3, 0), "the message could not be stored; try again later")
             }
@@ -371,6 +381,10 @@ impl Pace {
         let time = self.began.elapsed();
         time > RATE_AFTER && self.received < bytes_per_second.saturating_mul(time.as_secs())
     }
+}
+
+fn stopping() -> Reply {
+    Reply::closing("the service is stopping; try again soon")
 }
 
 fn no_space() -> Reply {

@@ -113,10 +113,12 @@ impl Worker {
 
     /// Lets nobody in any more, and waits until the sessions have ended and what was begun is through, both for `grace` at most.
     pub async fn stop(&self, grace: Duration) {
-        self.doors.stop(grace).await;
-        if let Err(running) = self.under_way.ended(ATTEMPT, grace).await {
-            tracing::warn!(running, "attempts are given up; the manager has them made elsewhere");
-        }
+        let going_out = async {
+            if let Err(running) = self.under_way.ended(ATTEMPT, grace).await {
+                tracing::warn!(running, "attempts are given up; the manager has them made elsewhere");
+            }
+        };
+        tokio::join!(self.doors.stop(grace), going_out);
         self.attempts.goodbyes().await;
     }
 

@@ -1,11 +1,15 @@
 //! SIGTERM: what was answered stays answered, what is under way is awaited, and then all ends well.
 
-use std::{collections::BTreeMap, net::TcpStream, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use testkit::{
     Gate, Moment, Move, Node, Peer, Session, Setup, Taken,
     load::{Load, Sent},
-    until,
+    until, wait,
 };
 
 fn setup(peer: &Peer) -> Setup {
@@ -60,24 +64,64 @@ fn under_load_every_250_is_kept_and_nothing_comes_twice() {
     assert_eq!(peer.faults(), Vec::<String>::new());
 }
 
-#[test]
-fn sessions_get_421_wherever_they_stand_and_newcomers_are_not_served() {
-    let peer = Peer::willing();
-    let mut node = setup(&peer).start();
+/// Three sessions: between transactions, with an envelope, and in the middle of a text.
+fn sessions(node: &Node) -> [Session; 3] {
     let fresh = Session::open(node.smtp());
     let mut with_envelope = Session::open(node.smtp());
     with_envelope.envelope("a@example.com", &["b@example.net"]);
     let mut in_text = Session::open(node.smtp());
-    in_text.envelope("a@example.com", &["b@example.net"]);
+    in_text.envelope("a@example.com", &["c@example.net"]);
     assert_eq!(in_text.say("DATA").code, 354);
     in_text.write(b"Subject: half\r\n\r\nno end of it\r\n").unwrap();
+    [fresh, with_envelope, in_text]
+}
+
+fn is_told_to_go(session: Session) {
+    let farewell = session.farewell();
+    assert!(farewell.starts_with("421 4.3.2 ") && farewell.lines().count() == 1, "{farewell:?}");
+}
+
+#[test]
+fn who_is_in_a_transaction_brings_it_to_its_end_and_all_others_get_421_at_once() {
+    let peer = Peer::willing();
+    let mut node = setup(&peer).start();
+    let [fresh, mut with_envelope, mut in_text] = sessions(&node);
     node.terminate();
-    for session in [fresh, with_envelope, in_text] {
-        let farewell = session.farewell();
-        assert!(farewell.starts_with("421 4.3.2 ") && farewell.lines().count() == 1, "{farewell:?}");
-    }
+    is_told_to_go(fresh);
+    assert!(Session::greeted(node.smtp()).is_err(), "newcomers are not served");
+    assert_eq!(with_envelope.data(b"Subject: whole\r\n\r\nhello\r\n").code, 250);
+    is_told_to_go(with_envelope);
+    // Who begins another one at once is too late.
+    in_text.write(b"the end\r\n.\r\nMAIL FROM:<a@example.com>\r\n").unwrap();
+    assert_eq!(in_text.reply().unwrap().code, 250);
+    is_told_to_go(in_text);
     assert!(node.ended().success());
-    assert!(Session::greeted(node.smtp()).is_err());
+    node.restart();
+    let log = node.quiet();
+    assert_eq!((log.len(), peer.count()), (4, 2), "{log:?}");
+}
+
+#[test]
+fn a_transaction_without_an_end_does_not_hold_a_stop_up_beyond_the_grace() {
+    let grace = Duration::from_secs(1);
+    let peer = Peer::willing();
+    let mut node = setup(&peer).flag("--stop-grace", "1s").start();
+    let [fresh, mut busy, in_text] = sessions(&node);
+    node.terminate();
+    let asked = Instant::now();
+    is_told_to_go(fresh);
+    // It says something all the time, and the other nothing at all.
+    let last = loop {
+        wait::pass(Duration::from_millis(50));
+        match busy.write(b"NOOP\r\n").and_then(|()| busy.reply()) {
+            Ok(reply) if reply.code == 250 => {}
+            last => break last,
+        }
+    };
+    assert!(asked.elapsed() >= grace, "{last:?} after {:?}", asked.elapsed());
+    is_told_to_go(in_text);
+    assert!(node.ended().success());
+    assert!(asked.elapsed() < 3 * grace, "{:?}", asked.elapsed());
     node.restart();
     assert_eq!((node.quiet().len(), peer.count()), (0, 0));
 }

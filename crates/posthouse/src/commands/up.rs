@@ -75,7 +75,7 @@ pub struct Up {
     /// How old a message may grow in the queue [key: delivery.expire]
     #[arg(long, value_name = "AGE", value_parser = bounds::expire_flag)]
     expire: Option<HumanDuration>,
-    /// How long deliveries under way may take when the node stops [key: stop.grace]
+    /// How long deliveries and transactions under way may take when the node stops [key: stop.grace]
     #[arg(long, value_name = "TIME", value_parser = bounds::grace_flag)]
     stop_grace: Option<HumanDuration>,
     /// Write lines of this importance and above to standard error [key: log.level]

@@ -59,7 +59,8 @@ fn a_node_that_is_drained_under_load_finishes_what_it_has_and_works_again_when_i
     eprintln!("{story}");
 }
 
-/// Senders that do what mail servers do: who is told to come again later, before the end of a text, goes to the next address.
+/// Senders that do what mail servers do: who is told to come again later, between messages, goes to the next address. Within one
+/// nobody is to be told so.
 #[derive(Debug)]
 struct Senders {
     shared: Arc<Shared>,
@@ -71,7 +72,7 @@ struct Shared {
     addresses: Vec<SocketAddr>,
     stopped: AtomicBool,
     answered: Mutex<Vec<String>>,
-    /// Sessions that ended before a text was sent.
+    /// Sessions that did not come to be, or ended before a message began.
     turned_away: AtomicUsize,
     faults: Mutex<Vec<String>>,
 }
@@ -108,7 +109,7 @@ impl Senders {
             thread.join().expect("senders do not panic");
         }
         let turned_away = self.shared.turned_away.load(Ordering::SeqCst);
-        eprintln!("{turned_away} sessions ended before a text was sent");
+        eprintln!("{turned_away} sessions ended before a message began");
         let take = |list: &Mutex<Vec<String>>| std::mem::take(&mut *list.lock().expect("nobody panics"));
         (take(&self.shared.answered), take(&self.shared.faults))
     }
@@ -163,32 +164,26 @@ impl Shared {
         };
         let Ok(mut open) = open else { return Became::NotHere };
         let mail = format!("MAIL FROM:<{}>\r\n", sent.sender);
-        let recipients = sent.recipients.iter().map(|to| format!("RCPT TO:<{to}>\r\n"));
-        for command in [mail].into_iter().chain(recipients).chain(["DATA\r\n".to_owned()]) {
-            match ask(&mut open, command.as_bytes()) {
+        match ask(&mut open, mail.as_bytes()) {
+            Ok(Reply { code: 250, .. }) => {}
+            // It is about to stop, or has.
+            Ok(Reply { code: 421, .. }) | Err(_) => return Became::NotHere,
+            Ok(reply) => return Became::Refused(format!("{address}: {mail:?}: {reply}")),
+        }
+        // From here on there is no other answer than yes: who stops waits for the end of what has begun.
+        let recipients = sent.recipients.iter().map(|to| format!("RCPT TO:<{to}>\r\n").into_bytes());
+        let text = [b"DATA\r\n".to_vec(), dotted(&sent.text)];
+        for said in recipients.chain(text) {
+            match ask(&mut open, &said) {
                 Ok(Reply { code: 250 | 354, .. }) => {}
-                // It is about to stop, or has.
-                Ok(Reply { code: 421, .. }) | Err(_) => return Became::NotHere,
-                Ok(reply) => return Became::Refused(format!("{address}: {command:?}: {reply}")),
+                other => {
+                    let what = String::from_utf8_lossy(&said[..said.len().min(40)]).into_owned();
+                    return Became::Refused(format!("{address}: after {what:?}: {other:?}"));
+                }
             }
         }
-        // From the end of the text on there is no other answer than yes; before it, whoever stops may say so and close. If the end was
-        // read after all, the message comes twice.
-        let (rest, end) = (dotted(&sent.text), b".\r\n");
-        let body = &rest[..rest.len() - end.len()];
-        if open.write(body).is_err() {
-            return Became::NotHere;
-        }
-        match ask(&mut open, end) {
-            Ok(Reply { code: 250, .. }) => {
-                *session = Some(open);
-                Became::Taken
-            }
-            Ok(Reply { code: 421, .. }) | Err(_) => Became::NotHere,
-            Ok(reply) => {
-                Became::Refused(format!("{address}: the end of a text of {} bytes: {reply}", body.len()))
-            }
-        }
+        *session = Some(open);
+        Became::Taken
     }
 }
 
