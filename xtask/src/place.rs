@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// The variable that tells tests where the foreign tools are.
 pub(crate) const FOREIGN_VARIABLE: &str = "POSTHOUSE_FOREIGN";
 
+/// The variable that tells tests which kinds of namespaces they get here, so that none is skipped without a word.
+pub(crate) const NAMESPACES_VARIABLE: &str = "POSTHOUSE_NAMESPACES";
+
 /// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root of the checkout")

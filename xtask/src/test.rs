@@ -56,6 +56,7 @@ impl Step {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut failed = Vec::new();
     let mut tally = Tally::default();
+    let (given, missing) = namespaces();
     for each in Step::value_variants().iter().filter(|each| each.is_wanted(options.only)) {
         let outcome = step(&each.name(), || match each {
             Step::Tools => foreign::set_up(),
@@ -63,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Step::Clippy => clippy(),
             Step::Tidy => tidy(),
             Step::Deny => deny(),
-            Step::Tests => tests(&options.runner, &mut tally),
+            Step::Tests => tests(&options.runner, &given, &mut tally),
         });
         if outcome.is_err() {
             failed.push(each.name());
@@ -71,6 +72,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if tally != Tally::default() {
         eprintln!("{} passed, {} failed", tally.passed, tally.failed);
+        if !missing.is_empty() {
+            eprintln!(
+                "some of them tested nothing: they need root and namespaces of their own, and this machine gives none of: {}",
+                missing.join(", ")
+            );
+        }
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
@@ -110,7 +117,18 @@ fn deny() -> Result<Note> {
     Ok("ok".into())
 }
 
-fn tests(arguments: &[String], tally: &mut Tally) -> Result<Note> {
+/// Which kinds of namespaces tests get on this machine, and which not.
+fn namespaces() -> (Vec<&'static str>, Vec<&'static str>) {
+    let mount = ["--mount", "--pid", "--fork", "sh", "-c", "mount -t tmpfs tmpfs /mnt && id -u | grep -qx 0"];
+    let net = ["--net", "sh", "-c", "ip link set lo up"];
+    let kinds = [("mount", &mount[..]), ("net", &net[..])];
+    let (given, missing): (Vec<_>, Vec<_>) =
+        kinds.into_iter().partition(|(_, probe)| works(&mut command("unshare", probe)));
+    let names = |kinds: Vec<(&'static str, _)>| kinds.into_iter().map(|(name, _)| name).collect();
+    (names(given), names(missing))
+}
+
+fn tests(arguments: &[String], given: &[&str], tally: &mut Tally) -> Result<Note> {
     let nextest = works(&mut command("cargo", &["nextest", "--version"]));
     let mut suites = if nextest {
         vec![(Report::Err, command("cargo", &["nextest", "run", "--no-fail-fast"]))]
@@ -123,6 +141,8 @@ fn tests(arguments: &[String], tally: &mut Tally) -> Result<Note> {
     let mut outcome = Ok(());
     for (report, mut suite) in suites {
         suite.args(scope(arguments)).args(arguments).env(place::FOREIGN_VARIABLE, place::foreign());
+        // Who gets none of these here has failed, and is not skipped.
+        suite.env(place::NAMESPACES_VARIABLE, given.join(" "));
         outcome = outcome.and(run_reading(&mut suite, report, |line| tally.read(line)));
     }
     outcome?;

@@ -16,7 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{process, tools, wait::until};
+use crate::{namespaces::Namespace, process, tools, wait::until};
 
 /// Which mail server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +63,11 @@ impl Server {
     /// Starts a server of this kind; none, with a line that says so, where this machine has no mount namespaces for us.
     ///
     /// # Panics
-    /// If it does not come to listen, or is not unpacked.
+    /// If it does not come to listen, or is not unpacked, or gets no namespaces though the machine gives them.
     #[must_use]
     pub fn start(kind: Kind, next_hop: SocketAddr) -> Option<Self> {
-        if !has_namespaces() {
-            eprintln!("skipped: {kind:?} needs root and a mount namespace of its own, and here it gets none");
+        if !Namespace::mounts_are_given() {
+            Namespace::Mount.is_missing_for(&format!("{kind:?}"));
             return None;
         }
         let listen = address_of_our_own();
@@ -183,14 +183,6 @@ impl Recipe {
         command.stdin(Stdio::piped()).stdout(log.try_clone().expect("it is open")).stderr(log);
         command
     }
-}
-
-/// Whether we may make namespaces and lay file systems over another.
-pub(crate) fn has_namespaces() -> bool {
-    let mut probe = Command::new("unshare");
-    probe.args(["--mount", "--pid", "--fork", "sh", "-c", "mount -t tmpfs tmpfs /mnt && id -u | grep -qx 0"]);
-    probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    probe.status().is_ok_and(|status| status.success())
 }
 
 /// An address of loopback that belongs to this process alone, with a port that it has not used before.

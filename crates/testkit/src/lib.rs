@@ -10,6 +10,7 @@ pub mod dns;
 pub mod foreign;
 pub mod fuzz;
 pub mod load;
+mod namespaces;
 pub mod network;
 pub mod node;
 pub mod peer;

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Setup, process, tools};
+use crate::{Setup, namespaces, process, tools};
 
 /// Hosts and what joins them; gone when the last copy is dropped.
 #[derive(Clone, Debug)]
@@ -59,14 +59,12 @@ impl Network {
     /// A network of so many hosts; none, with a line that says so, where this machine has no network namespaces for us.
     ///
     /// # Panics
-    /// If it cannot be set up.
+    /// If it cannot be set up, also where this machine is known to have network namespaces.
     #[must_use]
     pub fn start(hosts: usize) -> Option<Self> {
         assert!(hosts <= HOSTS, "a network has {HOSTS} hosts at most");
         let Some(hub) = Namespace::start() else {
-            eprintln!(
-                "skipped: a network of its own needs root and network namespaces, and here it gets none"
-            );
+            namespaces::Namespace::Net.is_missing_for("a network of its own");
             return None;
         };
         hub.run(BRIDGES);

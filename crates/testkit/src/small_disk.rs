@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use crate::{Node, Setup, foreign, tools};
+use crate::{Node, Setup, namespaces::Namespace, tools};
 
 /// A disk of so many MiB; empty at each start of the node.
 #[derive(Clone, Copy, Debug)]
@@ -16,12 +16,13 @@ const ON_IT: &str = "mount -t tmpfs -o size=\"$2\" tmpfs \"$1\" && shift 2 && ex
 
 impl SmallDisk {
     /// A disk of so many MiB; none, with a line that says so, where this machine has no mount namespaces for us.
+    ///
+    /// # Panics
+    /// If it is known to have them.
     #[must_use]
     pub fn of(mib: u32) -> Option<Self> {
-        if !foreign::has_namespaces() {
-            eprintln!(
-                "skipped: a small disk needs root and a mount namespace of its own, and here it gets none"
-            );
+        if !Namespace::mounts_are_given() {
+            Namespace::Mount.is_missing_for("a small disk");
             return None;
         }
         Some(Self { mib })
