@@ -1,8 +1,8 @@
 //! A program that runs beside a test: what it has said so far, and how to interrupt it.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
 };
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     process,
-    tools::Ran,
+    tools::{self, Ran},
     wait::{locked, until},
 };
 
@@ -19,9 +19,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Program {
     child: Child,
+    stdin: Option<ChildStdin>,
     stdout: Lines,
     stderr: Lines,
 }
+
+/// Runs the program that its arguments name at a new terminal, to which goes what comes in, and back.
+const AT_TERMINAL: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
 
 /// What was read of a stream, line by line.
 #[derive(Debug)]
@@ -60,11 +64,37 @@ impl Program {
     /// If it cannot be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
-        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::run(command.stdin(Stdio::null()))
+    }
+
+    /// Starts it at a terminal of its own, as if a person sat before it; both of its streams come as one.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn at_terminal(command: &Command) -> Self {
+        let mut terminal = tools::system("python3");
+        terminal.args(["-c", AT_TERMINAL]).arg(command.get_program()).args(command.get_args());
+        terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::run(terminal.stdin(Stdio::piped()))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().expect("the program starts");
+        let stdin = child.stdin.take();
         let stdout = Lines::of(child.stdout.take().expect("it is piped"));
         let stderr = Lines::of(child.stderr.take().expect("it is piped"));
-        Self { child, stdout, stderr }
+        Self { child, stdin, stdout, stderr }
+    }
+
+    /// Types something at its terminal.
+    ///
+    /// # Panics
+    /// If it has none, or has ended.
+    pub fn types(&mut self, text: &str) {
+        let terminal = self.stdin.as_mut().expect("it was started at one");
+        terminal.write_all(text.as_bytes()).expect("it is read");
     }
 
     /// Waits for a whole line with this in it, on either stream, and returns it.

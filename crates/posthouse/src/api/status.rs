@@ -72,6 +72,9 @@ pub struct WorkerStatus {
     pub manager: String,
     /// Why there is no link to it, if there is none.
     pub away: Option<String>,
+    /// Where this node takes mail in.
+    #[serde(default)]
+    pub doors: Vec<String>,
     /// Works that it has now.
     pub works: u64,
     /// Messages that wait for the manager's answer.

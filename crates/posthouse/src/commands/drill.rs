@@ -17,7 +17,7 @@ use crate::{
 /// A manager and its workers run on the loopback address, in a throw-away folder. Clients send through all doors, and where one
 /// is shut they go to the next. Faults happen at times that follow from the seed. In the end all that was answered with 250
 /// must have come to a sink within this command, which counts each recipient of each message. Ends with 1 if something was
-/// lost or still waits; then all that the nodes wrote is left, and it says where.
+/// lost or still waits, or came twice though no fault explains it; then all that the nodes wrote is left, and it says where.
 #[derive(Debug, Args)]
 pub(super) struct Drill {
     /// How many workers there are beside the manager
@@ -68,8 +68,11 @@ impl Drill {
             match left {
                 None => Ok(()),
                 Some(folder) => Err(Failure::world(format!(
-                    "{} lost, {} bounced, {} still queued",
-                    report.lost, report.bounced, report.queued
+                    "{} lost, {} bounced, {} still queued, {} came twice without a reason",
+                    report.lost,
+                    report.bounced,
+                    report.queued,
+                    report.duplicated.unexplained.len()
                 ))
                 .hint(format!(
                     "what the nodes wrote is in {}; the same faults come again with --seed {}",

@@ -49,9 +49,12 @@ impl ListCluster {
     }
 }
 
+fn address(doors: &[String]) -> Option<String> {
+    (!doors.is_empty()).then(|| doors.join(", "))
+}
+
 /// What a manager knows.
 fn of_manager(report: &NodesReport) -> Vec<Line> {
-    let address = |doors: &[String]| (!doors.is_empty()).then(|| doors.join(", "));
     let manager = Line {
         name: report.manager.name.clone(),
         role: Role::Manager,
@@ -73,7 +76,7 @@ fn of_one(status: &StatusReport) -> Vec<Line> {
         name: status.name.clone(),
         role: status.role,
         state: readiness(&status.readiness).into(),
-        address: None,
+        address: status.worker.as_ref().and_then(|worker| address(&worker.doors)),
     };
     let manager = status.worker.as_ref().map(|worker| Line {
         name: if worker.manager.is_empty() { "?".into() } else { worker.manager.clone() },

@@ -106,10 +106,11 @@ pub struct FaultReport {
 }
 
 impl Report {
-    /// Whether nothing was lost, and nothing waits any more.
+    /// Whether nothing was lost, nothing waits any more, and nothing came twice but what a fault explains.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.lost == 0 && self.queued == 0 && self.bounced == 0
+        let Self { lost, queued, bounced, duplicated, .. } = self;
+        [*lost, *queued, *bounced] == [0; 3] && duplicated.unexplained.is_empty()
     }
 
     /// The report for people.
@@ -232,4 +233,41 @@ pub(super) fn twice(key: Key, first: Coming, second: Coming, fleet: &Fleet) -> S
 /// In whole milliseconds.
 fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(lost: u64, queued: u64, bounced: u64, unexplained: &[&str]) -> Report {
+        let unexplained = unexplained.iter().map(|line| (*line).to_owned()).collect();
+        Report {
+            seed: 1,
+            workers: 2,
+            seconds: 3,
+            accepted: 4,
+            delivered: 4 - lost - queued - bounced,
+            bounced,
+            queued,
+            lost,
+            lost_recipients: Vec::new(),
+            duplicated: Duplicated { recipients: 1, marked: 1, unexplained, ..Duplicated::default() },
+            unanswered: Unanswered { sent: 0, delivered: 0 },
+            deferred: 0,
+            longest_pause: LongestPause { intake_seconds: 0.0, delivery_seconds: 0.0 },
+            nodes: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_came_twice_counts_against_a_drill_only_if_no_fault_explains_it() {
+        assert!(report(0, 0, 0, &[]).is_good());
+        for bad in [report(1, 0, 0, &[]), report(0, 1, 0, &[]), report(0, 0, 1, &[])] {
+            assert!(!bad.is_good(), "{bad:?}");
+        }
+        let twice = report(0, 0, 0, &["m1.r0 came by mx2 after 1.000 s and by mx3 after 2.000 s"]);
+        assert!(!twice.is_good());
+        assert!(twice.text().contains("no fault explains that m1.r0 came"), "{}", twice.text());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::{Cluster, Peer, Session, Setup, cluster::key, text, until};
+use testkit::{Cluster, Gate, Moment, Move, Peer, Session, Setup, cluster::key, text, until};
 
 use crate::cluster;
 
@@ -136,4 +136,59 @@ fn a_directory_with_mail_of_its_own_makes_no_worker() {
     let ran = setup.fail();
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("a queue of its own"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_worker_shows_what_it_knows_of_the_cluster_and_says_where_there_is_more() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let worker = &cluster.workers[0];
+    let known = worker.json(&["list-cluster"]);
+    let manager = serde_json::json!({ "name": "mx1", "role": "manager", "state": "active" });
+    let own = serde_json::json!({
+        "name": "mx2", "role": "worker", "state": "active", "address": worker.smtp().to_string()
+    });
+    assert_eq!(known, serde_json::json!([manager, own]));
+    for command in [&["list"][..], &["show", "mx2"], &["drain", "mx2"]] {
+        let ran = worker.command(&[&["nodes"], command].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+        assert!(ran.stderr.contains("hint: give the command on the manager; `posthouse status` names it"));
+    }
+    assert_eq!(worker.json(&["status"])["worker"]["manager"], "mx1");
+}
+
+#[test]
+fn the_metrics_of_a_manager_tell_of_each_node_that_is_linked() {
+    let gate = Gate::new();
+    let waits = gate.clone();
+    let peer = Peer::start(move |moment| {
+        if matches!(moment, Moment::Dot(_)) {
+            waits.pass();
+        }
+        Move::Go
+    });
+    let cluster = cluster(2, &peer);
+    let value = |name: &str, node: &str| -> f64 {
+        let metrics = cluster.manager.get("/metrics");
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{node=\"{node}\"}} ")));
+        let value = line.and_then(|line| line.split(' ').next_back()?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} of {node} in {metrics}"))
+    };
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.data(b"Subject: x\r\n\r\nx\r\n").code, 250);
+    gate.reached(1);
+    let of = |node| {
+        ["posthouse_node_up", "posthouse_node_works", "posthouse_node_held_works"]
+            .map(|name| value(name, node))
+    };
+    assert_eq!((of("mx2"), of("mx3")), ([1.0, 1.0, 1.0], [1.0, 0.0, 0.0]));
+    assert!(["mx2", "mx3"].iter().all(|node| value("posthouse_node_heard_seconds", node) < 2.0));
+    gate.open();
+    let _ = peer.wait_for(1);
+    until("nothing left", || (of("mx2") == [1.0, 0.0, 0.0]).then_some(()));
+    cluster.workers[1].freeze();
+    until("a silent node", || (value("posthouse_node_up", "mx3") == 0.0).then_some(()));
+    assert!(value("posthouse_node_heard_seconds", "mx3") > 1.0);
+    cluster.workers[1].thaw();
 }

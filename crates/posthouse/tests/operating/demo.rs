@@ -57,6 +57,30 @@ fn the_demo_ends_by_itself_with_sums_that_add_up_and_has_killed_a_worker_meanwhi
 }
 
 #[test]
+fn at_a_terminal_enter_kills_a_worker_and_all_that_follows_is_said_and_q_ends_the_demo() {
+    let folder = TempDir::new().unwrap();
+    let mut demo = Program::at_terminal(&demo(&folder, &["--rate", "50"]));
+    let _ = demo.said("Enter kills a worker; q and Enter, or Ctrl-C, ends the demo.");
+    demo.types("\n");
+    let killed = demo.said("is killed with kill -9; it had about ");
+    let name = killed.split_whitespace().nth(1).expect("it stands after the time").to_owned();
+    for part in [
+        "is silent: it gets no more work",
+        "is gone: what it had",
+        "is started again",
+        "is back and gets work again",
+    ] {
+        let _ = demo.said(&format!("{name} {part}"));
+    }
+    demo.types("q\n");
+    let ran = demo.ended();
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{}", ran.stdout);
+    let sums = ran.stdout.lines().rfind(|line| line.contains(" s: accepted ")).expect("there are sums");
+    assert!(sums.contains(", lost 0, "), "{sums}");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+}
+
+#[test]
 fn an_interrupted_demo_ends_with_the_same_sums() {
     let folder = TempDir::new().unwrap();
     let demo = Program::start(&mut demo(&folder, &["--json"]));
