@@ -114,13 +114,20 @@ fn what_is_wanted_of_a_node_is_shown_and_outlives_a_restart() {
     let said = node.command(&["nodes", "cordon", "MX2"]).done();
     assert_eq!(said, "mx2 is given no more works, until `posthouse nodes resume mx2`; it has 0 works now.\n");
     assert_eq!(state(&node), "cordoned, never seen");
-    let said = node.command(&["nodes", "drain", "mx2"]).done();
+    let said = node.command(&["nodes", "drain", "mx2", "--why", "new disk"]).done();
     assert_eq!(said, "mx2 is drained: it has nothing left, and can be stopped.\n");
+    let line: Value = serde_json::from_str(&node.said("\"wish\":\"drain\"")).unwrap();
+    assert_eq!((text(&line, "node"), text(&line, "why")), ("mx2", "new disk"));
     node.stop();
     node.restart();
+    let list = node.command(&["nodes", "list"]).done();
+    assert!(list.contains("  drained, never seen: new disk  "), "{list}");
     assert_eq!(state(&node), "drained, never seen");
     let shown = node.command(&["nodes", "show", "mx2"]).done();
-    for part in ["\nstate        drained, never seen\n", "\nconnected    never\n", "\nlink         none\n"] {
+    let why = "\nwhy          new disk\n";
+    for part in
+        ["\nstate        drained, never seen\n", why, "\nconnected    never\n", "\nlink         none\n"]
+    {
         assert!(shown.contains(part), "{shown}");
     }
     assert_eq!(text(&node.json(&["nodes", "drain", "mx2", "--no-wait"]), "wanted"), "draining");

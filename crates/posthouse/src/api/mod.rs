@@ -20,8 +20,8 @@ pub use error::{ApiError, ErrorKind};
 pub use moment::Moment;
 pub(crate) use nodes::unknown_node;
 pub use nodes::{
-    AddNodeRequest, ChangedNode, ManagerEntry, NodeAction, NodeEntry, NodesReport, Presence, TakeoverAnswer,
-    Wanted,
+    AddNodeRequest, ChangeNodeRequest, ChangedNode, ManagerEntry, NodeAction, NodeEntry, NodesReport,
+    Presence, TakeoverAnswer, Wanted,
 };
 pub use queue::{Destination, QueueQuery, QueueReport, QueuedWork};
 pub use record::{ConclusionFields, LogQuery, LogRecord, MessageStory, ReceptionFields, RecipientStory};

@@ -165,6 +165,14 @@ impl NodeAction {
     }
 }
 
+/// What there is to say with that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChangeNodeRequest {
+    /// Why, for those who come later.
+    pub why: String,
+}
+
 /// What became of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedNode {

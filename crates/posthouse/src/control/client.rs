@@ -21,10 +21,10 @@ use tokio::net::UnixStream;
 
 use super::{EXPECTED, socket_path};
 use crate::api::{
-    AddNodeRequest, ApiError, ChangedNode, DamagedPlace, LogQuery, LogRecord, MessageStory, NodeAction,
-    NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport, ReloadReport, SendAnswer,
-    SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery,
-    TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
+    AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, LogQuery, LogRecord,
+    MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport,
+    ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
+    SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
 };
 
 /// How long a node may take to answer. A large message takes its time to be synced.
@@ -244,8 +244,13 @@ impl Client {
     ///
     /// # Errors
     /// As [`status`](Self::status).
-    pub async fn change_node(&self, name: &HostName, action: NodeAction) -> Result<ChangedNode, ClientError> {
-        self.ask(Method::POST, format!("/v1/nodes/{name}/{}", action.word()), Bytes::new()).await
+    pub async fn change_node(
+        &self,
+        name: &HostName,
+        action: NodeAction,
+        request: &ChangeNodeRequest,
+    ) -> Result<ChangedNode, ClientError> {
+        self.ask(Method::POST, format!("/v1/nodes/{name}/{}", action.word()), json(request)).await
     }
 
     /// Ends a freeze: what silent nodes had goes elsewhere.

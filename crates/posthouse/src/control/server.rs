@@ -16,10 +16,10 @@ use http_body_util::LengthLimitError;
 
 use super::{EXPECTED, NodeView, lines::Lines};
 use crate::api::{
-    AddNodeRequest, ApiError, ChangedNode, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory,
-    NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport, ReloadReport,
-    SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery,
-    TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksRequest,
+    AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, ErrorKind, LogQuery, LogRecord,
+    MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport,
+    ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
+    SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksRequest,
 };
 
 /// What the control socket answers.
@@ -145,10 +145,12 @@ async fn add_node<V: NodeView>(
 async fn change_node<V: NodeView>(
     State(view): State<Arc<V>>,
     Path((name, word)): Path<(String, String)>,
+    request: Result<Json<ChangeNodeRequest>, JsonRejection>,
 ) -> Answer<ChangedNode> {
+    let Json(request) = request.map_err(|e| invalid(e.body_text()))?;
     let action = NodeAction::ALL.into_iter().find(|action| action.word() == word);
     let action = action.ok_or_else(|| invalid(format!("\"{word}\" is nothing that is done to a node")))?;
-    view.change_node(name, action).await.map(Json)
+    view.change_node(name, action, request).await.map(Json)
 }
 
 async fn takeover<V: NodeView>(State(view): State<Arc<V>>) -> Answer<TakeoverAnswer> {

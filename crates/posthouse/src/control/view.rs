@@ -8,11 +8,11 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::{
     api::{
-        AddNodeRequest, ApiError, ChangedNode, DamagedPlace, ErrorKind, LogQuery, LogRecord, MessageStory,
-        NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport, Readiness,
-        ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
-        SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport,
-        WorksRequest,
+        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, ErrorKind, LogQuery,
+        LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery,
+        QueueReport, Readiness, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer,
+        SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer, UnsuppressAnswer,
+        UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
     },
     backup,
 };
@@ -129,6 +129,7 @@ pub trait NodeView: Send + Sync + 'static {
         &self,
         _name: String,
         _action: NodeAction,
+        _request: ChangeNodeRequest,
     ) -> impl Future<Output = Result<ChangedNode, ApiError>> + Send {
         async { Err(elsewhere()) }
     }

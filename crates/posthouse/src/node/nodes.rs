@@ -64,6 +64,7 @@ impl View {
         &self,
         name: &str,
         action: NodeAction,
+        why: String,
     ) -> Result<ChangedNode, ApiError> {
         let manager = self.manager()?.clone();
         if self.is_own_name(name) {
@@ -83,9 +84,10 @@ impl View {
                 NodeAction::Remove => NodeState::Removed,
             };
             let failed = |error: store::Error| ApiError::new(ErrorKind::Failed, error.to_string());
-            if !manager.set_state(&node.name, state, "").map_err(failed)? {
+            if !manager.set_state(&node.name, state, &why).map_err(failed)? {
                 return Err(unknown(&manager, &name));
             }
+            tracing::info!(node = node.name, wish = action.word(), why, "something else is wanted of a node");
             if action != NodeAction::Remove {
                 let node = find(&manager, &name)?;
                 return Ok(ChangedNode { node, elsewhere_seconds: None, after_loss_seconds: None });

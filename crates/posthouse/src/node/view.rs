@@ -24,11 +24,12 @@ use super::{
 };
 use crate::{
     api::{
-        AddNodeRequest, ApiError, ChangedNode, DamagedPlace, Destination, ErrorKind, LogQuery, LogRecord,
-        MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport,
-        QueuedWork, Readiness, RecordsStatus, ReloadReport, Role, SendAnswer, SendRequest, SpoolStatus,
-        StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer,
-        UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
+        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, Destination, ErrorKind,
+        LogQuery, LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest,
+        QueueQuery, QueueReport, QueuedWork, Readiness, RecordsStatus, ReloadReport, Role, SendAnswer,
+        SendRequest, SpoolStatus, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
+        SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport,
+        WorksRequest,
     },
     backup::{self, Whole},
     control::NodeView,
@@ -344,8 +345,13 @@ impl NodeView for View {
         self.register_node(request).await
     }
 
-    async fn change_node(&self, name: String, action: NodeAction) -> Result<ChangedNode, ApiError> {
-        self.change_registered(&name, action).await
+    async fn change_node(
+        &self,
+        name: String,
+        action: NodeAction,
+        request: ChangeNodeRequest,
+    ) -> Result<ChangedNode, ApiError> {
+        self.change_registered(&name, action, request.why).await
     }
 
     fn takeover(&self) -> Result<TakeoverAnswer, ApiError> {

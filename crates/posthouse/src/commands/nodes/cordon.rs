@@ -4,7 +4,7 @@ use base::HostName;
 use clap::Args;
 
 use crate::{
-    api::NodeAction,
+    api::{ChangeNodeRequest, NodeAction},
     commands::ask::Ask,
     failure::Failure,
     output::{self, Form},
@@ -16,6 +16,9 @@ pub(in crate::commands) struct Cordon {
     /// The node's name
     #[arg(value_name = "NAME")]
     name: HostName,
+    /// Why, for those who come later
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    why: String,
     #[command(flatten)]
     ask: Ask,
 }
@@ -23,7 +26,8 @@ pub(in crate::commands) struct Cordon {
 impl Cordon {
     pub(in crate::commands) fn run(self) -> Result<(), Failure> {
         self.ask.run(async |client| {
-            let node = client.change_node(&self.name, NodeAction::Cordon).await?.node;
+            let request = ChangeNodeRequest { why: self.why };
+            let node = client.change_node(&self.name, NodeAction::Cordon, &request).await?.node;
             Ok(match self.ask.form() {
                 Form::Json => output::json(&node),
                 Form::Text => format!(

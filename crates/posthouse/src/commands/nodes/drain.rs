@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    api::{NodeAction, NodeEntry, Wanted},
+    api::{ChangeNodeRequest, NodeAction, NodeEntry, Wanted},
     commands::{ask::Ask, plain},
     control::Client,
     failure::Failure,
@@ -26,6 +26,9 @@ pub(in crate::commands) struct Drain {
     /// The node's name
     #[arg(value_name = "NAME")]
     name: HostName,
+    /// Why, for those who come later
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    why: String,
     /// Do not wait
     #[arg(long)]
     no_wait: bool,
@@ -41,7 +44,8 @@ impl Drain {
         let form = self.ask.form();
         let waits = !self.no_wait && form == Form::Text && io::stderr().is_terminal();
         self.ask.run(async |client| {
-            let node = client.change_node(&self.name, NodeAction::Drain).await?.node;
+            let request = ChangeNodeRequest { why: self.why };
+            let node = client.change_node(&self.name, NodeAction::Drain, &request).await?.node;
             let node = if waits && node.left() > 0 { wait(&client, node).await? } else { node };
             Ok(match form {
                 Form::Json => output::json(&node),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::state::{heard, or_none, readiness, state};
 use crate::{
-    api::NodesReport,
+    api::{NodeEntry, NodesReport, Wanted},
     commands::ask::Ask,
     failure::Failure,
     output::{self, Align, Form, Table},
@@ -49,7 +49,7 @@ fn text(report: &NodesReport) -> String {
         table.row([
             node.name.clone(),
             "worker".into(),
-            state(node),
+            wish(node),
             heard(node),
             node.left().to_string(),
             or_none(&node.version),
@@ -76,12 +76,22 @@ fn text(report: &NodesReport) -> String {
     text
 }
 
+/// How a node stands, with what the operator has said why.
+fn wish(node: &NodeEntry) -> String {
+    match node.wanted {
+        Wanted::Cordoned | Wanted::Draining if !node.why.is_empty() => {
+            format!("{}: {}", state(node), node.why)
+        }
+        _ => state(node),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use base::NodeId;
 
     use super::{super::state::example, *};
-    use crate::api::{ManagerEntry, NodeEntry, Presence, Readiness, Wanted};
+    use crate::api::{ManagerEntry, Presence, Readiness};
 
     fn report(nodes: Vec<NodeEntry>) -> NodesReport {
         let manager = ManagerEntry {
@@ -109,13 +119,16 @@ mod tests {
             doors: Vec::new(),
             ..example("mx4")
         };
-        let mut report = report(vec![NodeEntry { works: 12, ..example("mx2") }, gone, unseen]);
+        let why = "new disk".to_owned();
+        let drained = NodeEntry { wanted: Wanted::Draining, why, ..example("mx5") };
+        let mut report = report(vec![NodeEntry { works: 12, ..example("mx2") }, gone, unseen, drained]);
         let shown = "\
             NAME  ROLE     STATE                     HEARD  WORKS  VERSION  DOORS\n\
             mx1   manager  active                        -      7  0.1.0    192.0.2.1:25\n\
             mx2   worker   active                   1s ago     12  0.1.0    192.0.2.2:25, [2001:db8::2]:25\n\
             mx3   worker   gone 2m 7s            2m 7s ago      0  0.1.0    192.0.2.2:25, [2001:db8::2]:25\n\
-            mx4   worker   cordoned, never seen          -      0  -        -\n";
+            mx4   worker   cordoned, never seen          -      0  -        -\n\
+            mx5   worker   drained: new disk        1s ago      0  0.1.0    192.0.2.2:25, [2001:db8::2]:25\n";
         assert_eq!(text(&report), shown);
         report.frozen_seconds = Some(45);
         let frozen = text(&report);

@@ -6,7 +6,7 @@ use base::HostName;
 use clap::Args;
 
 use crate::{
-    api::{ChangedNode, NodeAction},
+    api::{ChangeNodeRequest, ChangedNode, NodeAction},
     commands::ask::Ask,
     failure::Failure,
     output::{self, Form},
@@ -27,7 +27,8 @@ pub(in crate::commands) struct Remove {
 impl Remove {
     pub(in crate::commands) fn run(self) -> Result<(), Failure> {
         self.ask.run(async |client| {
-            let changed = client.change_node(&self.name, NodeAction::Remove).await?;
+            let changed =
+                client.change_node(&self.name, NodeAction::Remove, &ChangeNodeRequest::default()).await?;
             Ok(match self.ask.form() {
                 Form::Json => output::json(&changed),
                 Form::Text => text(&changed),

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::state::state;
 use crate::{
-    api::{NodeAction, NodeEntry},
+    api::{ChangeNodeRequest, NodeAction, NodeEntry},
     commands::ask::Ask,
     failure::Failure,
     output::{self, Form},
@@ -24,7 +24,8 @@ pub(in crate::commands) struct Resume {
 impl Resume {
     pub(in crate::commands) fn run(self) -> Result<(), Failure> {
         self.ask.run(async |client| {
-            let node = client.change_node(&self.name, NodeAction::Resume).await?.node;
+            let node =
+                client.change_node(&self.name, NodeAction::Resume, &ChangeNodeRequest::default()).await?.node;
             Ok(match self.ask.form() {
                 Form::Json => output::json(&node),
                 Form::Text => text(&node),
