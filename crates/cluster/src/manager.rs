@@ -34,12 +34,12 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
+pub(crate) use self::serve::BOOT;
 pub use self::{
     errand::{Errand, Grant, Granted},
     errands::Word,
     nodes::{AddError, NodeReport},
 };
-pub(crate) use self::{listen::MAX_MESSAGE, serve::BOOT};
 use self::{
     member::{Linked, Member, Stay},
     origins::Origins,

@@ -23,8 +23,20 @@ pub const PROTOCOL: u32 = 1;
 /// The oldest that it understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
+/// Longest message that is taken, in bytes. One that is longer ends the link.
+pub(crate) const MAX_MESSAGE: usize = 8 << 20;
+/// Things go together in one message up to this length, and the last of them may pass it.
+pub(crate) const AT_ONCE_BYTES: usize = 1 << 20;
+/// Longest offer, without a body that goes apart.
+pub(crate) const MAX_OFFER: usize = 4 << 20;
 /// Longest piece of a body in one message, in bytes.
 pub const CHUNK: usize = 256 << 10;
+/// Most works and errands that a node has: more than any node takes. It says all of them in one hello.
+pub(crate) const MOST_HELD: usize = 100_000;
+/// The most that one of them takes of it, and what else it says takes less than this.
+pub(crate) const HELD_BYTES: usize = 65;
+const _: () = assert!(MOST_HELD * HELD_BYTES + AT_ONCE_BYTES < MAX_MESSAGE);
+const _: () = assert!(AT_ONCE_BYTES + MAX_OFFER < MAX_MESSAGE);
 
 /// Stands for an errand itself, where an item's number is.
 pub const WHOLE: u32 = u32::MAX;

@@ -18,13 +18,11 @@ use crate::{
     placement::NodeIndex,
     tls::Registry as _,
     wire::{
-        self, Hello, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome,
+        self, Hello, MOST_HELD, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome,
         refused::Reason, wanted,
     },
 };
 
-/// Most works that a node may say it has: more than any node takes.
-const MOST_HELD: usize = 100_000;
 /// Most works that a node may want at once, and bytes that it may want or keep.
 const MOST_CREDIT: u32 = 50_000;
 const MOST_BYTES: u64 = 64 << 30;

@@ -24,7 +24,7 @@ use tonic::transport::{Server, server::Connected};
 use super::{Shared, registry::Registry, serve::Service};
 use crate::{
     tls::{NotAdmitted, Peer, Protocol},
-    wire::{joining_server::JoiningServer, link_server::LinkServer},
+    wire::{MAX_MESSAGE, joining_server::JoiningServer, link_server::LinkServer},
 };
 
 /// How long a node may take for its handshake, and one that asks for a certificate for that.
@@ -40,8 +40,6 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Bytes that may be on their way on a stream, and on a connection.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Longest message that is taken.
-pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 
 /// A connection whose node is proven.
 pub(super) struct Proven {

@@ -7,6 +7,7 @@ use std::{
 
 use base::{Shutdown, Timestamp, WorkId};
 use bytes::{Bytes, BytesMut};
+use prost::Message as _;
 use queue::{BodySource, QueueError};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -21,19 +22,18 @@ use super::{
 use crate::{
     boot_time,
     fence::{Acknowledged, Holds},
-    manager::{BOOT, MAX_MESSAGE},
+    manager::BOOT,
     wire::{
-        self, Answers, Beat, BodyWanted, Done, Given, Goodbye, Hello, Leaving, ManagerWord, OLDEST_PROTOCOL,
-        Offers, PROTOCOL, Piece, Refusals, Welcome, WorkerWord, link_client::LinkClient, manager_word,
-        worker_word,
+        self, AT_ONCE_BYTES, Answers, Beat, BodyWanted, Done, Given, Goodbye, Hello, Leaving, MAX_MESSAGE,
+        ManagerWord, OLDEST_PROTOCOL, Offers, PROTOCOL, Piece, Refusals, Welcome, WorkerWord,
+        link_client::LinkClient, manager_word, worker_word,
     },
 };
 
 /// Messages that wait on a stream for the manager to take them.
 const ON_THE_WAY: usize = 16;
-/// How much is said in one go, in things and in bytes.
+/// How many things are said in one go.
 const AT_ONCE: usize = 64;
-const AT_ONCE_BYTES: usize = 1 << 20;
 /// How often it is looked whether the certificate must be renewed.
 const CERTIFICATE: Duration = Duration::from_secs(600);
 /// How long to wait with what has just failed.
@@ -299,7 +299,9 @@ async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), T
         let mut to_tell = shared.to_tell.lock().await;
         let mut some = Vec::with_capacity(AT_ONCE);
         while to_tell.recv_many(&mut some, AT_ONCE).await > 0 {
-            if refusals.send(Refusals { refusals: std::mem::take(&mut some) }).await.is_err() {
+            let each = some.drain(..).map(|refusal| (refusal.encoded_len(), refusal));
+            let put = |all: &mut Refusals, refusal| all.refusals.push(refusal);
+            if pack(each, put, &refusals).await == Taken::No {
                 break;
             }
         }
@@ -313,18 +315,51 @@ async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), T
     }
 }
 
+/// Whether somebody takes what is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    No,
+}
+
+/// Puts things, each with its length, into as few messages as may be, and sends them. A message is as long as is taken at once: one that
+/// is longer than the other side takes would end the link, and be said again over the next.
+async fn pack<T, M: Default>(
+    some: impl Iterator<Item = (usize, T)>,
+    put: impl Fn(&mut M, T),
+    to: &mpsc::Sender<M>,
+) -> Taken {
+    let mut all = M::default();
+    let mut bytes = 0;
+    for (len, one) in some {
+        put(&mut all, one);
+        bytes += len;
+        if bytes >= AT_ONCE_BYTES {
+            bytes = 0;
+            if to.send(std::mem::take(&mut all)).await.is_err() {
+                return Taken::No;
+            }
+        }
+    }
+    if bytes > 0 && to.send(all).await.is_err() { Taken::No } else { Taken::Yes }
+}
+
 /// Says what there is to say, as much at once as there is.
 async fn say_all(mut said: mpsc::UnboundedReceiver<Say>, done: &mpsc::Sender<Done>) {
     let mut some = Vec::with_capacity(AT_ONCE);
     while together(&mut said, &mut some).await {
-        let mut all = Done::default();
-        for say in some.drain(..) {
-            match say {
-                Say::Commit(item) => all.commits.push(item),
-                Say::Told(told) => all.told.push(told),
-            }
-        }
-        if done.send(all).await.is_err() {
+        let each = some.drain(..).map(|say| {
+            let len = match &say {
+                Say::Commit(item) => item.encoded_len(),
+                Say::Told(told) => told.encoded_len(),
+            };
+            (len, say)
+        });
+        let put = |all: &mut Done, say| match say {
+            Say::Commit(item) => all.commits.push(item),
+            Say::Told(told) => all.told.push(told),
+        };
+        if pack(each, put, done).await == Taken::No {
             return;
         }
     }
@@ -339,27 +374,17 @@ async fn offer_all(
     let mut some: Vec<Offered> = Vec::with_capacity(AT_ONCE);
     let large = Arc::new(tokio::sync::Semaphore::new(LARGE));
     while together(&mut offered, &mut some).await {
-        let mut all = Offers::default();
-        let mut bytes = 0;
-        for Offered { offer, large: body } in some.drain(..) {
-            if let Some(body) = body {
-                let (bodies, large) = (bodies.clone(), large.clone());
-                tokio::spawn(async move {
-                    let _turn = large.acquire().await;
-                    bodies.bring(offer, body).await;
-                });
-                continue;
-            }
-            bytes += offer.body.len() + offer.header.len();
-            all.offers.push(offer);
-            if bytes > AT_ONCE_BYTES {
-                bytes = 0;
-                if offers.send(std::mem::take(&mut all)).await.is_err() {
-                    return;
-                }
-            }
-        }
-        if !all.offers.is_empty() && offers.send(all).await.is_err() {
+        let each = some.drain(..).filter_map(|Offered { offer, len, large: body }| {
+            let Some(body) = body else { return Some((len, offer)) };
+            let (bodies, large) = (bodies.clone(), large.clone());
+            tokio::spawn(async move {
+                let _turn = large.acquire().await;
+                bodies.bring(offer, body).await;
+            });
+            None
+        });
+        let put = |all: &mut Offers, offer| all.offers.push(offer);
+        if pack(each, put, offers).await == Taken::No {
             return;
         }
     }
@@ -371,7 +396,7 @@ fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, given: Given) {
         let errand = grant.errand;
         if let Err(malformed) = take_grant(shared, bodies, grant) {
             tracing::error!(error = %malformed, "a grant cannot be understood; its works are given back");
-            refuse(shared, errand);
+            shared.desk.lock().refuse(errand);
         }
     }
     let mut desk = shared.desk.lock();
@@ -380,17 +405,19 @@ fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, given: Given) {
     given.over.iter().for_each(|item| desk.over(item));
 }
 
-/// Gives an errand back as it came.
-fn refuse(shared: &Shared, errand: u64) {
-    let mut desk = shared.desk.lock();
-    desk.granted(errand, []);
-    desk.end(errand, Bytes::new());
-}
-
 fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) -> Result<(), wire::Malformed> {
     let wire::Grant { errand, kind, burst, works } = grant;
     if shared.leaving.is_cancelled() {
-        refuse(shared, errand);
+        shared.desk.lock().refuse(errand);
+        return Ok(());
+    }
+    if !shared.desk.lock().has_room(works.len()) {
+        // It goes back, but not to come again at once.
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
+            shared.desk.lock().refuse(errand);
+        });
         return Ok(());
     }
     let kind = wire::kind(kind)?;
@@ -516,3 +543,36 @@ impl Bodies {
 }
 
 const _: () = assert!(INLINE <= AT_ONCE_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_said_at_once_is_never_longer_than_the_manager_takes() {
+        // A hundred recipients with long replies each.
+        let words = Bytes::from(vec![7; 200_000]);
+        let (say, said) = mpsc::unbounded_channel();
+        for item in 0..200 {
+            let item = wire::Item { errand: 1, item };
+            say.send(Say::Commit(item)).expect("it is heard");
+            say.send(Say::Told(wire::Told { item: Some(item), words: words.clone() })).expect("it is heard");
+        }
+        drop(say);
+        let (done, mut heard) = mpsc::channel(1);
+        let saying = async {
+            say_all(said, &done).await;
+            drop(done);
+        };
+        let hearing = async {
+            let (mut commits, mut told) = (Vec::new(), Vec::new());
+            while let Some(done) = heard.recv().await {
+                assert!(done.encoded_len() < MAX_MESSAGE / 4, "{}", done.encoded_len());
+                commits.extend(done.commits.iter().map(|item| item.item));
+                told.extend(done.told.iter().filter_map(|told| Some(told.item?.item)));
+            }
+            assert!(commits.into_iter().eq(0..200) && told.into_iter().eq(0..200));
+        };
+        tokio::join!(saying, hearing);
+    }
+}
