@@ -16,7 +16,10 @@ mod member;
 mod nodes;
 mod origins;
 mod registry;
+mod seldom;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::{
@@ -94,6 +97,8 @@ pub trait Trade: Send + Sync + std::fmt::Debug {
     /// A node has come back with works that it was given before this manager's start, or that were taken back from it. Each goes by
     /// its number in the errand.
     fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>);
+    /// The longest message that it takes now, in bytes.
+    fn longest(&self) -> u64;
     /// A node has refused something at its door.
     fn refused(&self, node: &str, refusal: wire::Refusal);
 }

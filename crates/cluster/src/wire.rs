@@ -13,6 +13,8 @@ mod generated;
 #[cfg(test)]
 mod fuzz;
 
+use std::time::Duration;
+
 use base::{MessageId, Timestamp, WorkId};
 use queue::{Body, Boot, Kind, Publication, Repeat};
 
@@ -29,6 +31,8 @@ pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 pub(crate) const AT_ONCE_BYTES: usize = 1 << 20;
 /// Longest offer, without a body that goes apart.
 pub(crate) const MAX_OFFER: usize = 4 << 20;
+/// A body of which for so long nothing comes, and a stream of which nothing is taken, is given up.
+pub(crate) const STALLED: Duration = Duration::from_secs(60);
 /// Longest piece of a body in one message, in bytes.
 pub const CHUNK: usize = 256 << 10;
 /// Most works and errands that a node has: more than any node takes. It says all of them in one hello.

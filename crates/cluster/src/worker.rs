@@ -7,10 +7,13 @@
 //! `connect` keeps the link up, `streams` drives it; `desk` and `offers` keep what must be said again over the next one.
 
 mod assignment;
+mod bodies;
 mod connect;
 mod desk;
 mod offers;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64},

@@ -94,6 +94,10 @@ impl Trade for Adopts {
         tokio::spawn(async move { delivery.adopted(errand, works).await });
     }
 
+    fn longest(&self) -> u64 {
+        self.delivery.config.now().limits.session.message.0
+    }
+
     fn refused(&self, node: &str, refusal: cluster::wire::Refusal) {
         self.refusals.note_of(node, refusal);
     }

@@ -1,6 +1,6 @@
 //! How a link begins: the hello, who is refused, and what a node that comes back still has.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use base::{NodeId, Timestamp};
 use queue::Boot;
@@ -211,9 +211,7 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
         );
         return Err(refused(Reason::Protocol, text));
     }
-    if hello.held.len() > MOST_HELD
-        || hello.held.iter().any(|held| held.item > MOST_ITEM && held.item != WHOLE)
-    {
+    if !is_bearable(&hello.held) {
         return Err(refused(Reason::Other, "the node says that it has more than any node takes".into()));
     }
     if hello.node.len() != 16 {
@@ -222,9 +220,35 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
     wire::boot(&hello.boot).map_err(|malformed| refused(Reason::Other, malformed.to_string()))
 }
 
-/// The highest number of an item in an errand.
-const MOST_ITEM: u32 = 1000;
+/// Whether a node can have all this. Room is made for each errand up to its highest item.
+fn is_bearable(held: &[wire::Held]) -> bool {
+    let mut most: HashMap<u64, usize> = HashMap::new();
+    for held in held.iter().filter(|held| held.item != WHOLE) {
+        let items = most.entry(held.errand).or_default();
+        *items = (*items).max(held.item as usize + 1);
+    }
+    let items = most.into_values().fold(0, usize::saturating_add);
+    held.len() <= MOST_HELD && items <= MOST_HELD
+}
 
 fn refused(reason: Reason, text: String) -> Refused {
     Refused { reason: reason.into(), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_no_more_than_any_node_takes_however_it_counts() {
+        let most = u32::try_from(MOST_HELD).expect("it is not many");
+        let held = |errand, item| wire::Held { errand, item, ..wire::Held::default() };
+        let all: Vec<_> = (0..most).map(|item| held(1, item)).collect();
+        assert!(is_bearable(&all));
+        assert!(!is_bearable(&[&all[..], &[held(2, WHOLE)]].concat()));
+        let sparse: Vec<_> = (0..100).map(|errand| held(errand, most / 100 - 1)).collect();
+        assert!(is_bearable(&sparse));
+        assert!(!is_bearable(&[&sparse[..], &[held(100, 0)]].concat()));
+        assert!(!is_bearable(&[held(1, WHOLE - 1)]));
+    }
 }

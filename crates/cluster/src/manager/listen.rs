@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::Shutdown;
@@ -21,7 +21,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Server, server::Connected};
 
-use super::{Shared, registry::Registry, serve::Service};
+use super::{
+    Shared,
+    registry::{Connection, Registry, Room},
+    seldom::Seldom,
+    serve::Service,
+};
 use crate::{
     tls::{NotAdmitted, Peer, Protocol},
     wire::{MAX_MESSAGE, joining_server::JoiningServer, link_server::LinkServer},
@@ -41,31 +46,43 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
+/// Streams at once on a connection; more wait with whoever wants them.
+const STREAMS: u32 = 64;
+
 /// A connection whose node is proven.
 pub(super) struct Proven {
     stream: TlsStream<TcpStream>,
     peer: Caller,
     /// Once this is over, so is the connection.
     ends: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Whoever is not registered counts as one in a handshake for as long as he is here.
-    _stranger: Option<(OwnedSemaphorePermit, Handshake)>,
+    /// What it counts as for as long as it is here.
+    counts: Counts,
+}
+
+/// What a connection counts as.
+enum Counts {
+    /// Whoever asks for a certificate: as one in a handshake still.
+    Join { _turn: (OwnedSemaphorePermit, Handshake) },
+    /// Whoever works: as one of its node's.
+    Link(Connection),
 }
 
 impl Proven {
     fn new(
         stream: TlsStream<TcpStream>,
         peer: Caller,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         turn: (OwnedSemaphorePermit, Handshake),
     ) -> Result<Self, NotAdmitted> {
         Ok(match peer.peer.protocol {
             Protocol::Join => {
                 let ends = Box::pin(tokio::time::sleep(HANDSHAKE));
-                Self { stream, peer, ends, _stranger: Some(turn) }
+                Self { stream, peer, ends, counts: Counts::Join { _turn: turn } }
             }
             Protocol::Link => {
-                let ends = Box::pin(registry.connected(&peer.peer.key)?.cancelled_owned());
-                Self { stream, peer, ends, _stranger: None }
+                let connection = registry.connected(&peer.peer.key)?;
+                let ends = Box::pin(connection.ends.clone().cancelled_owned());
+                Self { stream, peer, ends, counts: Counts::Link(connection) }
             }
         })
     }
@@ -88,6 +105,7 @@ pub(super) fn start(socket: TcpListener, shared: Arc<Shared>, shutdown: Shutdown
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .tcp_nodelay(true)
     };
@@ -121,6 +139,7 @@ async fn accept(
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let by_address = Arc::new(Mutex::new(HashMap::<IpAddr, usize>::new()));
+    let (refusals, crowds) = (Arc::new(Seldom::default()), Arc::new(Seldom::default()));
     loop {
         let Ok(turn) = handshakes.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -140,6 +159,7 @@ async fn accept(
         // Without it small words would wait for company; a socket that refuses is broken anyhow.
         let _ = stream.set_nodelay(true);
         let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
+        let (refusals, crowds) = (refusals.clone(), crowds.clone());
         tokio::spawn(async move {
             let proven = match shared.tls.accept(stream, HANDSHAKE).await {
                 Ok((stream, peer)) => {
@@ -150,13 +170,26 @@ async fn accept(
             };
             match proven {
                 Ok(proven) => {
-                    let to = if proven.peer.peer.protocol == Protocol::Join { joins } else { links };
+                    let to = match &proven.counts {
+                        Counts::Join { .. } => joins,
+                        Counts::Link(connection) => {
+                            if connection.room == Room::No
+                                && let Some(unsaid) = crowds.may_say(address.ip(), Instant::now())
+                            {
+                                let key = proven.peer.peer.key.fingerprint();
+                                tracing::warn!(%address, key, unsaid, "a node has too many connections; its oldest is ended");
+                            }
+                            links
+                        }
+                    };
                     // A server that is gone takes nobody.
                     let _ = to.send(Ok(proven)).await;
                 }
                 Err(error) => {
                     shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::info!(%address, error, "not let in at the link's port");
+                    if let Some(unsaid) = refusals.may_say(address.ip(), Instant::now()) {
+                        tracing::info!(%address, error, unsaid, "not let in at the link's port");
+                    }
                 }
             }
         });

@@ -6,15 +6,16 @@ use std::{
 };
 
 use base::{Shutdown, Timestamp, WorkId};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message as _;
 use queue::{BodySource, QueueError};
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 
 use super::{
     Assignment, Link, Shared, Trouble,
+    bodies::Bodies,
     connect::ANSWER,
     desk::{Granted, Say},
     offers::{INLINE, Offered},
@@ -24,9 +25,9 @@ use crate::{
     fence::{Acknowledged, Holds},
     manager::BOOT,
     wire::{
-        self, AT_ONCE_BYTES, Answers, Beat, BodyWanted, Done, Given, Goodbye, Hello, Leaving, MAX_MESSAGE,
-        ManagerWord, OLDEST_PROTOCOL, Offers, PROTOCOL, Piece, Refusals, Welcome, WorkerWord,
-        link_client::LinkClient, manager_word, worker_word,
+        self, AT_ONCE_BYTES, Answers, Beat, Done, Given, Goodbye, Hello, Leaving, MAX_MESSAGE, ManagerWord,
+        OLDEST_PROTOCOL, Offers, PROTOCOL, Refusals, Welcome, WorkerWord, link_client::LinkClient,
+        manager_word, worker_word,
     },
 };
 
@@ -37,12 +38,10 @@ const AT_ONCE: usize = 64;
 /// How often it is looked whether the certificate must be renewed.
 const CERTIFICATE: Duration = Duration::from_secs(600);
 /// How long to wait with what has just failed.
-const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
-/// Large bodies that are on their way at once.
-const LARGE: usize = 8;
+pub(super) const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A connection of a link.
-type Client = LinkClient<Channel>;
+pub(super) type Client = LinkClient<Channel>;
 
 /// Runs one link; returns without trouble once the node stops and has said goodbye.
 pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(), Trouble> {
@@ -83,7 +82,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     ended
 }
 
-fn client(channel: Channel) -> Client {
+pub(super) fn client(channel: Channel) -> Client {
     LinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 
@@ -174,7 +173,7 @@ impl Shared {
         });
     }
 
-    fn request<T>(&self, stream: T) -> Request<T> {
+    pub(super) fn request<T>(&self, stream: T) -> Request<T> {
         let mut request = Request::new(stream);
         let boot = MetadataValue::from_bytes(&self.boot.0.to_be_bytes());
         request.metadata_mut().insert_bin(BOOT, boot);
@@ -251,7 +250,7 @@ impl Work {
         let (offer, offered) = mpsc::unbounded_channel();
         shared.desk.lock().linked(say);
         shared.offers.lock().linked(offer);
-        let bodies = Arc::new(Bodies { shared: shared.clone(), client: AsyncMutex::default() });
+        let bodies = Arc::new(Bodies::new(shared.clone()));
         Ok(Self { given, answers, done, said, offers, offered, bodies })
     }
 
@@ -372,15 +371,11 @@ async fn offer_all(
     bodies: &Arc<Bodies>,
 ) {
     let mut some: Vec<Offered> = Vec::with_capacity(AT_ONCE);
-    let large = Arc::new(tokio::sync::Semaphore::new(LARGE));
     while together(&mut offered, &mut some).await {
         let each = some.drain(..).filter_map(|Offered { offer, len, large: body }| {
             let Some(body) = body else { return Some((len, offer)) };
-            let (bodies, large) = (bodies.clone(), large.clone());
-            tokio::spawn(async move {
-                let _turn = large.acquire().await;
-                bodies.bring(offer, body).await;
-            });
+            let bodies = bodies.clone();
+            tokio::spawn(async move { bodies.bring(offer, body).await });
             None
         });
         let put = |all: &mut Offers, offer| all.offers.push(offer);
@@ -428,7 +423,8 @@ fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) ->
         let work = WorkId::try_from(work)?;
         let epoch = granted.epoch.ok_or(wire::Malformed("an epoch is missing"))?.into();
         items.push(Granted { work, epoch });
-        wanted.push((work, granted.body.or_else(|| shared.cache.lock().find(work.message))));
+        let body = granted.body.or_else(|| shared.cache.lock().find(work.message));
+        wanted.push((work, granted.size, body));
     }
     shared.desk.lock().granted(errand, items);
     // Without a lease nothing of it will be committed.
@@ -445,19 +441,19 @@ fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) ->
         works: Vec::new(),
         took: Bytes::new(),
     };
-    if wanted.iter().all(|(_, body)| body.is_some()) {
+    if wanted.iter().all(|(.., body)| body.is_some()) {
         let works =
-            wanted.into_iter().map(|(work, body)| (work, BodySource::Memory(body.unwrap_or_default())));
+            wanted.into_iter().map(|(work, _, body)| (work, BodySource::Memory(body.unwrap_or_default())));
         assignment.works = works.collect();
         hand_over(shared, assignment);
         return Ok(());
     }
     let (shared, bodies) = (shared.clone(), bodies.clone());
     tokio::spawn(async move {
-        for (item, (work, body)) in (0..).zip(wanted) {
+        for (item, (work, size, body)) in (0..).zip(wanted) {
             let body = match body {
                 Some(body) => BodySource::Memory(body),
-                None => bodies.fetch(wire::Item { errand, item }).await,
+                None => bodies.fetch(wire::Item { errand, item }, size).await,
             };
             if matches!(body, BodySource::Missing(QueueError::Away)) {
                 // Nothing is attempted without its body: all of it goes back, but not to come again at once.
@@ -474,71 +470,6 @@ fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) ->
 fn hand_over(shared: &Shared, assignment: Assignment) {
     if let Some(hands) = shared.hands.get() {
         hands.attempt(assignment);
-    }
-}
-
-/// The connection on which large bodies go, made when the first one does.
-struct Bodies {
-    shared: Arc<Shared>,
-    client: AsyncMutex<Option<Client>>,
-}
-
-impl Bodies {
-    async fn client(&self) -> Result<Client, Trouble> {
-        let mut client = self.client.lock().await;
-        if let Some(client) = &*client {
-            return Ok(client.clone());
-        }
-        let new = self::client(self.shared.dial().await?);
-        *client = Some(new.clone());
-        Ok(new)
-    }
-
-    /// Brings a message with a large body, as often as it takes while its client waits.
-    async fn bring(&self, offer: wire::Offer, body: Bytes) {
-        while self.shared.offers.lock().awaits(&offer.message) {
-            match self.try_to_bring(offer.clone(), &body).await {
-                Ok(answer) => return self.shared.offers.lock().answered(&answer),
-                Err(error) => {
-                    tracing::info!(%error, "a large message could not be brought; it is offered again");
-                }
-            }
-            *self.client.lock().await = None;
-            tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
-        }
-    }
-
-    async fn try_to_bring(&self, offer: wire::Offer, body: &Bytes) -> Result<wire::Answer, Trouble> {
-        let mut client = self.client().await?;
-        let size = body.len() as u64;
-        let first = Piece { offer: Some(offer), bytes: Bytes::new(), size };
-        let rest: Vec<Bytes> = body.chunks(wire::CHUNK).map(|chunk| body.slice_ref(chunk)).collect();
-        let rest = rest.into_iter().map(|bytes| Piece { bytes, ..Piece::default() });
-        let pieces = tokio_stream::iter(std::iter::once(first).chain(rest));
-        Ok(client.bring(self.shared.request(pieces)).await?.into_inner())
-    }
-
-    /// The body of a work.
-    async fn fetch(&self, item: wire::Item) -> BodySource {
-        let fetch = async {
-            let mut client = self.client().await?;
-            let wanted = BodyWanted { boot: wire::boot_bytes(self.shared.boot), item: Some(item) };
-            let mut chunks = client.body(wanted).await?.into_inner();
-            let mut body = BytesMut::new();
-            while let Some(chunk) = chunks.next().await {
-                body.extend_from_slice(&chunk?.bytes);
-            }
-            Ok::<_, Trouble>(body.freeze())
-        };
-        match fetch.await {
-            Ok(body) => BodySource::Memory(body),
-            Err(Trouble::Damaged(what)) => BodySource::Missing(QueueError::Damaged(what)),
-            Err(error) => {
-                tracing::info!(%error, "a body could not be fetched; its works are given back");
-                *self.client.lock().await = None;
-                BodySource::Missing(QueueError::Away)
-            }
-        }
     }
 }
 
