@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     offset: Offset,
     certificate: Mutex<Option<Certified>>,
     fence: Mutex<Fence>,
+    /// How often the manager was dialled.
+    links: AtomicU64,
     /// The number of the last beat, over all links.
     beats: AtomicU64,
     desk: Mutex<Desk>,
@@ -163,6 +165,7 @@ impl Worker {
             certificate: Mutex::default(),
             // Its length is the manager's to say.
             fence: Mutex::new(Fence::new(Duration::ZERO)),
+            links: AtomicU64::new(0),
             beats: AtomicU64::new(0),
             desk: Mutex::default(),
             offers: Mutex::default(),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Incarnations, Members, OLDER, Shared,
-    member::{Begun, Facts, Member},
+    member::{Begun, Facts, Member, Overtaken},
 };
 use crate::{
     boot_time,
@@ -141,6 +141,17 @@ impl Shared {
             drop(members);
             return Err(self.quarantine(&key, node));
         }
+        let member = by_boot.entry(boot).or_insert_with(|| {
+            self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
+            member(incarnations.node, key, boot, node, hello)
+        });
+        let member = member.clone();
+        if let Err(Overtaken) = member.greeted(hello.link) {
+            return Err(refused(
+                Reason::Superseded,
+                "a later link of this node has overtaken this one".into(),
+            ));
+        }
         if let Some(current) = incarnations.current.filter(|current| *current != boot) {
             tracing::info!(node = node.name, old = %current, new = %boot, "a node has started anew");
             incarnations.older.push_back(current);
@@ -153,17 +164,13 @@ impl Shared {
             self.membership.lock().superseded(current, boot, boot_time::now());
         }
         let is_new = incarnations.current.replace(boot) != Some(boot);
-        let member = by_boot.entry(boot).or_insert_with(|| {
-            self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
-            member(incarnations.node, key, boot, node, hello)
-        });
         let begun = member.link(control, &hello.held);
         let mut membership = self.membership.lock();
         if is_new {
             membership.reinstated(boot);
         }
         membership.joined(boot, boot_time::now());
-        Ok((member.clone(), begun))
+        Ok((member, begun))
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.

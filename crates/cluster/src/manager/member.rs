@@ -44,7 +44,13 @@ struct State {
     stay: Stay,
     errands: Errands,
     links: u64,
+    /// As the node counts them, the latest link that has said hello.
+    latest: u64,
 }
+
+/// A hello that the one of a later link has overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overtaken;
 
 /// Whether a node takes more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +129,17 @@ impl Member {
     ) -> Arc<Self> {
         let (adoption, state) = (Arc::default(), Mutex::default());
         Arc::new(Self { node, key, boot, name: name.into(), facts, load, adoption, state })
+    }
+
+    /// A link says hello, which has this number with the node.
+    pub(crate) fn greeted(&self, number: u64) -> Result<(), Overtaken> {
+        let mut state = self.state.lock();
+        // A worker that does not count yet says nothing.
+        if number != 0 && number <= state.latest {
+            return Err(Overtaken);
+        }
+        state.latest = state.latest.max(number);
+        Ok(())
     }
 
     /// A link has come up, with what the node has; an older one ends.

@@ -7,7 +7,7 @@ use tonic::Status;
 use super::*;
 use crate::{
     home::{Home, LONGEST},
-    wire::{Answer, Offer, Piece, answer::Verdict},
+    wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
 };
 
 /// Long, where it must not matter.
@@ -69,4 +69,37 @@ async fn a_large_message_that_stands_still_is_given_up_and_one_that_is_too_large
     let longest = LONGEST.0 + 1000;
     let answer = brought(&home, longest, tokio_stream::iter([piece(longest)]), PATIENCE).await;
     assert_eq!(answer.verdict(), Verdict::Stored, "{}", answer.text);
+}
+
+/// A node's key, registered, and a hello of its.
+fn registered(home: &Home) -> (PublicKey, Hello) {
+    let key = PublicKey::from_bytes([9; 32]);
+    home.manager.add_key("mx2", &key).expect("it is new");
+    let hello = Hello {
+        oldest: OLDEST_PROTOCOL,
+        newest: PROTOCOL,
+        boot: wire::boot_bytes(Boot(1)),
+        node: vec![7; 16].into(),
+        ..Hello::default()
+    };
+    (key, hello)
+}
+
+#[tokio::test]
+async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot, link| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), link, ..hello.clone() };
+        let said = home.manager.0.hello(key, &hello, mpsc::channel(1).0);
+        said.map(|welcomed| welcomed.begun.end).map_err(|refused| refused.reason())
+    };
+    let second = says(1, 2).expect("it is the first that comes");
+    assert_eq!([1, 2].map(|link| says(1, link).map(drop)), [Err(Reason::Superseded); 2]);
+    assert!(!second.is_cancelled(), "what does not count ends nothing");
+    let third = says(1, 3).expect("it is later");
+    assert!(second.is_cancelled() && !third.is_cancelled());
+    says(1, 0).expect("it does not count its links");
+    assert_eq!(says(1, 3).map(drop), Err(Reason::Superseded));
+    says(2, 1).expect("another boot counts anew");
 }

@@ -144,6 +144,7 @@ impl Shared {
             credit_bytes: options.credit_bytes,
             cache_bytes: options.cache_bytes,
             held,
+            link: self.links.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 

@@ -2,11 +2,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::{
-    home::Home,
-    membership::Timing,
-    wire::BodyWanted,
-};
+use crate::{home::Home, membership::Timing, wire::BodyWanted};
 
 /// Short, where it is waited for.
 const SOON: Duration = Duration::from_secs(1);
