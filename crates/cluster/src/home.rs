@@ -131,6 +131,16 @@ pub(crate) async fn linked(worker: &Worker) {
     tokio::time::timeout(PATIENCE, is_linked).await.expect("a link").expect("the worker is there");
 }
 
+/// Returns once something is so.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+}
+
 fn identity(folder: &TempDir, name: &str) -> Identity {
     let dir = folder.path().join(name);
     std::fs::create_dir(&dir).expect("it is new");

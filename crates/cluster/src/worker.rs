@@ -93,6 +93,8 @@ pub(crate) struct Shared {
     links: AtomicU64,
     /// The number of the last beat, over all links.
     beats: AtomicU64,
+    /// Steps of the runtime, which the beats tell.
+    steps: AtomicU64,
     desk: Mutex<Desk>,
     offers: Mutex<Offers>,
     cache: Mutex<Cache>,
@@ -167,6 +169,7 @@ impl Worker {
             fence: Mutex::new(Fence::new(Duration::ZERO)),
             links: AtomicU64::new(0),
             beats: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
             desk: Mutex::default(),
             offers: Mutex::default(),
             cache: Mutex::new(Cache::new(options.cache_bytes)),

@@ -9,7 +9,7 @@ use base::{Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use prost::Message as _;
 use queue::{BodySource, QueueError};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 
@@ -189,11 +189,21 @@ async fn beat(
     every: Duration,
 ) -> Result<impl Future<Output = Result<(), Trouble>>, Trouble> {
     let (beats, to_send) = mpsc::channel(ON_THE_WAY);
-    let send = move |shared: &Shared, beats: &mpsc::Sender<Beat>| {
+    // A node whose work stands still does not begin.
+    let mut stepping = step(&shared);
+    tokio::time::timeout(ANSWER, &mut stepping)
+        .await
+        .map_err(|_| Trouble::Broke("the work of this node stands still".into()))?
+        .map_err(|_| Trouble::Broke("this node is stopping".into()))?;
+    let mut send = move |shared: &Arc<Shared>, beats: &mpsc::Sender<Beat>| {
         let number = shared.beats.fetch_add(1, Ordering::Relaxed) + 1;
         shared.fence.lock().sent(number, boot_time::now());
         // Where a beat does not go out, the next is for it.
-        let _ = beats.try_send(Beat { number, progress: number, ..Beat::default() });
+        let progress = shared.steps.load(Ordering::Relaxed);
+        let _ = beats.try_send(Beat { number, progress, ..Beat::default() });
+        if stepping.is_finished() {
+            stepping = step(shared);
+        }
     };
     send(&shared, &beats);
     let asked = client.heartbeat(shared.request(ReceiverStream::new(to_send)));
@@ -203,7 +213,7 @@ async fn beat(
     Ok(async move {
         // The connection lives as long as it is used.
         let _client = client;
-        let mut ticks = tokio::time::interval(every);
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -214,6 +224,16 @@ async fn beat(
                 return Err(Trouble::Broke("the manager has not answered this node's beats".into()));
             }
         }
+    })
+}
+
+/// One step of the runtime: it waits for its turn like any work, and needs what each work needs. The next beat tells that it is done.
+fn step(shared: &Arc<Shared>) -> JoinHandle<()> {
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        tokio::task::yield_now().await;
+        drop(shared.desk.lock());
+        shared.steps.fetch_add(1, Ordering::Relaxed);
     })
 }
 

@@ -2,7 +2,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
-use crate::{home::Home, membership::Timing, wire::BodyWanted};
+use crate::{
+    home::{Home, until},
+    membership::{Liveness, Timing},
+    wire::BodyWanted,
+};
 
 /// Short, where it is waited for.
 const SOON: Duration = Duration::from_secs(1);
@@ -45,4 +49,32 @@ async fn a_node_that_has_too_many_connections_loses_its_oldest() {
     }
     assert_ne!(answers[0], tonic::Code::FailedPrecondition, "its connection is over");
     assert!(answers[1..].iter().all(|code| *code == tonic::Code::FailedPrecondition), "{answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_whose_work_stands_still_beats_and_is_suspect_nevertheless() {
+    let timing = Timing {
+        heartbeat: Duration::from_millis(100),
+        suspect: Duration::from_millis(500),
+        gone: Duration::from_secs(60),
+        lease: Duration::from_secs(50),
+        steady: Duration::from_millis(200),
+        ..Timing::default()
+    };
+    let home = Home::new(timing).await;
+    let worker = home.worker("mx2");
+    home.run(&worker, &home.shutdown).await;
+    let liveness = || home.manager.nodes()[0].liveness;
+    assert_eq!(liveness(), Some(Liveness::Alive));
+    let (shared, (go_on, still)) = (worker.0.clone(), std::sync::mpsc::channel::<()>());
+    std::thread::spawn(move || {
+        let _desk = shared.desk.lock();
+        let _ = still.recv();
+    });
+    until("it is suspect", || matches!(liveness(), Some(Liveness::Suspect { .. }))).await;
+    let beats = worker.0.beats.load(std::sync::atomic::Ordering::Relaxed);
+    until("it beats on", || worker.0.beats.load(std::sync::atomic::Ordering::Relaxed) > beats + 1).await;
+    assert!(matches!(liveness(), Some(Liveness::Suspect { .. })));
+    drop(go_on);
+    until("it is back", || liveness() == Some(Liveness::Alive)).await;
 }
