@@ -42,6 +42,7 @@ pub use self::{
     errand::{Errand, Grant, Granted},
     errands::Word,
     nodes::{AddError, NodeReport},
+    registry::StateError,
 };
 use self::{
     member::{Linked, Member, Stay},

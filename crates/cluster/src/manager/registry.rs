@@ -25,6 +25,19 @@ pub(crate) struct Registry {
     settings: Arc<Settings>,
     nodes: RwLock<HashMap<PublicKey, Node>>,
     connections: Mutex<Connections>,
+    /// Held while a state is changed.
+    changing: Mutex<()>,
+}
+
+/// The state of a node cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Two processes seem to have its key: it is out until an operator has looked, and says so.
+    #[error("{0} is quarantined: it can only be resumed or removed")]
+    Quarantined(String),
+    /// The registry cannot be written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
 }
 
 /// The connections that nodes have now.
@@ -72,7 +85,8 @@ impl Drop for Connection {
 impl Registry {
     /// Reads it.
     pub(crate) fn read(settings: Arc<Settings>) -> Result<Self> {
-        let registry = Self { settings, nodes: RwLock::default(), connections: Mutex::default() };
+        let (nodes, connections, changing) = (RwLock::default(), Mutex::default(), Mutex::default());
+        let registry = Self { settings, nodes, connections, changing };
         registry.refresh()?;
         Ok(registry)
     }
@@ -122,7 +136,15 @@ impl Registry {
         state: NodeState,
         why: &str,
         now: Timestamp,
-    ) -> Result<Option<Node>> {
+    ) -> std::result::Result<Option<Node>, StateError> {
+        let _turn = self.changing.lock();
+        let is_quarantined =
+            |node: &Node| node.state == NodeState::Quarantined && node.name.eq_ignore_ascii_case(name);
+        if matches!(state, NodeState::Cordoned | NodeState::Draining)
+            && self.nodes.read().values().any(is_quarantined)
+        {
+            return Err(StateError::Quarantined(name.to_owned()));
+        }
         let node = self.settings.set_node_state(name, state, why, now)?;
         self.refresh()?;
         for (key, of) in &self.connections.lock().of {

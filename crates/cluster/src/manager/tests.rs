@@ -1,6 +1,7 @@
 use base::{MessageId, Timestamp};
 use bytes::Bytes;
 use queue::{Kind, NewWork, Publication, Repeat};
+use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
@@ -102,4 +103,27 @@ async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
     says(1, 0).expect("it does not count its links");
     assert_eq!(says(1, 3).map(drop), Err(Reason::Superseded));
     says(2, 1).expect("another boot counts anew");
+}
+
+#[tokio::test]
+async fn a_quarantined_node_is_only_resumed_or_removed() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+    };
+    let state = || home.manager.nodes()[0].state;
+    assert_eq!([1, 2, 1].map(says), [Ok(()), Ok(()), Err(Reason::Clone)]);
+    for wanted in [NodeState::Cordoned, NodeState::Draining] {
+        let error = home.manager.set_state("MX2", wanted, "").expect_err("it is quarantined");
+        assert_eq!(error.to_string(), "MX2 is quarantined: it can only be resumed or removed");
+        assert_eq!(state(), NodeState::Quarantined);
+        assert_eq!(says(2), Err(Reason::Removed), "it is out");
+    }
+    assert!(home.manager.set_state("mx2", NodeState::Active, "").expect("it is resumed"));
+    assert_eq!((state(), says(2)), (NodeState::Active, Ok(())));
+    assert!(home.manager.set_state("mx2", NodeState::Cordoned, "").expect("it is not quarantined any more"));
+    home.manager.set_state("mx2", NodeState::Quarantined, "").expect("it is there");
+    assert!(home.manager.set_state("mx2", NodeState::Removed, "").expect("it is removed"));
 }
