@@ -5,7 +5,7 @@ use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::*;
+use super::{member::Give, *};
 use crate::{
     home::{Home, LONGEST},
     wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
@@ -126,4 +126,36 @@ async fn a_quarantined_node_is_only_resumed_or_removed() {
     assert!(home.manager.set_state("mx2", NodeState::Cordoned, "").expect("it is not quarantined any more"));
     home.manager.set_state("mx2", NodeState::Quarantined, "").expect("it is there");
     assert!(home.manager.set_state("mx2", NodeState::Removed, "").expect("it is removed"));
+}
+
+#[tokio::test]
+async fn an_errand_that_was_cleared_away_does_nothing_to_its_successor() {
+    let home = Home::new(Timing::default()).await;
+    let member = member();
+    let open = || {
+        let body = queue::BodySource::Memory(Bytes::new());
+        let item = errands::Item { body, stage: errands::Stage::Given };
+        let words = member.errands(|errands| errands.open(7, vec![item]));
+        Errand { number: 7, member: member.clone(), shared: home.manager.0.clone(), words }
+    };
+    let at = wire::Item { errand: 7, item: 0 };
+    let asks = || member.errands(|errands| errands.asks(&at));
+    let old = open();
+    member.gone();
+    let mut new = open();
+    member.link(mpsc::channel(1).0, &[wire::Held { errand: 7, ..wire::Held::default() }]);
+    let (mut to_give, _end) = member.take_to_give().expect("there is a link");
+    assert_eq!(asks(), errands::Say::Nothing);
+    assert_eq!(new.next().await, Some(Word::Commit(0)));
+    old.permit(0, Ok(queue::Recipients::first(1)));
+    assert_eq!(asks(), errands::Say::Nothing, "it is the other that was asked");
+    old.heard(0);
+    drop(old);
+    assert_eq!(asks(), errands::Say::Nothing, "it is there still");
+    assert!(to_give.try_recv().is_err(), "the node hears nothing of that");
+    new.permit(0, Ok(queue::Recipients::first(1)));
+    assert_eq!(asks(), errands::Say::Permit(Some(queue::Recipients::first(1))));
+    drop(new);
+    let given: Vec<_> = std::iter::from_fn(|| to_give.try_recv().ok()).collect();
+    assert!(matches!(given[..], [Give::Permit(_), Give::Over(_), Give::Heard(_)]), "{given:?}");
 }
