@@ -159,3 +159,21 @@ async fn an_errand_that_was_cleared_away_does_nothing_to_its_successor() {
     let given: Vec<_> = std::iter::from_fn(|| to_give.try_recv().ok()).collect();
     assert!(matches!(given[..], [Give::Permit(_), Give::Over(_), Give::Heard(_)]), "{given:?}");
 }
+
+#[tokio::test]
+async fn a_worker_that_speaks_only_other_protocols_is_refused_and_told_why() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |oldest, newest| {
+        let hello = Hello { oldest, newest, ..hello.clone() };
+        let said = home.manager.0.hello(key, &hello, mpsc::channel(1).0);
+        said.map(|welcomed| welcomed.welcome.protocol).map_err(|refused| (refused.reason(), refused.text))
+    };
+    for (oldest, newest) in [(PROTOCOL + 1, PROTOCOL + 2), (0, OLDEST_PROTOCOL - 1)] {
+        let (reason, text) = says(oldest, newest).expect_err("there is none that both speak");
+        let ranges = format!("protocol {OLDEST_PROTOCOL} to {PROTOCOL}, this node {oldest} to {newest}");
+        assert!(reason == Reason::Protocol && text.contains(&ranges), "{text}");
+    }
+    assert_eq!(says(PROTOCOL, PROTOCOL + 7), Ok(PROTOCOL));
+    assert_eq!(says(0, OLDEST_PROTOCOL), Ok(OLDEST_PROTOCOL));
+}

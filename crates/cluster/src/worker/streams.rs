@@ -35,8 +35,6 @@ use crate::{
 const ON_THE_WAY: usize = 16;
 /// How many things are said in one go.
 const AT_ONCE: usize = 64;
-/// How often it is looked whether the certificate must be renewed.
-const CERTIFICATE: Duration = Duration::from_secs(600);
 /// How long to wait with what has just failed.
 pub(super) const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -67,7 +65,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     let ended = tokio::select! {
         ended = work.run(shared) => ended,
         ended = beating => ended,
-        ended = listen(shared, &mut said, &control) => ended,
+        ended = listen(shared, &mut said, &control, heartbeat) => ended,
         ended = tell_refusals(shared, client.clone()) => ended,
         () = shutdown.stopping() => {
             let goodbye = worker_word::Word::Goodbye(Goodbye {});
@@ -106,8 +104,10 @@ async fn listen(
     shared: &Arc<Shared>,
     said: &mut Streaming<ManagerWord>,
     control: &mpsc::Sender<WorkerWord>,
+    heartbeat: Duration,
 ) -> Result<(), Trouble> {
-    let mut certificate = tokio::time::interval(CERTIFICATE);
+    let mut certificate = tokio::time::interval(heartbeat);
+    certificate.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut leaving = std::pin::pin!(shared.leaving.cancelled());
     let mut told = false;
     loop {

@@ -1,9 +1,11 @@
+use std::sync::atomic::Ordering;
+
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::{
-    home::{Home, until},
+    home::{DAY, Home, until},
     membership::{Liveness, Timing},
     wire::BodyWanted,
 };
@@ -72,9 +74,74 @@ async fn a_node_whose_work_stands_still_beats_and_is_suspect_nevertheless() {
         let _ = still.recv();
     });
     until("it is suspect", || matches!(liveness(), Some(Liveness::Suspect { .. }))).await;
-    let beats = worker.0.beats.load(std::sync::atomic::Ordering::Relaxed);
-    until("it beats on", || worker.0.beats.load(std::sync::atomic::Ordering::Relaxed) > beats + 1).await;
+    let beats = worker.0.beats.load(Ordering::Relaxed);
+    until("it beats on", || worker.0.beats.load(Ordering::Relaxed) > beats + 1).await;
     assert!(matches!(liveness(), Some(Liveness::Suspect { .. })));
     drop(go_on);
     until("it is back", || liveness() == Some(Liveness::Alive)).await;
+}
+
+/// Beats come soon, and bring the manager's time.
+fn quick() -> Timing {
+    Timing { heartbeat: Duration::from_millis(100), ..Timing::default() }
+}
+
+/// When a worker's certificate ends.
+fn ends(worker: &Worker) -> base::Timestamp {
+    worker.0.certificate.lock().as_ref().expect("it has one").certificate.not_after
+}
+
+#[tokio::test]
+async fn a_certificate_near_its_end_is_renewed_while_the_link_goes_on() {
+    let home = Home::new(quick()).await;
+    let worker = home.worker("mx2");
+    home.run(&worker, &home.shutdown).await;
+    let (first, link) = (ends(&worker), worker.0.links.load(Ordering::Relaxed));
+    home.clock.advance(3 * DAY);
+    until("it knows the time", || worker.clock().now() + 4 * DAY >= first).await;
+    assert_eq!(ends(&worker), first, "half of its life is not over");
+    home.clock.advance(3 * DAY);
+    until("a new certificate", || ends(&worker) > first + 5 * DAY).await;
+    // The first one is over.
+    home.clock.advance(2 * DAY);
+    let second = ends(&worker);
+    worker.0.dial().await.expect("it is let in");
+    assert_eq!((ends(&worker), worker.0.links.load(Ordering::Relaxed)), (second, link));
+}
+
+#[tokio::test]
+async fn a_node_that_was_off_for_longer_than_its_certificate_is_taken_back() {
+    let home = Home::new(quick()).await;
+    let worker = home.worker("mx2");
+    let off = home.shutdown.child();
+    home.run(&worker, &off).await;
+    let first = ends(&worker);
+    off.stop();
+    let is_linked = || home.manager.nodes()[0].linked;
+    until("it is off", || !is_linked()).await;
+    home.clock.advance(7 * DAY + DAY / 24);
+    home.run(&worker, &home.shutdown).await;
+    until("it is back", is_linked).await;
+    assert!(ends(&worker) > first + 7 * DAY);
+}
+
+#[tokio::test]
+async fn the_manager_renews_its_own_certificate() {
+    let home = Home::new(quick()).await;
+    let worker = home.worker("mx2");
+    let shows = async || {
+        let stream = tokio::net::TcpStream::connect(home.address).await.expect("it listens");
+        let stream = worker.0.tls.connect(stream, crate::tls::Credential::SelfSigned, 20 * SOON).await;
+        let stream = stream.expect("it is let in");
+        stream.get_ref().1.peer_certificates().expect("it has shown one")[0].clone()
+    };
+    let first = shows().await;
+    assert_eq!(shows().await, first);
+    home.clock.advance(6 * DAY);
+    let renewed = async {
+        while shows().await == first {
+            tokio::time::sleep(SOON / 10).await;
+        }
+    };
+    tokio::time::timeout(20 * SOON, renewed).await.expect("it is renewed");
 }
