@@ -29,6 +29,11 @@ pub const OLDEST_PROTOCOL: u32 = 1;
 pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 /// Things go together in one message up to this length, and the last of them may pass it.
 pub(crate) const AT_ONCE_BYTES: usize = 1 << 20;
+/// Bodies up to this length go with their offer or grant; longer ones on a connection of their own.
+pub(crate) const INLINE: usize = 64 << 10;
+/// Bytes that may be on their way on a stream, and on a connection.
+pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Longest offer, without a body that goes apart.
 pub(crate) const MAX_OFFER: usize = 4 << 20;
 /// A body of which for so long nothing comes, and a stream of which nothing is taken, is given up.
@@ -40,7 +45,7 @@ pub(crate) const MOST_HELD: usize = 100_000;
 /// The most that one of them takes of it, and what else it says takes less than this.
 pub(crate) const HELD_BYTES: usize = 65;
 const _: () = assert!(MOST_HELD * HELD_BYTES + AT_ONCE_BYTES < MAX_MESSAGE);
-const _: () = assert!(AT_ONCE_BYTES + MAX_OFFER < MAX_MESSAGE);
+const _: () = assert!(AT_ONCE_BYTES + MAX_OFFER < MAX_MESSAGE && INLINE <= AT_ONCE_BYTES);
 
 /// Stands for an errand itself, where an item's number is.
 pub const WHOLE: u32 = u32::MAX;

@@ -12,10 +12,7 @@ use super::{
     errands::{Errands, Item, Stage, Word},
     member::{Give, Member},
 };
-use crate::wire::{self, WHOLE};
-
-/// Bodies up to this length go with the grant; longer ones are asked for.
-pub(crate) const INLINE: u64 = 64 << 10;
+use crate::wire::{self, INLINE, WHOLE};
 
 /// Works to be attempted on another node.
 #[derive(Clone, Debug)]
@@ -57,7 +54,7 @@ impl Errand {
         for Granted { work, epoch, body } in &works {
             let size = body.size();
             let has_it = shared.origins.lock().of(work.message) == Some(member.node);
-            let inline = if size > INLINE || has_it { None } else { whole(body).await };
+            let inline = if size > INLINE as u64 || has_it { None } else { whole(body).await };
             granted.push(wire::GrantedWork {
                 work: Some((*work).into()),
                 epoch: Some((*epoch).into()),

@@ -29,7 +29,9 @@ use super::{
 };
 use crate::{
     tls::{NotAdmitted, Peer, Protocol},
-    wire::{MAX_MESSAGE, joining_server::JoiningServer, link_server::LinkServer},
+    wire::{
+        CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW, joining_server::JoiningServer, link_server::LinkServer,
+    },
 };
 
 /// How long a node may take for its handshake, and one that asks for a certificate for that.
@@ -42,9 +44,6 @@ const OF_ONE_ADDRESS: usize = 16;
 const PAUSE: Duration = Duration::from_millis(100);
 /// A connection on which nothing is heard is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// Bytes that may be on their way on a stream, and on a connection.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Streams at once on a connection; more wait with whoever wants them.
 const STREAMS: u32 = 64;

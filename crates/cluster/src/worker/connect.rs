@@ -14,7 +14,7 @@ use crate::{
     authority::{self, Certificate},
     identity::CERTIFICATE_LIFE,
     tls::{ConnectError, Credential},
-    wire::{CertifyRequest, joining_client::JoiningClient},
+    wire::{CONNECTION_WINDOW, CertifyRequest, STREAM_WINDOW, joining_client::JoiningClient},
 };
 
 /// How long a connection and its handshake may take.
@@ -28,9 +28,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// When a certificate could not be renewed, it is tried again after this time.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
-/// Bytes that may be on their way on a stream, and on a connection.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]

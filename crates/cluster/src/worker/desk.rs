@@ -7,10 +7,7 @@ use bytes::Bytes;
 use queue::{Epoch, Recipients};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    fence::Tenure,
-    wire::{self, MOST_HELD, WHOLE},
-};
+use crate::wire::{self, MOST_HELD, WHOLE};
 
 /// Everything that this boot was given and has not been told to forget.
 #[derive(Debug, Default)]
@@ -77,9 +74,6 @@ pub(crate) struct Granted {
     pub(crate) work: WorkId,
     pub(crate) epoch: Epoch,
 }
-
-/// Under which lease of the node something was given.
-pub(crate) type Under = Tenure;
 
 impl Desk {
     /// There is a link: what was said and not heard is said again.

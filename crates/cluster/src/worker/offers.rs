@@ -13,10 +13,7 @@ use queue::{Body, BodyWriter, Pending, Publication, Publish, Published, QueueErr
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use crate::wire::{self, answer::Verdict};
-
-/// Bodies up to this length go with the offer; longer ones over a connection of their own.
-pub(crate) const INLINE: usize = 64 << 10;
+use crate::wire::{self, INLINE, answer::Verdict};
 
 /// What waits for its answer.
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ use super::{
     bodies::Bodies,
     connect::ANSWER,
     desk::{Granted, Say},
-    offers::{INLINE, Offered},
+    offers::Offered,
 };
 use crate::{
     boot_time,
@@ -493,8 +493,6 @@ fn hand_over(shared: &Shared, assignment: Assignment) {
         hands.attempt(assignment);
     }
 }
-
-const _: () = assert!(INLINE <= AT_ONCE_BYTES);
 
 #[cfg(test)]
 mod tests {
