@@ -11,6 +11,8 @@
 pub mod authority;
 mod boot_time;
 pub mod fence;
+#[cfg(test)]
+mod home;
 pub mod identity;
 mod load;
 pub mod manager;

@@ -16,7 +16,10 @@ mod member;
 mod nodes;
 mod origins;
 mod registry;
+mod seldom;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::{
@@ -34,14 +37,12 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
+pub(crate) use self::serve::BOOT;
 pub use self::{
     errand::{Errand, Grant, Granted},
     errands::Word,
     nodes::{AddError, NodeReport},
-};
-pub(crate) use self::{
-    listen::{MAX_MESSAGE, READ},
-    serve::BOOT,
+    registry::StateError,
 };
 use self::{
     member::{Linked, Member, Stay},
@@ -99,6 +100,8 @@ pub trait Trade: Send + Sync + std::fmt::Debug {
     fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>);
     /// A node has brought a message to so many recipients, and it is stored now.
     fn brought(&self, recipients: u64);
+    /// The longest message that it takes now, in bytes.
+    fn longest(&self) -> u64;
     /// A node has refused something at its door.
     fn refused(&self, node: &str, refusal: wire::Refusal);
 }

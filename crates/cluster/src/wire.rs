@@ -13,6 +13,8 @@ mod generated;
 #[cfg(test)]
 mod fuzz;
 
+use std::time::Duration;
+
 use base::{MessageId, Timestamp, WorkId};
 use queue::{Body, Boot, Kind, Publication, Repeat};
 
@@ -23,8 +25,29 @@ pub const PROTOCOL: u32 = 1;
 /// The oldest that it understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
+/// Longest message that is taken, in bytes. One that is longer ends the link.
+pub(crate) const MAX_MESSAGE: usize = 8 << 20;
+/// Things go together in one message up to this length, and the last of them may pass it.
+pub(crate) const AT_ONCE_BYTES: usize = 1 << 20;
+/// Bodies up to this length go with their offer or grant; longer ones on a connection of their own.
+pub(crate) const INLINE: usize = 64 << 10;
+/// Bytes that may be on their way on a stream, and on a connection.
+pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// So much is read from a socket at once: TLS by itself asks for a quarter of that.
+pub(crate) const READ: usize = 16 << 10;
+/// Longest offer, without a body that goes apart.
+pub(crate) const MAX_OFFER: usize = 4 << 20;
+/// A body of which for so long nothing comes, and a stream of which nothing is taken, is given up.
+pub(crate) const STALLED: Duration = Duration::from_secs(60);
 /// Longest piece of a body in one message, in bytes.
 pub const CHUNK: usize = 256 << 10;
+/// Most works and errands that a node has: more than any node takes. It says all of them in one hello.
+pub(crate) const MOST_HELD: usize = 100_000;
+/// The most that one of them takes of it, and what else it says takes less than this.
+pub(crate) const HELD_BYTES: usize = 65;
+const _: () = assert!(MOST_HELD * HELD_BYTES + AT_ONCE_BYTES < MAX_MESSAGE);
+const _: () = assert!(AT_ONCE_BYTES + MAX_OFFER < MAX_MESSAGE && INLINE <= AT_ONCE_BYTES);
 
 /// Stands for an errand itself, where an item's number is.
 pub const WHOLE: u32 = u32::MAX;

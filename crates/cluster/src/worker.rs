@@ -7,10 +7,13 @@
 //! `connect` keeps the link up, `streams` drives it; `desk` and `offers` keep what must be said again over the next one.
 
 mod assignment;
+mod bodies;
 mod connect;
 mod desk;
 mod offers;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicU64},
@@ -87,8 +90,12 @@ pub(crate) struct Shared {
     offset: Offset,
     certificate: Mutex<Option<Certified>>,
     fence: Mutex<Fence>,
+    /// How often the manager was dialled.
+    links: AtomicU64,
     /// The number of the last beat, over all links.
     beats: AtomicU64,
+    /// Steps of the runtime, which the beats tell.
+    steps: AtomicU64,
     desk: Mutex<Desk>,
     offers: Mutex<Offers>,
     cache: Mutex<Cache>,
@@ -161,7 +168,9 @@ impl Worker {
             certificate: Mutex::default(),
             // Its length is the manager's to say.
             fence: Mutex::new(Fence::new(Duration::ZERO)),
+            links: AtomicU64::new(0),
             beats: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
             desk: Mutex::default(),
             offers: Mutex::default(),
             cache: Mutex::new(Cache::new(options.cache_bytes)),

@@ -100,6 +100,10 @@ impl Trade for Adopts {
         counters.messages.add(1);
     }
 
+    fn longest(&self) -> u64 {
+        self.delivery.config.now().limits.session.message.0
+    }
+
     fn refused(&self, node: &str, refusal: cluster::wire::Refusal) {
         self.refusals.note_of(node, refusal);
     }

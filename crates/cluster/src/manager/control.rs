@@ -1,6 +1,6 @@
 //! How a link begins: the hello, who is refused, and what a node that comes back still has.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use base::{NodeId, Timestamp};
 use queue::Boot;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Incarnations, Members, OLDER, Shared,
-    member::{Begun, Facts, Member},
+    member::{Begun, Facts, Member, Overtaken},
 };
 use crate::{
     boot_time,
@@ -18,13 +18,11 @@ use crate::{
     placement::NodeIndex,
     tls::Registry as _,
     wire::{
-        self, Hello, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome,
+        self, Hello, MOST_HELD, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome,
         refused::Reason, wanted,
     },
 };
 
-/// Most works that a node may say it has: more than any node takes.
-const MOST_HELD: usize = 100_000;
 /// Most works that a node may want at once, and bytes that it may want or keep.
 const MOST_CREDIT: u32 = 50_000;
 const MOST_BYTES: u64 = 64 << 30;
@@ -143,6 +141,17 @@ impl Shared {
             drop(members);
             return Err(self.quarantine(&key, node));
         }
+        let member = by_boot.entry(boot).or_insert_with(|| {
+            self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
+            member(incarnations.node, key, boot, node, hello)
+        });
+        let member = member.clone();
+        if let Err(Overtaken) = member.greeted(hello.link) {
+            return Err(refused(
+                Reason::Superseded,
+                "a later link of this node has overtaken this one".into(),
+            ));
+        }
         if let Some(current) = incarnations.current.filter(|current| *current != boot) {
             tracing::info!(node = node.name, old = %current, new = %boot, "a node has started anew");
             incarnations.older.push_back(current);
@@ -155,17 +164,13 @@ impl Shared {
             self.membership.lock().superseded(current, boot, boot_time::now());
         }
         let is_new = incarnations.current.replace(boot) != Some(boot);
-        let member = by_boot.entry(boot).or_insert_with(|| {
-            self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
-            member(incarnations.node, key, boot, node, hello)
-        });
         let begun = member.link(control, &hello.held);
         let mut membership = self.membership.lock();
         if is_new {
             membership.reinstated(boot);
         }
         membership.joined(boot, boot_time::now());
-        Ok((member.clone(), begun))
+        Ok((member, begun))
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.
@@ -213,9 +218,7 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
         );
         return Err(refused(Reason::Protocol, text));
     }
-    if hello.held.len() > MOST_HELD
-        || hello.held.iter().any(|held| held.item > MOST_ITEM && held.item != WHOLE)
-    {
+    if !is_bearable(&hello.held) {
         return Err(refused(Reason::Other, "the node says that it has more than any node takes".into()));
     }
     if hello.node.len() != 16 {
@@ -224,9 +227,35 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
     wire::boot(&hello.boot).map_err(|malformed| refused(Reason::Other, malformed.to_string()))
 }
 
-/// The highest number of an item in an errand.
-const MOST_ITEM: u32 = 1000;
+/// Whether a node can have all this. Room is made for each errand up to its highest item.
+fn is_bearable(held: &[wire::Held]) -> bool {
+    let mut most: HashMap<u64, usize> = HashMap::new();
+    for held in held.iter().filter(|held| held.item != WHOLE) {
+        let items = most.entry(held.errand).or_default();
+        *items = (*items).max(held.item as usize + 1);
+    }
+    let items = most.into_values().fold(0, usize::saturating_add);
+    held.len() <= MOST_HELD && items <= MOST_HELD
+}
 
 fn refused(reason: Reason, text: String) -> Refused {
     Refused { reason: reason.into(), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_no_more_than_any_node_takes_however_it_counts() {
+        let most = u32::try_from(MOST_HELD).expect("it is not many");
+        let held = |errand, item| wire::Held { errand, item, ..wire::Held::default() };
+        let all: Vec<_> = (0..most).map(|item| held(1, item)).collect();
+        assert!(is_bearable(&all));
+        assert!(!is_bearable(&[&all[..], &[held(2, WHOLE)]].concat()));
+        let sparse: Vec<_> = (0..100).map(|errand| held(errand, most / 100 - 1)).collect();
+        assert!(is_bearable(&sparse));
+        assert!(!is_bearable(&[&sparse[..], &[held(100, 0)]].concat()));
+        assert!(!is_bearable(&[held(1, WHOLE - 1)]));
+    }
 }

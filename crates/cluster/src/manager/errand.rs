@@ -9,13 +9,10 @@ use tokio::sync::mpsc;
 
 use super::{
     Shared,
-    errands::{Item, Stage, Word},
+    errands::{Errands, Item, Stage, Word},
     member::{Give, Member},
 };
-use crate::wire::{self, WHOLE};
-
-/// Bodies up to this length go with the grant; longer ones are asked for.
-pub(crate) const INLINE: u64 = 64 << 10;
+use crate::wire::{self, INLINE, WHOLE};
 
 /// Works to be attempted on another node.
 #[derive(Clone, Debug)]
@@ -57,7 +54,7 @@ impl Errand {
         for Granted { work, epoch, body } in &works {
             let size = body.size();
             let has_it = shared.origins.lock().of(work.message) == Some(member.node);
-            let inline = if size > INLINE || has_it { None } else { whole(body).await };
+            let inline = if size > INLINE as u64 || has_it { None } else { whole(body).await };
             granted.push(wire::GrantedWork {
                 work: Some((*work).into()),
                 epoch: Some((*epoch).into()),
@@ -86,7 +83,9 @@ impl Errand {
     pub fn permit(&self, item: usize, answer: Result<Recipients, LeaseOver>) {
         let Ok(item) = u32::try_from(item) else { return };
         let remaining = answer.ok();
-        self.member.errands(|errands| errands.permit(self.number, item, remaining));
+        if self.if_current(|errands| errands.permit(self.number, item, remaining)).is_none() {
+            return;
+        }
         let item = wire::Item { errand: self.number, item };
         let permit = wire::Permit { item: Some(item), remaining: remaining.map(Into::into) };
         self.member.give(Give::Permit(permit));
@@ -95,15 +94,25 @@ impl Errand {
     /// What was told of an item is concluded: the node may forget it once that is synced.
     pub fn heard(&self, item: usize) {
         let Ok(item) = u32::try_from(item) else { return };
-        self.member.errands(|errands| errands.concluded(self.number, item));
+        if self.if_current(|errands| errands.concluded(self.number, item)).is_none() {
+            return;
+        }
         // Whoever acknowledges runs as long as the manager.
         let _ = self.shared.heard.send((self.member.clone(), wire::Item { errand: self.number, item }));
+    }
+
+    /// Does something with this errand at its member. Nothing if it was cleared away there: its number may be that of another by now,
+    /// with which the node has come back.
+    fn if_current<T>(&self, does: impl FnOnce(&mut Errands) -> T) -> Option<T> {
+        // What is there has the other end of our words.
+        self.member.errands(|errands| (!self.words.is_closed()).then(|| does(errands)))
     }
 }
 
 impl Drop for Errand {
     fn drop(&mut self) {
-        for item in self.member.errands(|errands| errands.close(self.number)) {
+        let Some(left) = self.if_current(|errands| errands.close(self.number)) else { return };
+        for item in left {
             self.member.give(Give::Over(wire::Item { errand: self.number, item }));
         }
         self.member.give(Give::Heard(wire::Item { errand: self.number, item: WHOLE }));

@@ -123,7 +123,8 @@ impl Errands {
             Stage::Asked => Say::Nothing,
             // Its link broke before the answer reached it.
             Stage::Permitted(remaining) => Say::Permit(Some(remaining)),
-            Stage::Deaf => Say::Nothing,
+            // Nobody can note that it is passed, and nothing else would end its wait. It has not begun to be told, so nothing is lost.
+            Stage::Deaf => Say::Permit(None),
             Stage::Told | Stage::Concluded | Stage::Lapsed | Stage::Over => Say::Permit(None),
         }
     }
@@ -227,6 +228,19 @@ mod tests {
         assert_eq!(next(&mut words), None);
         assert_eq!(errands.close(7), [1]);
         assert_eq!((errands.tells(told(1)), errands.asks(&at(1))), (Say::Heard, Say::Permit(None)));
+    }
+
+    #[test]
+    fn what_cannot_be_taken_over_is_not_committed_and_not_forgotten() {
+        let mut errands = Errands::default();
+        let deaf = || Item { stage: Stage::Deaf, ..item() };
+        let mut words = errands.open(7, vec![deaf(), deaf(), item()]);
+        for _ in 0..2 {
+            assert_eq!(errands.asks(&at(0)), Say::Permit(None), "its attempt does not wait for ever");
+            assert_eq!(errands.tells(told(1)), Say::Nothing, "the node keeps what it says");
+        }
+        assert_eq!(next(&mut words), None);
+        assert_eq!(errands.close(7), [2], "it is not said to be over");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Messages that workers bring: published here, and answered once they are synced.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use queue::{Body, Publication, Published, QueueError};
-use tonic::{Status, Streaming};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
 
 use super::{Shared, member::Member};
 use crate::wire::{Answer, Offer, Piece, answer::Verdict};
@@ -39,17 +43,22 @@ impl Shared {
         answers
     }
 
-    /// Publishes a message whose body comes in pieces, after the first.
+    /// Publishes a message whose body comes in pieces, after the first; it is given up if for so long none comes.
     pub(super) async fn take_large(
         &self,
         member: &Arc<Member>,
         first: Piece,
-        mut pieces: Streaming<Piece>,
+        mut pieces: impl Stream<Item = Result<Piece, Status>> + Unpin,
+        patience: Duration,
     ) -> Result<Answer, Status> {
         let Piece { offer, bytes: first, size } = first;
         let offer = offer.ok_or_else(|| Status::invalid_argument("the first piece has no offer"))?;
         let message = offer.message.clone();
         let take = async {
+            let longest = self.trade.get().map_or(u64::MAX, |trade| trade.longest());
+            if size > longest.saturating_add(ADDED) {
+                return Err(QueueError::TooLarge(format!("the manager takes {longest} bytes at most")));
+            }
             let mut publication = complete(&offer, Bytes::new())?;
             let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
             let mut body = self.queue.body(publication.message, expect);
@@ -63,10 +72,13 @@ impl Shared {
                 if left == 0 {
                     break;
                 }
-                piece = match pieces.message().await {
-                    Ok(Some(piece)) => piece.bytes,
+                piece = match tokio::time::timeout(patience, pieces.next()).await {
+                    Ok(Some(Ok(piece))) => piece.bytes,
                     Ok(None) => return Err(QueueError::Refused("it broke off".into())),
-                    Err(error) => return Err(QueueError::Refused(format!("it broke off: {error}"))),
+                    Ok(Some(Err(error))) => {
+                        return Err(QueueError::Refused(format!("it broke off: {error}")));
+                    }
+                    Err(_) => return Err(QueueError::Refused("nothing more came of it".into())),
                 };
             }
             publication.body = body.finish().await?;
@@ -111,6 +123,8 @@ fn complete(offer: &Offer, body: Bytes) -> Result<Publication, QueueError> {
     Ok(Publication { body, ..publication })
 }
 
+/// What a door adds to a message that is as long as any may be: its trace.
+const ADDED: u64 = 64 << 10;
 /// Room is made for a body as it comes, beyond this length.
 const MOST_EXPECTED: usize = 1 << 20;
 

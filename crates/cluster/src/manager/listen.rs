@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::Shutdown;
@@ -21,10 +21,18 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Server, server::Connected};
 
-use super::{Shared, registry::Registry, serve::Service};
+use super::{
+    Shared,
+    registry::{Connection, Registry, Room},
+    seldom::Seldom,
+    serve::Service,
+};
 use crate::{
     tls::{NotAdmitted, Peer, Protocol},
-    wire::{joining_server::JoiningServer, link_server::LinkServer},
+    wire::{
+        CONNECTION_WINDOW, MAX_MESSAGE, READ, STREAM_WINDOW, joining_server::JoiningServer,
+        link_server::LinkServer,
+    },
 };
 
 /// How long a node may take for its handshake, and one that asks for a certificate for that.
@@ -37,13 +45,8 @@ const OF_ONE_ADDRESS: usize = 16;
 const PAUSE: Duration = Duration::from_millis(100);
 /// A connection on which nothing is heard is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// Bytes that may be on their way on a stream, and on a connection.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// So much is read from a socket at once: TLS by itself asks for a quarter of that.
-pub(crate) const READ: usize = 16 << 10;
-/// Longest message that is taken.
-pub(crate) const MAX_MESSAGE: usize = 8 << 20;
+/// Streams at once on a connection; more wait with whoever wants them.
+const STREAMS: u32 = 64;
 
 /// A connection whose node is proven.
 pub(super) struct Proven {
@@ -51,25 +54,34 @@ pub(super) struct Proven {
     peer: Caller,
     /// Once this is over, so is the connection.
     ends: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Whoever is not registered counts as one in a handshake for as long as he is here.
-    _stranger: Option<(OwnedSemaphorePermit, Handshake)>,
+    /// What it counts as for as long as it is here.
+    counts: Counts,
+}
+
+/// What a connection counts as.
+enum Counts {
+    /// Whoever asks for a certificate: as one in a handshake still.
+    Join { _turn: (OwnedSemaphorePermit, Handshake) },
+    /// Whoever works: as one of its node's.
+    Link(Connection),
 }
 
 impl Proven {
     fn new(
         stream: TlsStream<BufReader<TcpStream>>,
         peer: Caller,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         turn: (OwnedSemaphorePermit, Handshake),
     ) -> Result<Self, NotAdmitted> {
         Ok(match peer.peer.protocol {
             Protocol::Join => {
                 let ends = Box::pin(tokio::time::sleep(HANDSHAKE));
-                Self { stream, peer, ends, _stranger: Some(turn) }
+                Self { stream, peer, ends, counts: Counts::Join { _turn: turn } }
             }
             Protocol::Link => {
-                let ends = Box::pin(registry.connected(&peer.peer.key)?.cancelled_owned());
-                Self { stream, peer, ends, _stranger: None }
+                let connection = registry.connected(&peer.peer.key)?;
+                let ends = Box::pin(connection.ends.clone().cancelled_owned());
+                Self { stream, peer, ends, counts: Counts::Link(connection) }
             }
         })
     }
@@ -92,6 +104,7 @@ pub(super) fn start(socket: TcpListener, shared: Arc<Shared>, shutdown: Shutdown
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .tcp_nodelay(true)
     };
@@ -125,6 +138,7 @@ async fn accept(
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let by_address = Arc::new(Mutex::new(HashMap::<IpAddr, usize>::new()));
+    let (refusals, crowds) = (Arc::new(Seldom::default()), Arc::new(Seldom::default()));
     loop {
         let Ok(turn) = handshakes.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
@@ -144,6 +158,7 @@ async fn accept(
         // Without it small words would wait for company; a socket that refuses is broken anyhow.
         let _ = stream.set_nodelay(true);
         let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
+        let (refusals, crowds) = (refusals.clone(), crowds.clone());
         tokio::spawn(async move {
             let proven = match shared.tls.accept(BufReader::with_capacity(READ, stream), HANDSHAKE).await {
                 Ok((stream, peer)) => {
@@ -154,13 +169,26 @@ async fn accept(
             };
             match proven {
                 Ok(proven) => {
-                    let to = if proven.peer.peer.protocol == Protocol::Join { joins } else { links };
+                    let to = match &proven.counts {
+                        Counts::Join { .. } => joins,
+                        Counts::Link(connection) => {
+                            if connection.room == Room::No
+                                && let Some(unsaid) = crowds.may_say(address.ip(), Instant::now())
+                            {
+                                let key = proven.peer.peer.key.fingerprint();
+                                tracing::warn!(%address, key, unsaid, "a node has too many connections; its oldest is ended");
+                            }
+                            links
+                        }
+                    };
                     // A server that is gone takes nobody.
                     let _ = to.send(Ok(proven)).await;
                 }
                 Err(error) => {
                     shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::info!(%address, error, "not let in at the link's port");
+                    if let Some(unsaid) = refusals.may_say(address.ip(), Instant::now()) {
+                        tracing::info!(%address, error, unsaid, "not let in at the link's port");
+                    }
                 }
             }
         });

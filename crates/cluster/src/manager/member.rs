@@ -1,6 +1,6 @@
 //! A node as the manager works with it: one boot of it, over however many links.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use queue::Boot;
@@ -12,7 +12,7 @@ use crate::{
     identity::PublicKey,
     load::Load,
     placement::NodeIndex,
-    wire::{self, ManagerWord, manager_word},
+    wire::{self, MOST_HELD, ManagerWord, manager_word},
 };
 
 /// One boot of a node.
@@ -44,7 +44,13 @@ struct State {
     stay: Stay,
     errands: Errands,
     links: u64,
+    /// As the node counts them, the latest link that has said hello.
+    latest: u64,
 }
+
+/// A hello that the one of a later link has overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overtaken;
 
 /// Whether a node takes more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,12 +65,39 @@ pub(crate) enum Stay {
 #[derive(Debug)]
 struct Link {
     number: u64,
-    given: mpsc::UnboundedSender<Give>,
+    given: mpsc::Sender<Give>,
+    /// How much was given over it.
+    total: u64,
     /// Taken by the stream that brings them to the node.
-    to_give: Option<mpsc::UnboundedReceiver<Give>>,
+    to_give: Option<mpsc::Receiver<Give>>,
     control: mpsc::Sender<ManagerWord>,
     /// Ends it.
     end: CancellationToken,
+}
+
+/// What waits to be taken by a node is less than this: of each thing that it has, it is given and answered once for each link. Who asks
+/// and asks and does not listen is cut.
+const MOST_GIVEN: usize = 3 * MOST_HELD;
+
+impl Link {
+    fn give(&mut self, give: Give) -> Linked {
+        match self.given.try_send(give) {
+            Ok(()) => {
+                self.total += 1;
+                Linked::Yes
+            }
+            Err(_) => {
+                self.end.cancel();
+                Linked::No
+            }
+        }
+    }
+
+    /// How much was taken of what was given, if something waits.
+    fn taken_of_waiting(&self) -> Option<u64> {
+        let waiting = (self.given.max_capacity() - self.given.capacity()) as u64;
+        (waiting > 0).then_some(self.total - waiting)
+    }
 }
 
 /// One thing that is said to a node about its works.
@@ -98,14 +131,24 @@ impl Member {
         Arc::new(Self { node, key, boot, name: name.into(), facts, load, adoption, state })
     }
 
+    /// A link says hello, which has this number with the node.
+    pub(crate) fn greeted(&self, number: u64) -> Result<(), Overtaken> {
+        let mut state = self.state.lock();
+        // A worker that does not count yet says nothing.
+        if number != 0 && number <= state.latest {
+            return Err(Overtaken);
+        }
+        state.latest = state.latest.max(number);
+        Ok(())
+    }
+
     /// A link has come up, with what the node has; an older one ends.
     pub(crate) fn link(&self, control: mpsc::Sender<ManagerWord>, held: &[wire::Held]) -> Begun {
         let mut state = self.state.lock();
         state.links += 1;
         let (number, end) = (state.links, CancellationToken::new());
-        // What is given is bounded by what the node will take, and what is said of it by that.
-        let (given, to_give) = mpsc::unbounded_channel();
-        let link = Link { number, given, to_give: Some(to_give), control, end: end.clone() };
+        let (given, to_give) = mpsc::channel(MOST_GIVEN);
+        let link = Link { number, given, total: 0, to_give: Some(to_give), control, end: end.clone() };
         if let Some(old) = state.link.replace(link) {
             old.end.cancel();
         }
@@ -146,10 +189,10 @@ impl Member {
     ) -> Option<mpsc::UnboundedReceiver<Word>> {
         let mut state = self.state.lock();
         let State { link, errands, .. } = &mut *state;
-        let link = link.as_ref()?;
+        let link = link.as_mut()?;
         let words = errands.open(grant.errand, items);
         // A stream that is going takes it along; what never came there is told when the node comes again.
-        let _ = link.given.send(Give::Grant(grant));
+        link.give(Give::Grant(grant));
         Some(words)
     }
 
@@ -172,7 +215,7 @@ impl Member {
     }
 
     /// What is to be given over the link that is there now; for the first who asks.
-    pub(crate) fn take_to_give(&self) -> Option<(mpsc::UnboundedReceiver<Give>, CancellationToken)> {
+    pub(crate) fn take_to_give(&self) -> Option<(mpsc::Receiver<Give>, CancellationToken)> {
         let mut state = self.state.lock();
         let link = state.link.as_mut()?;
         Some((link.to_give.take()?, link.end.clone()))
@@ -180,9 +223,22 @@ impl Member {
 
     /// Says something to the node about its works; lost if there is no link: the node asks again when there is.
     pub(crate) fn give(&self, give: Give) -> Linked {
-        match &self.state.lock().link {
-            Some(link) if link.given.send(give).is_ok() => Linked::Yes,
-            _ => Linked::No,
+        match &mut self.state.lock().link {
+            Some(link) => link.give(give),
+            None => Linked::No,
+        }
+    }
+
+    /// Returns when for so long nothing was taken of what waits for the node.
+    pub(crate) async fn takes_nothing(&self, patience: Duration) {
+        let mut before = None;
+        loop {
+            tokio::time::sleep(patience).await;
+            let now = self.state.lock().link.as_ref().and_then(Link::taken_of_waiting);
+            if now.is_some() && now == before {
+                return;
+            }
+            before = now;
         }
     }
 
@@ -205,4 +261,57 @@ impl Member {
 pub(crate) enum Linked {
     Yes,
     No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member() -> Arc<Member> {
+        let facts = Facts { version: String::new(), ehlo: String::new(), doors: Vec::new() };
+        let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
+        Member::new(node, key, Boot(1), "mx2", facts, Load::new(node, 0, 0))
+    }
+
+    fn heard() -> Give {
+        Give::Heard(wire::Item::default())
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_told_from_who_has_nothing_to_take() {
+        const SOON: Duration = Duration::from_millis(20);
+        let member = member();
+        member.link(mpsc::channel(1).0, &[]);
+        let (mut to_give, _end) = member.take_to_give().expect("there is a link");
+        let idle = tokio::time::timeout(4 * SOON, member.takes_nothing(SOON));
+        assert!(idle.await.is_err(), "there is nothing to take");
+        let slow = async {
+            for _ in 0..20 {
+                member.give(heard());
+                member.give(heard());
+                tokio::time::sleep(SOON / 4).await;
+                to_give.recv().await.expect("there is a link");
+            }
+        };
+        tokio::select! {
+            biased;
+            () = slow => {}
+            () = member.takes_nothing(SOON) => panic!("it takes one after the other"),
+        }
+        tokio::time::timeout(100 * SOON, member.takes_nothing(SOON))
+            .await
+            .expect("it takes nothing any more");
+    }
+
+    #[test]
+    fn who_asks_and_does_not_listen_is_cut() {
+        let member = member();
+        member.link(mpsc::channel(1).0, &[]);
+        let (to_give, end) = member.take_to_give().expect("there is a link");
+        assert!((0..MOST_GIVEN).all(|_| member.give(heard()) == Linked::Yes));
+        assert!(!end.is_cancelled());
+        assert_eq!(member.give(heard()), Linked::No);
+        assert!(end.is_cancelled());
+        drop(to_give);
+    }
 }

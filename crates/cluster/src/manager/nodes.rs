@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::Timestamp;
 use store::settings::{Added, NodeState};
 
-use super::{Manager, member::Linked};
+use super::{Manager, member::Linked, registry::StateError};
 use crate::{
     boot_time,
     identity::PublicKey,
@@ -85,8 +85,8 @@ impl Manager {
     /// Changes what is wanted of a node; says whether there is one of this name.
     ///
     /// # Errors
-    /// The registry cannot be written.
-    pub fn set_state(&self, name: &str, state: NodeState, why: &str) -> Result<bool, store::Error> {
+    /// The node is quarantined and this would not end that, or the registry cannot be written.
+    pub fn set_state(&self, name: &str, state: NodeState, why: &str) -> Result<bool, StateError> {
         let Some(node) = self.0.registry.set_state(name, state, why, self.0.clock.now())? else {
             return Ok(false);
         };

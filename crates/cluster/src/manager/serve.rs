@@ -30,8 +30,8 @@ use crate::{
     tls::Registry as _,
     wire::{
         self, Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Done, Given, ManagerWord,
-        Noted, Offers, Piece, Refusals, WorkerWord, joining_server::Joining, link_server::Link, manager_word,
-        worker_word,
+        Noted, Offers, Piece, Refusals, STALLED, WorkerWord, joining_server::Joining, link_server::Link,
+        manager_word, worker_word,
     },
 };
 
@@ -148,7 +148,15 @@ impl Link for Service {
                     shared.hear(&member, done);
                 }
             };
-            let _ = listening.run_until_cancelled(hear).await;
+            let working = async {
+                tokio::select! {
+                    () = hear => {}
+                    () = member.takes_nothing(STALLED) => {
+                        tracing::warn!(node = %member.name, "a node takes nothing of what it is given; its link is ended");
+                    }
+                }
+            };
+            let _ = listening.run_until_cancelled(working).await;
             listening.cancel();
         });
         Ok(Response::new(Box::pin(until(ToGive { to_give, buffer: Vec::new(), pace: Pace::default() }, end))))
@@ -193,8 +201,10 @@ impl Link for Service {
     async fn bring(&self, request: Request<Streaming<Piece>>) -> Result<Response<Answer>, Status> {
         let member = self.member(&request)?;
         let mut pieces = request.into_inner();
-        let first = pieces.message().await?.ok_or_else(|| Status::invalid_argument("nothing came"))?;
-        self.0.take_large(&member, first, pieces).await.map(Response::new)
+        let first = tokio::time::timeout(STALLED, pieces.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("nothing came"))??;
+        let first = first.ok_or_else(|| Status::invalid_argument("nothing came"))?;
+        self.0.take_large(&member, first, pieces, STALLED).await.map(Response::new)
     }
 
     async fn body(&self, request: Request<BodyWanted>) -> Result<Response<Self::BodyStream>, Status> {
@@ -212,13 +222,13 @@ impl Link for Service {
                     Ok(Chunk::More(bytes)) => (bytes, false),
                     Ok(Chunk::Last(bytes)) => (bytes, true),
                     Err(error) => {
-                        let _ = chunks.send(Err(Status::data_loss(error.to_string()))).await;
+                        let _ = chunks.send_timeout(Err(Status::data_loss(error.to_string())), STALLED).await;
                         return;
                     }
                 };
                 for piece in bytes.chunks(wire::CHUNK) {
                     let bytes = bytes.slice_ref(piece);
-                    if chunks.send(Ok(wire::Chunk { bytes })).await.is_err() {
+                    if chunks.send_timeout(Ok(wire::Chunk { bytes }), STALLED).await.is_err() {
                         return;
                     }
                 }
@@ -308,7 +318,7 @@ impl Shared {
 
 /// What is given to a node, as much at once as there is.
 struct ToGive {
-    to_give: mpsc::UnboundedReceiver<Give>,
+    to_give: mpsc::Receiver<Give>,
     buffer: Vec<Give>,
     pace: Pace,
 }

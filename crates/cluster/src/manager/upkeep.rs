@@ -20,8 +20,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 /// Most acknowledgements at once.
 const AT_ONCE: usize = 4096;
-/// How often it is looked whether a certificate must be renewed.
-const CERTIFICATE: Duration = Duration::from_secs(600);
+/// How often it is looked whether the manager's certificate must be renewed, and when it is tried again.
+const CERTIFICATE: Duration = Duration::from_secs(1);
+const RENEW_AGAIN: Duration = Duration::from_secs(600);
 
 pub(super) fn start(
     shared: &Arc<Shared>,
@@ -164,9 +165,12 @@ async fn renew(shared: Arc<Shared>, shutdown: Shutdown) {
         if now < at {
             continue;
         }
-        match shared.tls.renew() {
-            Ok(()) => at = authority::renewal(now, fastrand::f64()),
-            Err(error) => tracing::error!(%error, "the manager's own certificate cannot be renewed"),
-        }
+        at = match shared.tls.renew() {
+            Ok(()) => authority::renewal(now, fastrand::f64()),
+            Err(error) => {
+                tracing::error!(%error, "the manager's own certificate cannot be renewed; it is tried again");
+                now + RENEW_AGAIN
+            }
+        };
     }
 }

@@ -75,7 +75,7 @@ struct Linking {
     member: Arc<Member>,
     number: u64,
     end: CancellationToken,
-    work: Option<(mpsc::UnboundedReceiver<Give>, CancellationToken)>,
+    work: Option<(mpsc::Receiver<Give>, CancellationToken)>,
 }
 
 /// What a node has come back with.

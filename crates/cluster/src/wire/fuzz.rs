@@ -34,6 +34,7 @@ fn seeds() -> Vec<Vec<u8>> {
         boot: boot_bytes(Boot(9)),
         name: "mx2".into(),
         held: vec![held],
+        link: 2,
         ..Hello::default()
     };
     let done = Done {

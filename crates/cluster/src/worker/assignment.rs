@@ -6,8 +6,11 @@ use base::WorkId;
 use bytes::Bytes;
 use queue::{BodySource, Kind, LeaseOver, Recipients};
 
-use super::{Shared, desk::Under};
-use crate::{boot_time, fence::Holds};
+use super::Shared;
+use crate::{
+    boot_time,
+    fence::{Holds, Tenure},
+};
 
 /// Works that this node was given; dropping it says that it is through with them.
 #[derive(Debug)]
@@ -15,7 +18,7 @@ pub struct Assignment {
     pub(super) shared: Arc<Shared>,
     pub(super) errand: u64,
     /// The lease of the node under which they were given.
-    pub(super) under: Under,
+    pub(super) under: Tenure,
     /// Which trade's they are.
     pub kind: Kind,
     /// In the trade's words all that an attempt needs but the bodies.

@@ -12,9 +12,9 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Certified, Link, Shared, streams};
 use crate::{
     authority::{self, Certificate},
-    manager::READ,
+    identity::CERTIFICATE_LIFE,
     tls::{ConnectError, Credential},
-    wire::{CertifyRequest, joining_client::JoiningClient},
+    wire::{CONNECTION_WINDOW, CertifyRequest, READ, STREAM_WINDOW, joining_client::JoiningClient},
 };
 
 /// How long a connection and its handshake may take.
@@ -26,9 +26,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Who is not let in tries again this often: only an operator can change that.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
-/// Bytes that may be on their way on a stream, and on a connection.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// When a certificate could not be renewed, it is tried again after this time.
+const RENEW_AGAIN: Duration = Duration::from_secs(600);
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
@@ -201,15 +200,23 @@ impl Shared {
             chain: answer.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect(),
             not_after: Timestamp::from_micros(answer.not_after_micros),
         };
-        let renew = authority::renewal(self.clock.now(), fastrand::f64());
+        // By the manager's time, which our clock need not know yet.
+        let issued_at = certificate.not_after - CERTIFICATE_LIFE;
+        let renew = authority::renewal(issued_at, fastrand::f64());
         *self.certificate.lock() = Some(Certified { certificate: certificate.clone(), renew });
         Ok(certificate)
     }
 
     /// Renews the certificate when it is time.
     pub(super) async fn renew_if_due(&self) {
-        let due =
-            self.certificate.lock().as_ref().is_some_and(|certified| self.clock.now() >= certified.renew);
+        let now = self.clock.now();
+        let due = match &mut *self.certificate.lock() {
+            Some(certified) if now >= certified.renew => {
+                certified.renew = now + RENEW_AGAIN;
+                true
+            }
+            _ => false,
+        };
         if due && let Err(error) = self.join().await {
             tracing::warn!(%error, "the certificate could not be renewed; it is tried again");
         }

@@ -7,15 +7,14 @@ use bytes::Bytes;
 use queue::{Epoch, Recipients};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    fence::Tenure,
-    wire::{self, WHOLE},
-};
+use crate::wire::{self, MOST_HELD, WHOLE};
 
 /// Everything that this boot was given and has not been told to forget.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     errands: HashMap<u64, Entry>,
+    /// How many errands these are, and items of them.
+    things: usize,
     /// Where what is said goes, while there is a link.
     link: Option<mpsc::UnboundedSender<Say>>,
 }
@@ -34,6 +33,12 @@ struct Entry {
     ended: Option<Bytes>,
     /// Whether the manager needs to hear of the whole no more.
     closed: Closed,
+}
+
+impl Entry {
+    fn things(&self) -> usize {
+        1 + self.items.len()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +74,6 @@ pub(crate) struct Granted {
     pub(crate) work: WorkId,
     pub(crate) epoch: Epoch,
 }
-
-/// Under which lease of the node something was given.
-pub(crate) type Under = Tenure;
 
 impl Desk {
     /// There is a link: what was said and not heard is said again.
@@ -115,10 +117,25 @@ impl Desk {
         held
     }
 
+    /// Whether so many works more can be said in a hello as well.
+    pub(crate) fn has_room(&self, works: usize) -> bool {
+        self.things + 1 + works <= MOST_HELD
+    }
+
     /// Something was given to us.
     pub(crate) fn granted(&mut self, errand: u64, works: impl IntoIterator<Item = Granted>) {
         let items = works.into_iter().map(|Granted { work, epoch }| Item { work, epoch, stage: Stage::Held });
-        self.errands.insert(errand, Entry { items: items.collect(), ended: None, closed: Closed::No });
+        let entry = Entry { items: items.collect(), ended: None, closed: Closed::No };
+        self.things += entry.things();
+        if let Some(before) = self.errands.insert(errand, entry) {
+            self.things -= before.things();
+        }
+    }
+
+    /// Gives an errand back as it came. Should that be lost, the next hello says that it is not here.
+    pub(crate) fn refuse(&self, errand: u64) {
+        let item = Some(wire::Item { errand, item: WHOLE });
+        self.say(Say::Told(wire::Told { item, words: Bytes::new() }));
     }
 
     /// Asks whether a work may pass the point of no return; nothing if it is ours no more.
@@ -204,8 +221,8 @@ impl Desk {
                 && entry.closed == Closed::Yes
                 && entry.items.iter().all(|item| matches!(item.stage, Stage::Done))
         });
-        if over {
-            self.errands.remove(&errand);
+        if over && let Some(entry) = self.errands.remove(&errand) {
+            self.things -= entry.things();
         }
     }
 
@@ -224,6 +241,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use base::MessageId;
+    use prost::Message as _;
 
     use super::*;
 
@@ -258,6 +276,26 @@ mod tests {
         let (link, mut words) = mpsc::unbounded_channel();
         desk.linked(link);
         assert_eq!(said(&mut words), [Say::Commit(at(0))]);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_can_be_said_in_a_hello() {
+        let mut desk = Desk::default();
+        let all = u16::try_from(MOST_HELD / 4 - 1).expect("it is a quarter");
+        (1..=4).for_each(|errand| granted(&mut desk, errand, all));
+        assert_eq!((desk.held().len(), desk.has_room(0)), (MOST_HELD, false));
+        granted(&mut desk, 1, all - 3);
+        assert_eq!((desk.has_room(2), desk.has_room(3)), (true, false));
+        granted(&mut desk, 2, 0);
+        desk.end(2, Bytes::new());
+        desk.heard(&wire::Item { errand: 2, item: WHOLE });
+        assert!(desk.has_room(usize::from(all) + 3) && !desk.has_room(usize::from(all) + 4));
+
+        let work = WorkId { message: MessageId::from_bytes([255; 16]), index: u16::MAX };
+        let epoch = wire::Epoch { incarnation: u64::MAX, counter: u64::MAX };
+        let held = wire::Held { errand: u64::MAX, item: WHOLE, work: Some(work.into()), epoch: Some(epoch) };
+        let hello = |held| wire::Hello { held, ..wire::Hello::default() }.encoded_len();
+        assert_eq!(hello(vec![held]), wire::HELD_BYTES);
     }
 
     #[test]

@@ -8,14 +8,12 @@ use std::{
 
 use base::MessageId;
 use bytes::Bytes;
+use prost::Message as _;
 use queue::{Body, BodyWriter, Pending, Publication, Publish, Published, QueueError, Room};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use crate::wire::{self, answer::Verdict};
-
-/// Bodies up to this length go with the offer; longer ones over a connection of their own.
-pub(crate) const INLINE: usize = 64 << 10;
+use crate::wire::{self, INLINE, answer::Verdict};
 
 /// What waits for its answer.
 #[derive(Debug, Default)]
@@ -36,6 +34,8 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct Offered {
     pub(crate) offer: wire::Offer,
+    /// How long that is on the link.
+    pub(crate) len: usize,
     pub(crate) large: Option<Bytes>,
 }
 
@@ -114,10 +114,15 @@ impl Publish for AtManager {
                 }
             };
             let offer = wire::Offer::of(&publication, &body, INLINE);
+            let len = offer.encoded_len();
+            if len > wire::MAX_OFFER {
+                let why = QueueError::TooLarge("a message has too many or too long recipients".into());
+                return Box::pin(std::future::ready(Err(why)));
+            }
             let large = (body.len() > INLINE).then(|| body.clone());
             let message = publication.message;
             shared.cache.lock().keep(message, body);
-            let answered = shared.offers.lock().offer(message, Offered { offer, large });
+            let answered = shared.offers.lock().offer(message, Offered { offer, len, large });
             waiting.push(Wait { shared: shared.clone(), message, answered });
         }
         let hold = shared.options.hold;

@@ -6,46 +6,43 @@ use std::{
 };
 
 use base::{Shutdown, Timestamp, WorkId};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use prost::Message as _;
 use queue::{BodySource, QueueError};
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 
 use super::{
     Assignment, Link, Shared, Trouble,
+    bodies::Bodies,
     connect::ANSWER,
     desk::{Granted, Say},
-    offers::{INLINE, Offered},
+    offers::Offered,
 };
 use crate::{
     boot_time,
     fence::{Acknowledged, Holds},
-    manager::{BOOT, MAX_MESSAGE},
+    manager::BOOT,
     pace::Pace,
     wire::{
-        self, Answers, Beat, BodyWanted, Done, Given, Goodbye, Hello, Leaving, ManagerWord, OLDEST_PROTOCOL,
-        Offers, PROTOCOL, Piece, Refusals, Welcome, WorkerWord, link_client::LinkClient, manager_word,
-        worker_word,
+        self, AT_ONCE_BYTES, Answers, Beat, Done, Given, Goodbye, Hello, Leaving, MAX_MESSAGE, ManagerWord,
+        OLDEST_PROTOCOL, Offers, PROTOCOL, Refusals, Welcome, WorkerWord, link_client::LinkClient,
+        manager_word, worker_word,
     },
 };
 
 /// Messages that wait on a stream for the manager to take them.
 const ON_THE_WAY: usize = 16;
-/// How much is said in one go, in things and in bytes.
+/// How many things are said in one go.
 const AT_ONCE: usize = 64;
-const AT_ONCE_BYTES: usize = 1 << 20;
-/// How often it is looked whether the certificate must be renewed.
-const CERTIFICATE: Duration = Duration::from_secs(600);
 /// How long to wait with what has just failed.
-const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
+pub(super) const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
 /// So many beats at least are sent in the time for which a reply may be held.
 const BEATS_IN_A_HOLD: u32 = 4;
-/// Large bodies that are on their way at once.
-const LARGE: usize = 8;
 
 /// A connection of a link.
-type Client = LinkClient<Channel>;
+pub(super) type Client = LinkClient<Channel>;
 
 /// Runs one link; returns without trouble once the node stops and has said goodbye.
 pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(), Trouble> {
@@ -73,7 +70,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     let ended = tokio::select! {
         ended = work.run(shared) => ended,
         ended = beating => ended,
-        ended = listen(shared, &mut said, &control) => ended,
+        ended = listen(shared, &mut said, &control, heartbeat) => ended,
         ended = tell_refusals(shared, client.clone()) => ended,
         () = shutdown.stopping() => {
             let goodbye = worker_word::Word::Goodbye(Goodbye {});
@@ -88,7 +85,7 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     ended
 }
 
-fn client(channel: Channel) -> Client {
+pub(super) fn client(channel: Channel) -> Client {
     LinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 
@@ -112,8 +109,10 @@ async fn listen(
     shared: &Arc<Shared>,
     said: &mut Streaming<ManagerWord>,
     control: &mpsc::Sender<WorkerWord>,
+    heartbeat: Duration,
 ) -> Result<(), Trouble> {
-    let mut certificate = tokio::time::interval(CERTIFICATE);
+    let mut certificate = tokio::time::interval(heartbeat);
+    certificate.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut leaving = std::pin::pin!(shared.leaving.cancelled());
     let mut told = false;
     loop {
@@ -150,6 +149,7 @@ impl Shared {
             credit_bytes: options.credit_bytes,
             cache_bytes: options.cache_bytes,
             held,
+            link: self.links.fetch_add(1, Ordering::Relaxed) + 1,
         }
     }
 
@@ -179,7 +179,7 @@ impl Shared {
         });
     }
 
-    fn request<T>(&self, stream: T) -> Request<T> {
+    pub(super) fn request<T>(&self, stream: T) -> Request<T> {
         let mut request = Request::new(stream);
         let boot = MetadataValue::from_bytes(&self.boot.0.to_be_bytes());
         request.metadata_mut().insert_bin(BOOT, boot);
@@ -194,11 +194,21 @@ async fn beat(
     every: Duration,
 ) -> Result<impl Future<Output = Result<(), Trouble>>, Trouble> {
     let (beats, to_send) = mpsc::channel(ON_THE_WAY);
-    let send = move |shared: &Shared, beats: &mpsc::Sender<Beat>| {
+    // A node whose work stands still does not begin.
+    let mut stepping = step(&shared);
+    tokio::time::timeout(ANSWER, &mut stepping)
+        .await
+        .map_err(|_| Trouble::Broke("the work of this node stands still".into()))?
+        .map_err(|_| Trouble::Broke("this node is stopping".into()))?;
+    let mut send = move |shared: &Arc<Shared>, beats: &mpsc::Sender<Beat>| {
         let number = shared.beats.fetch_add(1, Ordering::Relaxed) + 1;
         shared.fence.lock().sent(number, boot_time::now());
         // Where a beat does not go out, the next is for it.
-        let _ = beats.try_send(Beat { number, progress: number, ..Beat::default() });
+        let progress = shared.steps.load(Ordering::Relaxed);
+        let _ = beats.try_send(Beat { number, progress, ..Beat::default() });
+        if stepping.is_finished() {
+            stepping = step(shared);
+        }
     };
     send(&shared, &beats);
     let asked = client.heartbeat(shared.request(ReceiverStream::new(to_send)));
@@ -208,7 +218,7 @@ async fn beat(
     Ok(async move {
         // The connection lives as long as it is used.
         let _client = client;
-        let mut ticks = tokio::time::interval(every);
+        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -219,6 +229,16 @@ async fn beat(
                 return Err(Trouble::Broke("the manager has not answered this node's beats".into()));
             }
         }
+    })
+}
+
+/// One step of the runtime: it waits for its turn like any work, and needs what each work needs. The next beat tells that it is done.
+fn step(shared: &Arc<Shared>) -> JoinHandle<()> {
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        tokio::task::yield_now().await;
+        drop(shared.desk.lock());
+        shared.steps.fetch_add(1, Ordering::Relaxed);
     })
 }
 
@@ -256,7 +276,7 @@ impl Work {
         let (offer, offered) = mpsc::unbounded_channel();
         shared.desk.lock().linked(say);
         shared.offers.lock().linked(offer);
-        let bodies = Arc::new(Bodies { shared: shared.clone(), client: AsyncMutex::default() });
+        let bodies = Arc::new(Bodies::new(shared.clone()));
         Ok(Self { given, answers, done, said, offers, offered, bodies })
     }
 
@@ -303,7 +323,9 @@ async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), T
         let mut to_tell = shared.to_tell.lock().await;
         let mut some = Vec::with_capacity(AT_ONCE);
         while to_tell.recv_many(&mut some, AT_ONCE).await > 0 {
-            if refusals.send(Refusals { refusals: std::mem::take(&mut some) }).await.is_err() {
+            let each = some.drain(..).map(|refusal| (refusal.encoded_len(), refusal));
+            let put = |all: &mut Refusals, refusal| all.refusals.push(refusal);
+            if pack(each, put, &refusals).await == Taken::No {
                 break;
             }
         }
@@ -317,18 +339,51 @@ async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), T
     }
 }
 
+/// Whether somebody takes what is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Yes,
+    No,
+}
+
+/// Puts things, each with its length, into as few messages as may be, and sends them. A message is as long as is taken at once: one that
+/// is longer than the other side takes would end the link, and be said again over the next.
+async fn pack<T, M: Default>(
+    some: impl Iterator<Item = (usize, T)>,
+    put: impl Fn(&mut M, T),
+    to: &mpsc::Sender<M>,
+) -> Taken {
+    let mut all = M::default();
+    let mut bytes = 0;
+    for (len, one) in some {
+        put(&mut all, one);
+        bytes += len;
+        if bytes >= AT_ONCE_BYTES {
+            bytes = 0;
+            if to.send(std::mem::take(&mut all)).await.is_err() {
+                return Taken::No;
+            }
+        }
+    }
+    if bytes > 0 && to.send(all).await.is_err() { Taken::No } else { Taken::Yes }
+}
+
 /// Says what there is to say, as much at once as there is.
 async fn say_all(mut said: mpsc::UnboundedReceiver<Say>, done: &mpsc::Sender<Done>) {
     let (mut some, mut pace) = (Vec::with_capacity(AT_ONCE), Pace::default());
     while together(&mut said, &mut some, &mut pace).await {
-        let mut all = Done::default();
-        for say in some.drain(..) {
-            match say {
-                Say::Commit(item) => all.commits.push(item),
-                Say::Told(told) => all.told.push(told),
-            }
-        }
-        if done.send(all).await.is_err() {
+        let each = some.drain(..).map(|say| {
+            let len = match &say {
+                Say::Commit(item) => item.encoded_len(),
+                Say::Told(told) => told.encoded_len(),
+            };
+            (len, say)
+        });
+        let put = |all: &mut Done, say| match say {
+            Say::Commit(item) => all.commits.push(item),
+            Say::Told(told) => all.told.push(told),
+        };
+        if pack(each, put, done).await == Taken::No {
             return;
         }
     }
@@ -341,29 +396,15 @@ async fn offer_all(
     bodies: &Arc<Bodies>,
 ) {
     let (mut some, mut pace) = (Vec::<Offered>::with_capacity(AT_ONCE), Pace::default());
-    let large = Arc::new(tokio::sync::Semaphore::new(LARGE));
     while together(&mut offered, &mut some, &mut pace).await {
-        let mut all = Offers::default();
-        let mut bytes = 0;
-        for Offered { offer, large: body } in some.drain(..) {
-            if let Some(body) = body {
-                let (bodies, large) = (bodies.clone(), large.clone());
-                tokio::spawn(async move {
-                    let _turn = large.acquire().await;
-                    bodies.bring(offer, body).await;
-                });
-                continue;
-            }
-            bytes += offer.body.len() + offer.header.len();
-            all.offers.push(offer);
-            if bytes > AT_ONCE_BYTES {
-                bytes = 0;
-                if offers.send(std::mem::take(&mut all)).await.is_err() {
-                    return;
-                }
-            }
-        }
-        if !all.offers.is_empty() && offers.send(all).await.is_err() {
+        let each = some.drain(..).filter_map(|Offered { offer, len, large: body }| {
+            let Some(body) = body else { return Some((len, offer)) };
+            let bodies = bodies.clone();
+            tokio::spawn(async move { bodies.bring(offer, body).await });
+            None
+        });
+        let put = |all: &mut Offers, offer| all.offers.push(offer);
+        if pack(each, put, offers).await == Taken::No {
             return;
         }
     }
@@ -375,7 +416,7 @@ fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, given: Given) {
         let errand = grant.errand;
         if let Err(malformed) = take_grant(shared, bodies, grant) {
             tracing::error!(error = %malformed, "a grant cannot be understood; its works are given back");
-            refuse(shared, errand);
+            shared.desk.lock().refuse(errand);
         }
     }
     let mut desk = shared.desk.lock();
@@ -384,17 +425,19 @@ fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, given: Given) {
     given.over.iter().for_each(|item| desk.over(item));
 }
 
-/// Gives an errand back as it came.
-fn refuse(shared: &Shared, errand: u64) {
-    let mut desk = shared.desk.lock();
-    desk.granted(errand, []);
-    desk.end(errand, Bytes::new());
-}
-
 fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) -> Result<(), wire::Malformed> {
     let wire::Grant { errand, kind, burst, works } = grant;
     if shared.leaving.is_cancelled() {
-        refuse(shared, errand);
+        shared.desk.lock().refuse(errand);
+        return Ok(());
+    }
+    if !shared.desk.lock().has_room(works.len()) {
+        // It goes back, but not to come again at once.
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
+            shared.desk.lock().refuse(errand);
+        });
         return Ok(());
     }
     let kind = wire::kind(kind)?;
@@ -405,7 +448,8 @@ fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) ->
         let work = WorkId::try_from(work)?;
         let epoch = granted.epoch.ok_or(wire::Malformed("an epoch is missing"))?.into();
         items.push(Granted { work, epoch });
-        wanted.push((work, granted.body.or_else(|| shared.cache.lock().find(work.message))));
+        let body = granted.body.or_else(|| shared.cache.lock().find(work.message));
+        wanted.push((work, granted.size, body));
     }
     shared.desk.lock().granted(errand, items);
     // Without a lease nothing of it will be committed.
@@ -422,19 +466,19 @@ fn take_grant(shared: &Arc<Shared>, bodies: &Arc<Bodies>, grant: wire::Grant) ->
         works: Vec::new(),
         took: Bytes::new(),
     };
-    if wanted.iter().all(|(_, body)| body.is_some()) {
+    if wanted.iter().all(|(.., body)| body.is_some()) {
         let works =
-            wanted.into_iter().map(|(work, body)| (work, BodySource::Memory(body.unwrap_or_default())));
+            wanted.into_iter().map(|(work, _, body)| (work, BodySource::Memory(body.unwrap_or_default())));
         assignment.works = works.collect();
         hand_over(shared, assignment);
         return Ok(());
     }
     let (shared, bodies) = (shared.clone(), bodies.clone());
     tokio::spawn(async move {
-        for (item, (work, body)) in (0..).zip(wanted) {
+        for (item, (work, size, body)) in (0..).zip(wanted) {
             let body = match body {
                 Some(body) => BodySource::Memory(body),
-                None => bodies.fetch(wire::Item { errand, item }).await,
+                None => bodies.fetch(wire::Item { errand, item }, size).await,
             };
             if matches!(body, BodySource::Missing(QueueError::Away)) {
                 // Nothing is attempted without its body: all of it goes back, but not to come again at once.
@@ -454,69 +498,35 @@ fn hand_over(shared: &Shared, assignment: Assignment) {
     }
 }
 
-/// The connection on which large bodies go, made when the first one does.
-struct Bodies {
-    shared: Arc<Shared>,
-    client: AsyncMutex<Option<Client>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Bodies {
-    async fn client(&self) -> Result<Client, Trouble> {
-        let mut client = self.client.lock().await;
-        if let Some(client) = &*client {
-            return Ok(client.clone());
+    #[tokio::test]
+    async fn what_is_said_at_once_is_never_longer_than_the_manager_takes() {
+        // A hundred recipients with long replies each.
+        let words = Bytes::from(vec![7; 200_000]);
+        let (say, said) = mpsc::unbounded_channel();
+        for item in 0..200 {
+            let item = wire::Item { errand: 1, item };
+            say.send(Say::Commit(item)).expect("it is heard");
+            say.send(Say::Told(wire::Told { item: Some(item), words: words.clone() })).expect("it is heard");
         }
-        let new = self::client(self.shared.dial().await?);
-        *client = Some(new.clone());
-        Ok(new)
-    }
-
-    /// Brings a message with a large body, as often as it takes while its client waits.
-    async fn bring(&self, offer: wire::Offer, body: Bytes) {
-        while self.shared.offers.lock().awaits(&offer.message) {
-            match self.try_to_bring(offer.clone(), &body).await {
-                Ok(answer) => return self.shared.offers.lock().answered(&answer),
-                Err(error) => {
-                    tracing::info!(%error, "a large message could not be brought; it is offered again");
-                }
-            }
-            *self.client.lock().await = None;
-            tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
-        }
-    }
-
-    async fn try_to_bring(&self, offer: wire::Offer, body: &Bytes) -> Result<wire::Answer, Trouble> {
-        let mut client = self.client().await?;
-        let size = body.len() as u64;
-        let first = Piece { offer: Some(offer), bytes: Bytes::new(), size };
-        let rest: Vec<Bytes> = body.chunks(wire::CHUNK).map(|chunk| body.slice_ref(chunk)).collect();
-        let rest = rest.into_iter().map(|bytes| Piece { bytes, ..Piece::default() });
-        let pieces = tokio_stream::iter(std::iter::once(first).chain(rest));
-        Ok(client.bring(self.shared.request(pieces)).await?.into_inner())
-    }
-
-    /// The body of a work.
-    async fn fetch(&self, item: wire::Item) -> BodySource {
-        let fetch = async {
-            let mut client = self.client().await?;
-            let wanted = BodyWanted { boot: wire::boot_bytes(self.shared.boot), item: Some(item) };
-            let mut chunks = client.body(wanted).await?.into_inner();
-            let mut body = BytesMut::new();
-            while let Some(chunk) = chunks.next().await {
-                body.extend_from_slice(&chunk?.bytes);
-            }
-            Ok::<_, Trouble>(body.freeze())
+        drop(say);
+        let (done, mut heard) = mpsc::channel(1);
+        let saying = async {
+            say_all(said, &done).await;
+            drop(done);
         };
-        match fetch.await {
-            Ok(body) => BodySource::Memory(body),
-            Err(Trouble::Damaged(what)) => BodySource::Missing(QueueError::Damaged(what)),
-            Err(error) => {
-                tracing::info!(%error, "a body could not be fetched; its works are given back");
-                *self.client.lock().await = None;
-                BodySource::Missing(QueueError::Away)
+        let hearing = async {
+            let (mut commits, mut told) = (Vec::new(), Vec::new());
+            while let Some(done) = heard.recv().await {
+                assert!(done.encoded_len() < MAX_MESSAGE / 4, "{}", done.encoded_len());
+                commits.extend(done.commits.iter().map(|item| item.item));
+                told.extend(done.told.iter().filter_map(|told| Some(told.item?.item)));
             }
-        }
+            assert!(commits.into_iter().eq(0..200) && told.into_iter().eq(0..200));
+        };
+        tokio::join!(saying, hearing);
     }
 }
-
-const _: () = assert!(INLINE <= AT_ONCE_BYTES);

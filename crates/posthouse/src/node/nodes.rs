@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cluster::{
     identity::{PublicKey, PublicKeyError},
-    manager::{AddError, Manager, NodeReport},
+    manager::{AddError, Manager, NodeReport, StateError},
     membership::Liveness,
 };
 use store::settings::NodeState;
@@ -83,8 +83,7 @@ impl View {
                 NodeAction::Resume => NodeState::Active,
                 NodeAction::Remove => NodeState::Removed,
             };
-            let failed = |error: store::Error| ApiError::new(ErrorKind::Failed, error.to_string());
-            if !manager.set_state(&node.name, state, &why).map_err(failed)? {
+            if !manager.set_state(&node.name, state, &why).map_err(cannot_change)? {
                 return Err(unknown(&manager, &name));
             }
             tracing::info!(node = node.name, wish = action.word(), why, "something else is wanted of a node");
@@ -138,6 +137,16 @@ fn find(manager: &Manager, name: &str) -> Result<NodeEntry, ApiError> {
 
 fn unknown(manager: &Manager, name: &str) -> ApiError {
     unknown_node(name, manager.nodes().iter().map(|node| node.name.as_str()))
+}
+
+fn cannot_change(error: StateError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        StateError::Quarantined(name) => ApiError::new(ErrorKind::Refused, text).hint(format!(
+            "once the copy has stopped, `posthouse nodes resume {name}` lets the node in again"
+        )),
+        StateError::Store(_) => ApiError::new(ErrorKind::Failed, text),
+    }
 }
 
 fn cannot_add(error: AddError) -> ApiError {

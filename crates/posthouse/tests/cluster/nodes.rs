@@ -83,6 +83,11 @@ fn a_copy_of_a_node_is_found_out_and_both_are_kept_out_until_an_operator_says_so
     cluster.manager.said("quarantined");
     cluster.shows("mx2", "quarantined");
     drop(copy);
+    for verb in ["cordon", "drain"] {
+        let refused = cluster.manager.command(&["nodes", verb, "mx2"]).stderr;
+        assert!(refused.contains("it can only be resumed or removed"), "{refused}");
+    }
+    cluster.shows("mx2", "quarantined");
     let _ = cluster.manager.command(&["nodes", "resume", "mx2"]).done();
     until("a link", || (original.json(&["status"])["worker"]["away"].is_null()).then_some(()));
 }

@@ -1,0 +1,151 @@
+//! A manager in a test, with its port open, and workers that dial it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use base::{ByteSize, Clock, ManualClock, NodeId, Shutdown};
+use parking_lot::Mutex;
+use queue::{Memory, Queue, Resumed};
+use store::settings::Settings;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::mpsc};
+
+use crate::{
+    authority::Authority,
+    identity::Identity,
+    manager::{self, Errand, Manager, Trade, Works},
+    membership::Timing,
+    placement::Policy,
+    wire,
+    worker::{Assignment, Hands, Link, Options, Worker},
+};
+
+/// The longest message that the manager takes.
+pub(crate) const LONGEST: ByteSize = ByteSize::mib(1);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
+/// Long, where it must not matter.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Home {
+    pub(crate) manager: Manager,
+    /// The manager's; it goes by hand.
+    pub(crate) clock: ManualClock,
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    folder: TempDir,
+}
+
+#[derive(Debug, Default)]
+struct Keeps(Mutex<Vec<Errand>>);
+
+impl Trade for Keeps {
+    fn adopt(&self, errand: Errand, _: Vec<(usize, Resumed)>) {
+        self.0.lock().push(errand);
+    }
+
+    fn brought(&self, _: u64) {}
+
+    fn longest(&self) -> u64 {
+        LONGEST.0
+    }
+
+    fn refused(&self, _: &str, _: wire::Refusal) {}
+}
+
+#[derive(Debug)]
+struct Passes(mpsc::UnboundedSender<Assignment>);
+
+impl Hands for Passes {
+    fn attempt(&self, assignment: Assignment) {
+        let _ = self.0.send(assignment);
+    }
+}
+
+impl Home {
+    pub(crate) async fn new(timing: Timing) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        // Workers check the manager's certificate by the time of this machine: it is good as it is, and as it is a week later.
+        let clock = ManualClock::at(Clock::system().now() - 6 * DAY);
+        let authority = Authority::open_or_make(folder.path(), clock.clock().now()).expect("a new one");
+        let identity = identity(&folder, "manager");
+        let settings = Settings::open(folder.path().join("settings.db")).expect("a new file");
+        let queue = Queue::new(Arc::new(Memory::new(clock.clock(), Duration::ZERO)));
+        let options = manager::Options {
+            name: "home".into(),
+            timing,
+            after_loss: Duration::ZERO,
+            placement: Policy::default(),
+            works: Works::No,
+            credit_works: 0,
+            credit_bytes: 0,
+        };
+        let shutdown = Shutdown::new();
+        let credentials = (authority, &identity);
+        let settings = Arc::new(settings);
+        let manager = Manager::start(options, queue, settings, credentials, clock.clock(), &shutdown);
+        let manager = manager.expect("all is new");
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = socket.local_addr().expect("it has one");
+        manager.listen(socket, Arc::new(Keeps::default()), &shutdown);
+        Self { manager, clock, address, shutdown, folder }
+    }
+
+    /// A worker whose key is registered under its name.
+    pub(crate) fn worker(&self, name: &str) -> Worker {
+        let identity = identity(&self.folder, name);
+        self.manager.add_key(name, &identity.public_key()).expect("it is new");
+        let options = Options {
+            manager: self.address.to_string(),
+            pin: self.manager.pin(),
+            name: None,
+            ehlo: String::new(),
+            doors: Vec::new(),
+            version: String::new(),
+            credit_works: 1000,
+            credit_bytes: 1 << 30,
+            cache_bytes: 1 << 20,
+            hold: PATIENCE,
+        };
+        Worker::new(options, &identity)
+    }
+
+    /// Has a worker dial until the manager has welcomed it; what it is given comes out here.
+    pub(crate) async fn run(
+        &self,
+        worker: &Worker,
+        shutdown: &Shutdown,
+    ) -> mpsc::UnboundedReceiver<Assignment> {
+        let (hands, assignments) = mpsc::unbounded_channel();
+        worker.run(Arc::new(Passes(hands)), shutdown);
+        linked(worker).await;
+        assignments
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.shutdown.stop();
+    }
+}
+
+/// Returns once a worker has a link.
+pub(crate) async fn linked(worker: &Worker) {
+    let mut changes = worker.changes();
+    let is_linked = changes.wait_for(|state| matches!(state.link, Link::Up { .. }));
+    tokio::time::timeout(PATIENCE, is_linked).await.expect("a link").expect("the worker is there");
+}
+
+/// Returns once something is so.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+}
+
+fn identity(folder: &TempDir, name: &str) -> Identity {
+    let dir = folder.path().join(name);
+    std::fs::create_dir(&dir).expect("it is new");
+    Identity::open_or_make(&dir, NodeId::generate()).expect("it is new")
+}

@@ -1,0 +1,179 @@
+use base::{MessageId, Timestamp};
+use bytes::Bytes;
+use queue::{Kind, NewWork, Publication, Repeat};
+use store::settings::NodeState;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
+
+use super::{member::Give, *};
+use crate::{
+    home::{Home, LONGEST},
+    wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
+};
+
+/// Long, where it must not matter.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Short, where it is waited for.
+const SOON: Duration = Duration::from_millis(50);
+
+fn member() -> Arc<Member> {
+    let facts = member::Facts { version: String::new(), ehlo: String::new(), doors: Vec::new() };
+    let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
+    Member::new(node, key, Boot(1), "mx2", facts, Load::new(node, 0, 0))
+}
+
+/// A message that is said to have so long a body comes in these pieces.
+async fn brought(
+    home: &Home,
+    size: u64,
+    pieces: impl Stream<Item = Result<Piece, Status>> + Unpin,
+    patience: Duration,
+) -> Answer {
+    let work = NewWork {
+        lane: "example.com".into(),
+        account: "".into(),
+        priority: 0,
+        not_before: Timestamp::default(),
+        expires: Timestamp::from_micros(i64::MAX),
+        recipients: 1,
+        needs: Vec::new(),
+        detail: Bytes::new(),
+    };
+    let publication = Publication {
+        message: MessageId::from_bytes([7; 16]),
+        kind: Kind::Mail,
+        at: home.clock.clock().now(),
+        header: Bytes::new(),
+        body: queue::Body::Empty,
+        works: vec![work],
+        repeat: Repeat::Possible,
+    };
+    let offer = Some(Offer::of(&publication, &Bytes::new(), 0));
+    let first = Piece { offer, bytes: Bytes::new(), size };
+    home.manager.0.take_large(&member(), first, pieces, patience).await.expect("it runs")
+}
+
+fn piece(len: u64) -> Result<Piece, Status> {
+    let len = usize::try_from(len).expect("it is short");
+    Ok(Piece { bytes: vec![7; len].into(), ..Piece::default() })
+}
+
+#[tokio::test]
+async fn a_large_message_that_stands_still_is_given_up_and_one_that_is_too_large_not_begun() {
+    let home = Home::new(Timing::default()).await;
+    let still = tokio_stream::iter([piece(100)]).chain(tokio_stream::pending());
+    let answer = brought(&home, 200, still, SOON).await;
+    assert_eq!((answer.verdict(), &*answer.text), (Verdict::NotNow, "nothing more came of it"));
+    let answer = brought(&home, 2 * LONGEST.0, tokio_stream::pending(), PATIENCE).await;
+    assert_eq!(answer.verdict(), Verdict::TooLarge, "{}", answer.text);
+    // The trace of the door does not count.
+    let longest = LONGEST.0 + 1000;
+    let answer = brought(&home, longest, tokio_stream::iter([piece(longest)]), PATIENCE).await;
+    assert_eq!(answer.verdict(), Verdict::Stored, "{}", answer.text);
+}
+
+/// A node's key, registered, and a hello of its.
+fn registered(home: &Home) -> (PublicKey, Hello) {
+    let key = PublicKey::from_bytes([9; 32]);
+    home.manager.add_key("mx2", &key).expect("it is new");
+    let hello = Hello {
+        oldest: OLDEST_PROTOCOL,
+        newest: PROTOCOL,
+        boot: wire::boot_bytes(Boot(1)),
+        node: vec![7; 16].into(),
+        ..Hello::default()
+    };
+    (key, hello)
+}
+
+#[tokio::test]
+async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot, link| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), link, ..hello.clone() };
+        let said = home.manager.0.hello(key, &hello, mpsc::channel(1).0);
+        said.map(|welcomed| welcomed.begun.end).map_err(|refused| refused.reason())
+    };
+    let second = says(1, 2).expect("it is the first that comes");
+    assert_eq!([1, 2].map(|link| says(1, link).map(drop)), [Err(Reason::Superseded); 2]);
+    assert!(!second.is_cancelled(), "what does not count ends nothing");
+    let third = says(1, 3).expect("it is later");
+    assert!(second.is_cancelled() && !third.is_cancelled());
+    says(1, 0).expect("it does not count its links");
+    assert_eq!(says(1, 3).map(drop), Err(Reason::Superseded));
+    says(2, 1).expect("another boot counts anew");
+}
+
+#[tokio::test]
+async fn a_quarantined_node_is_only_resumed_or_removed() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+    };
+    let state = || home.manager.nodes()[0].state;
+    assert_eq!([1, 2, 1].map(says), [Ok(()), Ok(()), Err(Reason::Clone)]);
+    for wanted in [NodeState::Cordoned, NodeState::Draining] {
+        let error = home.manager.set_state("MX2", wanted, "").expect_err("it is quarantined");
+        assert_eq!(error.to_string(), "MX2 is quarantined: it can only be resumed or removed");
+        assert_eq!(state(), NodeState::Quarantined);
+        assert_eq!(says(2), Err(Reason::Removed), "it is out");
+    }
+    assert!(home.manager.set_state("mx2", NodeState::Active, "").expect("it is resumed"));
+    assert_eq!((state(), says(2)), (NodeState::Active, Ok(())));
+    assert!(home.manager.set_state("mx2", NodeState::Cordoned, "").expect("it is not quarantined any more"));
+    home.manager.set_state("mx2", NodeState::Quarantined, "").expect("it is there");
+    assert!(home.manager.set_state("mx2", NodeState::Removed, "").expect("it is removed"));
+}
+
+#[tokio::test]
+async fn an_errand_that_was_cleared_away_does_nothing_to_its_successor() {
+    let home = Home::new(Timing::default()).await;
+    let member = member();
+    let open = || {
+        let body = queue::BodySource::Memory(Bytes::new());
+        let item = errands::Item { body, stage: errands::Stage::Given };
+        let words = member.errands(|errands| errands.open(7, vec![item]));
+        Errand { number: 7, member: member.clone(), shared: home.manager.0.clone(), words }
+    };
+    let at = wire::Item { errand: 7, item: 0 };
+    let asks = || member.errands(|errands| errands.asks(&at));
+    let old = open();
+    member.gone();
+    let mut new = open();
+    member.link(mpsc::channel(1).0, &[wire::Held { errand: 7, ..wire::Held::default() }]);
+    let (mut to_give, _end) = member.take_to_give().expect("there is a link");
+    assert_eq!(asks(), errands::Say::Nothing);
+    assert_eq!(new.next().await, Some(Word::Commit(0)));
+    old.permit(0, Ok(queue::Recipients::first(1)));
+    assert_eq!(asks(), errands::Say::Nothing, "it is the other that was asked");
+    old.heard(0);
+    drop(old);
+    assert_eq!(asks(), errands::Say::Nothing, "it is there still");
+    assert!(to_give.try_recv().is_err(), "the node hears nothing of that");
+    new.permit(0, Ok(queue::Recipients::first(1)));
+    assert_eq!(asks(), errands::Say::Permit(Some(queue::Recipients::first(1))));
+    drop(new);
+    let given: Vec<_> = std::iter::from_fn(|| to_give.try_recv().ok()).collect();
+    assert!(matches!(given[..], [Give::Permit(_), Give::Over(_), Give::Heard(_)]), "{given:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_speaks_only_other_protocols_is_refused_and_told_why() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |oldest, newest| {
+        let hello = Hello { oldest, newest, ..hello.clone() };
+        let said = home.manager.0.hello(key, &hello, mpsc::channel(1).0);
+        said.map(|welcomed| welcomed.welcome.protocol).map_err(|refused| (refused.reason(), refused.text))
+    };
+    for (oldest, newest) in [(PROTOCOL + 1, PROTOCOL + 2), (0, OLDEST_PROTOCOL - 1)] {
+        let (reason, text) = says(oldest, newest).expect_err("there is none that both speak");
+        let ranges = format!("protocol {OLDEST_PROTOCOL} to {PROTOCOL}, this node {oldest} to {newest}");
+        assert!(reason == Reason::Protocol && text.contains(&ranges), "{text}");
+    }
+    assert_eq!(says(PROTOCOL, PROTOCOL + 7), Ok(PROTOCOL));
+    assert_eq!(says(0, OLDEST_PROTOCOL), Ok(OLDEST_PROTOCOL));
+}
