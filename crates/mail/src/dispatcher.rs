@@ -16,10 +16,9 @@ use crate::{
     Config, Depths, Waits,
     delivery::Delivery,
     place::Place,
-    reach::Contact,
     resolver::MailHosts,
     schedule::{Begin, Schedule, Slot, What},
-    site::{Keeps, Used},
+    site::Used,
 };
 
 /// Most arrivals handled in one go.
@@ -208,22 +207,18 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
         && delivery.has_room()
         && let Some(mut begin) = schedule.next(now, &look)
     {
-        let What::Deliver(slot) = &begin.what else { continue };
+        let What::Deliver(slot) = &mut begin.what else { continue };
         let others = if schedule.others_wait() { Others::Wait } else { Others::None };
         match delivery.place(slot, begin.works.len(), others) {
             Ok(place) => {
                 let surplus = begin.works.split_off(place.takes(begin.works.len()));
                 if !surplus.is_empty() {
-                    schedule.uncharge(slot, surplus.len());
-                    schedule.unplaced(surplus);
+                    schedule.surplus(slot, surplus, now);
                 }
                 crew.begin(begin, place);
             }
             Err(_) => {
-                let nothing = Used { contact: Contact::None, opened: 0, keeps: Keeps::Nothing };
-                schedule.uncharge(slot, begin.works.len());
-                schedule.ended(slot, nothing, now, fastrand::f64());
-                schedule.unplaced(begin.works);
+                schedule.unplaced(slot, begin.works, now);
                 unplaced += 1;
             }
         }

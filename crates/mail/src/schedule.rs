@@ -30,6 +30,7 @@ use queue::{Arrival, Reason, Ticket};
 
 use store::settings::{Pause, PauseId};
 
+use self::placing::Unplaced;
 use crate::{
     Config, Depths,
     due::Due,
@@ -37,7 +38,7 @@ use crate::{
     lanes::{Goes, Lanes},
     pause, policy,
     resolver::{MailHosts, NoWay},
-    site::{Charged, Key, Looked, Ready, Site, Used, Way},
+    site::{Cost, Key, Looked, Ready, Site, Used, Way},
     turns::{Class, Served, Turns},
     why::Waits,
 };
@@ -85,7 +86,7 @@ pub(crate) struct Slot {
     served: Served,
     /// What placement needs to know of the burst.
     pub(crate) wants: Looked,
-    charged: Charged,
+    cost: Cost,
     pub(crate) key: Arc<Key>,
 }
 
@@ -108,8 +109,7 @@ pub(crate) struct Schedule {
     again: VecDeque<Ticket>,
     refused: Vec<(NoWay, Ticket)>,
     held_up: HeldUp,
-    /// Works that no node can take now.
-    unplaced: Vec<Ticket>,
+    unplaced: Unplaced,
     overdue: Vec<Ticket>,
     look_at: u32,
     looked: Timestamp,
@@ -132,7 +132,7 @@ impl Schedule {
             again: VecDeque::new(),
             refused: Vec::new(),
             held_up: HeldUp::No,
-            unplaced: Vec::new(),
+            unplaced: Unplaced::default(),
             overdue: Vec::new(),
             look_at: u32::MAX,
             looked: now,
@@ -270,32 +270,9 @@ impl Schedule {
         let Served { site: number, account, class } = slot.served;
         self.turns.end(class, account);
         if let Some(site) = &mut self.sites[number] {
-            site.ended(used, slot.charged, now, spread);
+            site.ended(used, slot.cost.connection, now, spread);
             self.queue_up(number, now);
         }
-    }
-
-    /// No node can take these works of a burst now: they wait until one can. With all of them the slot is given back.
-    pub(crate) fn unplaced(&mut self, works: Vec<Ticket>) {
-        self.unplaced.extend(works);
-    }
-
-    /// So many works of a burst go another time.
-    pub(crate) fn uncharge(&mut self, slot: &Slot, works: usize) {
-        if let Some(site) = &mut self.sites[slot.served.site] {
-            site.uncharge_works(works);
-        }
-    }
-
-    /// A node may take more than before, or it is time to look; so many make deliveries.
-    pub(crate) fn freed(&mut self, nodes: usize) {
-        self.turns.set_nodes(nodes);
-        self.again.extend(self.unplaced.drain(..));
-    }
-
-    /// Whether more than one site waits for its turn.
-    pub(crate) fn others_wait(&self) -> bool {
-        self.turns.standing() > 1
     }
 
     /// Does what the time asks for, before something is begun.
@@ -398,16 +375,16 @@ impl Schedule {
             self.queue_up(number, now);
             return None;
         }
-        let (works, wants, charged) = site.take(now, look);
+        let (works, wants, cost) = site.take(now, look);
         if works.is_empty() {
-            site.uncharge(charged);
+            site.uncharge(&cost);
             self.queue_up(number, now);
             return None;
         }
         site.running += 1;
         let served = Served { class: is_now, ..served };
         self.turns.begin(is_now, account);
-        let slot = Slot { served, wants, charged, key: site.key.clone() };
+        let slot = Slot { served, wants, cost, key: site.key.clone() };
         self.queue_up(number, now);
         Some(Begin { what: What::Deliver(slot), works })
     }
@@ -584,5 +561,6 @@ pub(crate) fn seconds(time: Timestamp) -> u32 {
     u32::try_from(time.millis() / 1000).unwrap_or(u32::MAX)
 }
 
+mod placing;
 #[cfg(test)]
 mod tests;

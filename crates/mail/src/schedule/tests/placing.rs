@@ -1,0 +1,84 @@
+//! Stories of bursts for which there is no node.
+
+use super::*;
+
+/// A world with these wishes for every domain.
+fn world(wishes: Wishes) -> World {
+    World::new(Delivery { destinations: vec![domain("*", wishes)], ..Delivery::routed_for_tests() })
+}
+
+/// The only burst that begins, and its slot.
+fn one(world: &mut World, now: Timestamp) -> (Slot, Vec<Ticket>) {
+    match &mut world.begin(now)[..] {
+        [Begin { what: What::Deliver(slot), works }] => (slot.clone(), std::mem::take(works)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A node may take more: what had no node comes in again.
+fn freed(world: &mut World) {
+    world.schedule.freed(1);
+    let again = world.schedule.again(1000);
+    let again: Vec<Arrival> =
+        again.into_iter().map(|ticket| Arrival { ticket, ..world.arrival("a.example", "x") }).collect();
+    world.schedule.arrived(again.into_iter(), NOW);
+}
+
+#[test]
+fn a_burst_that_no_node_takes_costs_neither_messages_nor_bytes_nor_a_connection() {
+    let mut world = world(Wishes {
+        connects_per_minute: Some(60),
+        messages_per_minute: Some(300),
+        bytes_per_minute: Some(240_000),
+        ..Wishes::default()
+    });
+    let all = world.arrive("a.example", "x", 4);
+    for _ in 0..1000 {
+        let (slot, works) = one(&mut world, NOW);
+        assert_eq!(works, all);
+        world.schedule.unplaced(&slot, works, NOW);
+        assert_eq!(world.schedule.depths(NOW).running, 0);
+        assert!(world.begin(NOW).is_empty(), "nothing is freed");
+        freed(&mut world);
+    }
+    // The next one is sent, and counts.
+    one(&mut world, NOW);
+    world.arrive("a.example", "x", 4);
+    assert!(world.begin(later(900)).is_empty());
+    assert_eq!(one(&mut world, later(1001)).1.len(), 4);
+}
+
+#[test]
+fn what_a_node_does_not_take_of_a_burst_costs_nothing() {
+    let mut world = world(Wishes {
+        messages_per_minute: Some(300),
+        bytes_per_minute: Some(240_000),
+        ..Wishes::default()
+    });
+    world.arrive("a.example", "x", 4);
+    let (mut slot, mut works) = one(&mut world, NOW);
+    for left in (1..4).rev() {
+        world.schedule.surplus(&mut slot, works.split_off(left), NOW);
+    }
+    freed(&mut world);
+    let (_, rest) = one(&mut world, NOW);
+    assert_eq!(rest.len(), 3, "one second's worth is four messages and their bytes");
+    world.arrive("a.example", "x", 4);
+    assert!(world.begin(NOW).is_empty());
+}
+
+#[test]
+fn a_kept_connection_is_kept_still_when_no_node_takes_the_burst_for_it() {
+    let mut world = world(Wishes { connects_per_minute: Some(1), ..Wishes::default() });
+    world.arrive("a.example", "x", 1);
+    let opened = world.begin(NOW);
+    world.end(opened, &Contact::Answered, NOW);
+    world.arrive("a.example", "x", 1);
+    for _ in 0..3 {
+        // Another connection may be opened in a minute.
+        let (slot, works) = one(&mut world, NOW);
+        assert_eq!(slot.cost.connection, Charged::Reuse);
+        world.schedule.unplaced(&slot, works, NOW);
+        freed(&mut world);
+    }
+}
