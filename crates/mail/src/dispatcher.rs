@@ -208,7 +208,7 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
         && let Some(mut begin) = schedule.next(now, &look)
     {
         let What::Deliver(slot) = &mut begin.what else { continue };
-        let others = if schedule.others_wait() { Others::Wait } else { Others::None };
+        let others = if schedule.others_wait(slot) { Others::Wait } else { Others::None };
         match delivery.place(slot, begin.works.len(), others) {
             Ok(place) => {
                 let surplus = begin.works.split_off(place.takes(begin.works.len()));

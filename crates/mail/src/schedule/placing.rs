@@ -48,8 +48,9 @@ impl Schedule {
         self.again.extend(std::mem::take(&mut self.unplaced.0).into_values().flatten());
     }
 
-    /// Whether more than one site waits for its turn.
-    pub(crate) fn others_wait(&self) -> bool {
-        self.turns.standing() > 1
+    /// Whether another site than a burst's waits: for its turn, or for a node.
+    pub(crate) fn others_wait(&self, slot: &Slot) -> bool {
+        let site = slot.served.site;
+        self.turns.others_stand(site) || self.unplaced.0.keys().any(|other| *other != site)
     }
 }

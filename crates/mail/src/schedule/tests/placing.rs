@@ -15,6 +15,15 @@ fn one(world: &mut World, now: Timestamp) -> (Slot, Vec<Ticket>) {
     }
 }
 
+/// The next burst's slot.
+fn next(world: &mut World) -> Slot {
+    world.schedule.prepare(NOW);
+    match world.schedule.next(NOW, &|_| Some(Looked { size: 1000, origin: None })) {
+        Some(Begin { what: What::Deliver(slot), .. }) => slot,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A node may take more: what had no node comes in again.
 fn freed(world: &mut World) {
     world.schedule.freed(1);
@@ -81,4 +90,28 @@ fn a_kept_connection_is_kept_still_when_no_node_takes_the_burst_for_it() {
         world.schedule.unplaced(&slot, works, NOW);
         freed(&mut world);
     }
+}
+
+#[test]
+fn a_site_waits_beside_a_burst_if_it_is_another_and_may_go_or_had_no_node() {
+    let connections = Wishes { connections: Some(1), ..Wishes::default() };
+    let mut world = World::new(Delivery {
+        destinations: vec![domain("b.example", connections)],
+        ..Delivery::routed_for_tests()
+    });
+    for account in ["x", "y", "z"] {
+        world.arrive("a.example", account, 10 * BURST);
+    }
+    let slot = next(&mut world);
+    assert!(!world.schedule.others_wait(&slot), "three senders have mail to one site");
+    let alone = world.arrive("b.example", "x", 1);
+    assert!(world.schedule.others_wait(&slot));
+    let begun = world.begin(NOW);
+    assert!(!world.schedule.others_wait(&slot), "all go");
+    let to_b = begun.iter().find(|begin| begin.works == alone).expect("it goes");
+    let What::Deliver(to_b) = &to_b.what else { panic!("{to_b:?}") };
+    world.schedule.unplaced(to_b, alone, NOW);
+    assert!(world.schedule.others_wait(&slot) && !world.schedule.others_wait(to_b));
+    world.schedule.freed(1);
+    assert!(!world.schedule.others_wait(&slot), "it comes in again");
 }
