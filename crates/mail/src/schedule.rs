@@ -34,11 +34,11 @@ use self::placing::Unplaced;
 use crate::{
     Config, Depths,
     due::Due,
-    fair::{self, Account},
+    fair,
     lanes::{Goes, Lanes},
     pause, policy,
     resolver::{MailHosts, NoWay},
-    site::{Cost, Key, Looked, Ready, Site, Used, Way},
+    site::{Cost, Key, Looked, Ready, Site, Stands, Used, Way},
     turns::{Class, Served, Turns},
     why::Waits,
 };
@@ -163,7 +163,8 @@ impl Schedule {
         let (lane, is_new) = self.lanes.lane(&arrival.lane, now);
         let rule = || config.delivery.rule(&arrival.lane, None);
         let look_at = if is_new { lane.warned_after(rule().delay_warning) } else { lane.warn_after() };
-        let ready = Ready { ticket: arrival.ticket, look_at: look_at.of(arrival, now) };
+        let since = seconds(arrival.first_due.max(arrival.not_before));
+        let ready = Ready { ticket: arrival.ticket, look_at: look_at.of(arrival, now), since };
         let paused = self
             .pauses
             .iter()
@@ -172,19 +173,18 @@ impl Schedule {
             self.look_at = self.look_at.min(ready.look_at);
             return self.parked.entry(pause.id).or_default().push(ready);
         }
-        let account = fair::account(&arrival.account);
         match lane.goes(now) {
-            Goes::To(site) => self.ready(site, arrival.priority, account, ready, now),
+            Goes::To(site) => self.ready(site, arrival, ready, now),
             Goes::Nowhere(why) => self.refused.push((why, arrival.ticket)),
             Goes::Unknown => match policy::route(&arrival.lane, &self.config) {
                 Some(hop) => {
                     let way = Way::Hop(hop.clone());
                     let site = self.site(&arrival.lane, way, None, now);
-                    self.ready(site, arrival.priority, account, ready, now);
+                    self.ready(site, arrival, ready, now);
                 }
                 None => {
                     self.look_at = self.look_at.min(ready.look_at);
-                    self.lanes.ask(&arrival.lane, account, ready);
+                    self.lanes.ask(&arrival.lane, fair::account(&arrival.account), ready);
                 }
             },
         }
@@ -218,9 +218,10 @@ impl Schedule {
         number
     }
 
-    fn ready(&mut self, number: usize, priority: u8, account: Account, ready: Ready, now: Timestamp) {
+    fn ready(&mut self, number: usize, arrival: &Arrival, ready: Ready, now: Timestamp) {
         let Some(site) = &mut self.sites[number] else { return };
-        site.add(priority, account, ready);
+        let stands = if arrival.reason == Reason::HolderGone { Stands::ByAge } else { Stands::Last };
+        site.add(arrival.priority, fair::account(&arrival.account), ready, stands);
         self.look_at = self.look_at.min(ready.look_at);
         self.queue_up(number, now);
     }

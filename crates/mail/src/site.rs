@@ -38,6 +38,17 @@ pub(crate) struct Ready {
     pub(crate) ticket: Ticket,
     /// When it is to be looked at though it has not gone: it is too old, or its sender wants to know; in seconds since 1970.
     pub(crate) look_at: u32,
+    /// When its time came, in seconds since 1970.
+    pub(crate) since: u32,
+}
+
+/// Where a work stands among those of its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// Behind those that came before it.
+    Last,
+    /// Before those whose time came later: it had its turn, and its node was lost.
+    ByAge,
 }
 
 /// What keeps a site from beginning something.
@@ -165,15 +176,15 @@ impl Site {
         }
     }
 
-    pub(crate) fn add(&mut self, priority: u8, account: Account, ready: Ready) {
+    pub(crate) fn add(&mut self, priority: u8, account: Account, ready: Ready, stands: Stands) {
         let at = self.ready.partition_point(|(other, _)| *other > priority);
-        match self.ready.get_mut(at) {
-            Some((other, fair)) if *other == priority => fair.push(account, ready),
-            _ => {
-                let mut fair = Fair::after(self.served);
-                fair.push(account, ready);
-                self.ready.insert(at, (priority, fair));
-            }
+        if self.ready.get(at).is_none_or(|(other, _)| *other != priority) {
+            self.ready.insert(at, (priority, Fair::after(self.served)));
+        }
+        let fair = &mut self.ready[at].1;
+        match stands {
+            Stands::Last => fair.push(account, ready),
+            Stands::ByAge => fair.insert(account, ready, |other| other.since <= ready.since),
         }
     }
 

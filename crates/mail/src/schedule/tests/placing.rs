@@ -115,3 +115,21 @@ fn a_site_waits_beside_a_burst_if_it_is_another_and_may_go_or_had_no_node() {
     world.schedule.freed(1);
     assert!(!world.schedule.others_wait(&slot), "it comes in again");
 }
+
+#[test]
+fn what_is_taken_back_from_a_lost_node_goes_before_what_came_later() {
+    let mut world = world(Wishes { messages_per_connection: Some(4), ..Wishes::default() });
+    let ago = |seconds| NOW - Duration::from_secs(seconds);
+    let came = |world: &mut World, since, reason| {
+        let arrival =
+            Arrival { first_due: since, not_before: since, reason, ..world.arrival("a.example", "x") };
+        world.schedule.arrived([arrival.clone()].into_iter(), NOW);
+        arrival.ticket
+    };
+    let old = came(&mut world, ago(60), Reason::New);
+    for _ in 0..1000 {
+        came(&mut world, NOW, Reason::New);
+    }
+    let back = [30, 90, 60].map(|seconds| came(&mut world, ago(seconds), Reason::HolderGone));
+    assert_eq!(works(&[world.begin(NOW).swap_remove(0)]), [back[1], old, back[2], back[0]]);
+}
