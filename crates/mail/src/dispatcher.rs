@@ -48,6 +48,26 @@ enum Order {
         account: Arc<str>,
         answer: oneshot::Sender<Waits>,
     },
+    /// A node has come back with a delivery, which goes by this number.
+    Adopted {
+        number: u64,
+        domain: Arc<str>,
+        account: Arc<str>,
+    },
+    AdoptedEnded(u64),
+}
+
+/// A delivery that a node has come back with, which counts at its site until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    number: u64,
+    dispatcher: Handle,
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        self.dispatcher.tell(Order::AdoptedEnded(self.number));
+    }
 }
 
 /// Where a dispatcher's orders come in.
@@ -59,7 +79,7 @@ pub(crate) struct Orders {
 
 /// A handle, and the orders of the dispatcher that it is for.
 pub(crate) fn handle() -> (Handle, Orders) {
-    // Orders are people's: there are few.
+    // Orders are people's, and of those nodes that come back: there are few.
     let (sender, receiver) = mpsc::unbounded_channel();
     let depths = Arc::<Mutex<Depths>>::default();
     (Handle { orders: sender, depths: depths.clone() }, Orders { orders: receiver, depths })
@@ -74,6 +94,13 @@ impl Handle {
     /// A domain's mail is to be tried now, also where its hosts did not answer lately.
     pub(crate) fn wake(&self, domain: Arc<str>) {
         self.tell(Order::Wake(domain));
+    }
+
+    /// A node has come back with a delivery to a domain.
+    pub(crate) fn adopted(&self, domain: Arc<str>, account: Arc<str>) -> Adopted {
+        let number = fastrand::u64(..);
+        self.tell(Order::Adopted { number, domain, account });
+        Adopted { number, dispatcher: self.clone() }
     }
 
     /// What a work waits for whose time has come; nothing if the dispatcher has stopped.
@@ -165,6 +192,10 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Event::Arrived => left = Arrivals::Left,
             Event::Freed | Event::Glance => schedule.freed(delivery.nodes()),
         }
+        // A node that comes back says what it has before it is given more.
+        while let Ok(order) = orders.orders.try_recv() {
+            handle_order(order, &mut schedule, &clock);
+        }
         if left == Arrivals::Left {
             delivery.queue.take_arrivals(Kind::Mail, ARRIVALS, &mut arrivals);
             left = if arrivals.len() == ARRIVALS { Arrivals::Left } else { Arrivals::Taken };
@@ -247,6 +278,8 @@ fn handle_order(order: Order, schedule: &mut Schedule, clock: &Clock) {
     match order {
         Order::Pauses(pauses) => schedule.set_pauses(pauses),
         Order::Wake(domain) => schedule.wake(&domain, now),
+        Order::Adopted { number, domain, account } => schedule.adopted(number, &domain, &account, now),
+        Order::AdoptedEnded(number) => schedule.adopted_ended(number, now),
         // Whoever asked may have gone.
         Order::Why { domain, account, answer } => drop(answer.send(schedule.why(&domain, &account, now))),
     }

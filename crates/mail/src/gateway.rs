@@ -131,8 +131,8 @@ impl Gateway {
             doors: Doors::new(intake, shutdown),
             attempts,
             dispatch: shutdown.child(),
+            adopts: Arc::new(Adopts { delivery: delivery.clone(), refusals, dispatcher: dispatcher.clone() }),
             dispatcher,
-            adopts: Arc::new(Adopts { delivery: delivery.clone(), refusals }),
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         gateway.dispatcher.set_pauses(gateway.pauses());

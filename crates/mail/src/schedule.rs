@@ -30,7 +30,7 @@ use queue::{Arrival, Reason, Ticket};
 
 use store::settings::{Pause, PauseId};
 
-use self::placing::Unplaced;
+use self::{adopted::Adopted, placing::Unplaced};
 use crate::{
     Config, Depths,
     due::Due,
@@ -110,6 +110,7 @@ pub(crate) struct Schedule {
     refused: Vec<(NoWay, Ticket)>,
     held_up: HeldUp,
     unplaced: Unplaced,
+    adopted: Adopted,
     overdue: Vec<Ticket>,
     look_at: u32,
     looked: Timestamp,
@@ -133,6 +134,7 @@ impl Schedule {
             refused: Vec::new(),
             held_up: HeldUp::No,
             unplaced: Unplaced::default(),
+            adopted: Adopted::default(),
             overdue: Vec::new(),
             look_at: u32::MAX,
             looked: now,
@@ -215,6 +217,7 @@ impl Schedule {
         let site = self.sites[number].as_mut().expect("it was just found or made");
         site.known_until = known_until.max(site.known_until.filter(|_| known_until.is_some()));
         self.lanes.goes_to(domain, number, known_until, now);
+        self.count_adopted(domain, number, now);
         number
     }
 
@@ -562,6 +565,7 @@ pub(crate) fn seconds(time: Timestamp) -> u32 {
     u32::try_from(time.millis() / 1000).unwrap_or(u32::MAX)
 }
 
+mod adopted;
 mod placing;
 #[cfg(test)]
 mod tests;

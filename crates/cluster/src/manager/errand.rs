@@ -12,7 +12,10 @@ use super::{
     errands::{Item, Stage, Word},
     member::{Give, Member},
 };
-use crate::wire::{self, WHOLE};
+use crate::{
+    load::Share,
+    wire::{self, WHOLE},
+};
 
 /// Bodies up to this length go with the grant; longer ones are asked for.
 pub(crate) const INLINE: u64 = 64 << 10;
@@ -46,6 +49,8 @@ pub struct Errand {
     pub(super) member: Arc<Member>,
     pub(super) shared: Arc<Shared>,
     pub(super) words: mpsc::UnboundedReceiver<Word>,
+    /// What it takes of its node's capacity, if no place does.
+    pub(super) _share: Option<Share>,
 }
 
 impl Errand {
@@ -68,7 +73,7 @@ impl Errand {
         let items = works.into_iter().map(|Granted { body, .. }| Item { body, stage: Stage::Given });
         let grant = wire::Grant { errand: number, kind: wire::kind_number(kind), burst, works: granted };
         let words = member.grant(grant, items.collect())?;
-        Some(Self { number, member: member.clone(), shared: shared.clone(), words })
+        Some(Self { number, member: member.clone(), shared: shared.clone(), words, _share: None })
     }
 
     /// What comes of it next; nothing if its node is gone.

@@ -7,6 +7,7 @@ mod network;
 mod nodes;
 mod port;
 mod rolling;
+mod throttles;
 
 use testkit::{Cluster, Peer};
 

@@ -133,3 +133,36 @@ fn what_is_taken_back_from_a_lost_node_goes_before_what_came_later() {
     let back = [30, 90, 60].map(|seconds| came(&mut world, ago(seconds), Reason::HolderGone));
     assert_eq!(works(&[world.begin(NOW).swap_remove(0)]), [back[1], old, back[2], back[0]]);
 }
+
+#[test]
+fn what_a_node_comes_back_with_counts_at_its_site_until_it_ends() {
+    let mut world = world(Wishes { connections: Some(2), ..Wishes::default() });
+    let domain: Arc<str> = "a.example".into();
+    for number in [7, 8] {
+        world.schedule.adopted(number, &domain, "x", NOW);
+    }
+    let works = world.arrive("a.example", "x", 1);
+    assert!(world.begin(NOW).is_empty());
+    assert_eq!(world.schedule.depths(NOW).running, 2);
+    assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Connections { used: 2, .. }));
+    world.schedule.adopted_ended(8, NOW);
+    assert_eq!(one(&mut world, NOW).1, works);
+    world.schedule.adopted_ended(7, NOW);
+    world.schedule.adopted_ended(7, NOW);
+    assert_eq!(world.schedule.depths(NOW).running, 1);
+}
+
+#[test]
+fn what_a_node_comes_back_with_counts_once_it_is_known_where_its_mail_goes() {
+    let mut world = World::with(vec![domain("*", Wishes { connections: Some(1), ..Wishes::default() })]);
+    world.schedule.adopted(7, &"a.example".into(), "x", NOW);
+    assert_eq!(world.schedule.depths(NOW).running, 0);
+    world.arrive("a.example", "x", 1);
+    world.answer("a.example", &["mx.example"], NOW);
+    assert_eq!(world.schedule.depths(NOW).running, 1);
+    world.schedule.again(10);
+    world.arrive("a.example", "x", 1);
+    assert!(world.begin(NOW).is_empty());
+    world.schedule.adopted_ended(7, NOW);
+    one(&mut world, NOW);
+}
