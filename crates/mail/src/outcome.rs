@@ -463,6 +463,7 @@ mod tests {
             status: Status::Waiting,
             reason: Reason::New,
             lease: None,
+            lost_by: None,
         }
     }
 
