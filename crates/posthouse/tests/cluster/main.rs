@@ -2,6 +2,7 @@
 
 mod deaths;
 mod doors;
+mod lost;
 mod machines;
 mod network;
 mod nodes;
