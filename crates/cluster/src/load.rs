@@ -61,17 +61,43 @@ impl Load {
     }
 }
 
-/// Where a burst goes: a share of a node's capacity, given back when dropped.
+/// A share of a node's capacity, given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Share {
     load: Arc<Load>,
-    /// Of another node.
-    boot: Option<Boot>,
-    site: SiteNumber,
+    /// Which site has it; nothing if that is not known.
+    site: Option<SiteNumber>,
     works: u32,
     bytes: u64,
-    why: Why,
     freed: Arc<Notify>,
+}
+
+/// Where a burst goes, with its share of the node's capacity.
+#[derive(Debug)]
+pub struct Place {
+    share: Share,
+    /// Of another node.
+    boot: Option<Boot>,
+    why: Why,
+}
+
+impl Share {
+    /// Takes it, also where the node has less left: what it has it has.
+    pub(crate) fn take(
+        load: &Arc<Load>,
+        site: Option<SiteNumber>,
+        (works, bytes): (u32, u64),
+        freed: &Arc<Notify>,
+    ) -> Self {
+        let mut held = load.held.lock();
+        held.works += works;
+        held.bytes += bytes;
+        if let Some(site) = site {
+            *held.sites.entry(site).or_default() += works;
+        }
+        drop(held);
+        Self { load: load.clone(), site, works, bytes, freed: freed.clone() }
+    }
 }
 
 impl Place {
@@ -83,20 +109,15 @@ impl Place {
         bytes: u64,
         freed: &Arc<Notify>,
     ) -> Self {
-        let works = choice.works;
+        let Choice { works, why, .. } = choice;
         let bytes = bytes.saturating_mul(works.into());
-        let mut held = load.held.lock();
-        held.works += works;
-        held.bytes += bytes;
-        *held.sites.entry(site).or_default() += works;
-        drop(held);
-        Self { load: load.clone(), boot, site, works, bytes, why: choice.why, freed: freed.clone() }
+        Self { share: Share::take(load, Some(site), (works, bytes), freed), boot, why }
     }
 
     /// The node.
     #[must_use]
     pub fn node(&self) -> NodeIndex {
-        self.load.node
+        self.share.load.node
     }
 
     /// Who holds what goes there.
@@ -108,7 +129,7 @@ impl Place {
     /// How many works it is for, at most.
     #[must_use]
     pub fn works(&self) -> u32 {
-        self.works
+        self.share.works
     }
 
     /// Why there.
@@ -118,15 +139,17 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Share {
     fn drop(&mut self) {
         let mut held = self.load.held.lock();
         held.works -= self.works;
         held.bytes -= self.bytes;
-        if let Some(at_site) = held.sites.get_mut(&self.site) {
+        if let Some(site) = self.site
+            && let Some(at_site) = held.sites.get_mut(&site)
+        {
             *at_site -= self.works;
             if *at_site == 0 {
-                held.sites.remove(&self.site);
+                held.sites.remove(&site);
             }
         }
         drop(held);

@@ -300,7 +300,8 @@ impl Shared {
             let may = self.registry.is_active(&member.key)
                 && membership.may_grant(member.boot) == Grants::Allowed
                 && member.stay() == Stay::Stays
-                && member.linked() == Linked::Yes;
+                && member.linked() == Linked::Yes
+                && member.is_adopted();
             if may { Eligible::Yes } else { Eligible::No }
         };
         current.map(|member| (member.clone(), eligible(member))).collect()

@@ -9,6 +9,7 @@ use crate::{
     attempt::{Finished, Home as _},
     burst::{Burst, Tried},
     delivery::{AtHome, Delivery, Job, Said},
+    dispatcher,
     envelope::{decode, encode},
     refusals::Refusals,
     site::Keeps,
@@ -86,12 +87,19 @@ impl Delivery {
 pub(crate) struct Adopts {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) refusals: Refusals,
+    pub(crate) dispatcher: dispatcher::Handle,
 }
 
 impl Trade for Adopts {
     fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>) {
         let delivery = self.delivery.clone();
-        tokio::spawn(async move { delivery.adopted(errand, works).await });
+        let counts = works.first().map(|(_, Resumed { info, .. })| {
+            self.dispatcher.adopted(info.lane.clone(), info.account.clone())
+        });
+        tokio::spawn(async move {
+            delivery.adopted(errand, works).await;
+            drop(counts);
+        });
     }
 
     fn brought(&self, recipients: u64) {

@@ -16,10 +16,9 @@ use crate::{
     Config, Depths, Waits,
     delivery::Delivery,
     place::Place,
-    reach::Contact,
     resolver::MailHosts,
     schedule::{Begin, Schedule, Slot, What},
-    site::{Keeps, Used},
+    site::Used,
 };
 
 /// Most arrivals handled in one go.
@@ -49,6 +48,26 @@ enum Order {
         account: Arc<str>,
         answer: oneshot::Sender<Waits>,
     },
+    /// A node has come back with a delivery, which goes by this number.
+    Adopted {
+        number: u64,
+        domain: Arc<str>,
+        account: Arc<str>,
+    },
+    AdoptedEnded(u64),
+}
+
+/// A delivery that a node has come back with, which counts at its site until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    number: u64,
+    dispatcher: Handle,
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        self.dispatcher.tell(Order::AdoptedEnded(self.number));
+    }
 }
 
 /// Where a dispatcher's orders come in.
@@ -60,7 +79,7 @@ pub(crate) struct Orders {
 
 /// A handle, and the orders of the dispatcher that it is for.
 pub(crate) fn handle() -> (Handle, Orders) {
-    // Orders are people's: there are few.
+    // Orders are people's, and of those nodes that come back: there are few.
     let (sender, receiver) = mpsc::unbounded_channel();
     let depths = Arc::<Mutex<Depths>>::default();
     (Handle { orders: sender, depths: depths.clone() }, Orders { orders: receiver, depths })
@@ -75,6 +94,13 @@ impl Handle {
     /// A domain's mail is to be tried now, also where its hosts did not answer lately.
     pub(crate) fn wake(&self, domain: Arc<str>) {
         self.tell(Order::Wake(domain));
+    }
+
+    /// A node has come back with a delivery to a domain.
+    pub(crate) fn adopted(&self, domain: Arc<str>, account: Arc<str>) -> Adopted {
+        let number = fastrand::u64(..);
+        self.tell(Order::Adopted { number, domain, account });
+        Adopted { number, dispatcher: self.clone() }
     }
 
     /// What a work waits for whose time has come; nothing if the dispatcher has stopped.
@@ -166,6 +192,10 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Event::Arrived => left = Arrivals::Left,
             Event::Freed | Event::Glance => schedule.freed(delivery.nodes()),
         }
+        // A node that comes back says what it has before it is given more.
+        while let Ok(order) = orders.orders.try_recv() {
+            handle_order(order, &mut schedule, &clock);
+        }
         if left == Arrivals::Left {
             delivery.queue.take_arrivals(Kind::Mail, ARRIVALS, &mut arrivals);
             left = if arrivals.len() == ARRIVALS { Arrivals::Left } else { Arrivals::Taken };
@@ -208,22 +238,18 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
         && delivery.has_room()
         && let Some(mut begin) = schedule.next(now, &look)
     {
-        let What::Deliver(slot) = &begin.what else { continue };
-        let others = if schedule.others_wait() { Others::Wait } else { Others::None };
+        let What::Deliver(slot) = &mut begin.what else { continue };
+        let others = if schedule.others_wait(slot) { Others::Wait } else { Others::None };
         match delivery.place(slot, begin.works.len(), others) {
             Ok(place) => {
                 let surplus = begin.works.split_off(place.takes(begin.works.len()));
                 if !surplus.is_empty() {
-                    schedule.uncharge(slot, surplus.len());
-                    schedule.unplaced(surplus);
+                    schedule.surplus(slot, surplus, now);
                 }
                 crew.begin(begin, place);
             }
             Err(_) => {
-                let nothing = Used { contact: Contact::None, opened: 0, keeps: Keeps::Nothing };
-                schedule.uncharge(slot, begin.works.len());
-                schedule.ended(slot, nothing, now, fastrand::f64());
-                schedule.unplaced(begin.works);
+                schedule.unplaced(slot, begin.works, now);
                 unplaced += 1;
             }
         }
@@ -252,6 +278,8 @@ fn handle_order(order: Order, schedule: &mut Schedule, clock: &Clock) {
     match order {
         Order::Pauses(pauses) => schedule.set_pauses(pauses),
         Order::Wake(domain) => schedule.wake(&domain, now),
+        Order::Adopted { number, domain, account } => schedule.adopted(number, &domain, &account, now),
+        Order::AdoptedEnded(number) => schedule.adopted_ended(number, now),
         // Whoever asked may have gone.
         Order::Why { domain, account, answer } => drop(answer.send(schedule.why(&domain, &account, now))),
     }

@@ -82,6 +82,18 @@ impl<T> Fair<T> {
         }
     }
 
+    /// Adds something behind the last that goes before it of what its account has waiting, which is in that order.
+    pub(crate) fn insert(&mut self, account: Account, one: T, goes_before: impl Fn(&T) -> bool) {
+        match self.flows.binary_search_by_key(&account, |flow| flow.account) {
+            Ok(at) => {
+                let waiting = &mut self.flows[at].waiting;
+                waiting.insert(waiting.partition_point(goes_before), one);
+                self.len += 1;
+            }
+            Err(_) => self.push(account, one),
+        }
+    }
+
     /// Takes at most `most` of the account whose turn it is, and passes the turn on.
     pub(crate) fn take(&mut self, most: usize, into: &mut Vec<T>) {
         let turn = self.turn();

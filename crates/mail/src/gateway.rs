@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
-use queue::{Position, Queue, QueueError, WorkInfo};
+use queue::{Boot, Position, Queue, QueueError, WorkInfo};
 use smtp::Address;
 use store::{
     records::{self, Records},
@@ -131,8 +131,8 @@ impl Gateway {
             doors: Doors::new(intake, shutdown),
             attempts,
             dispatch: shutdown.child(),
+            adopts: Arc::new(Adopts { delivery: delivery.clone(), refusals, dispatcher: dispatcher.clone() }),
             dispatcher,
-            adopts: Arc::new(Adopts { delivery: delivery.clone(), refusals }),
             projector: parking_lot::Mutex::new(Some(projector)),
         });
         gateway.dispatcher.set_pauses(gateway.pauses());
@@ -160,6 +160,11 @@ impl Gateway {
     /// Whether any node would take a work now.
     pub(crate) fn has_room(&self) -> bool {
         self.adopts.delivery.has_room()
+    }
+
+    /// What the node of a boot is called, if that is known.
+    pub(crate) fn name_of(&self, boot: Boot) -> Option<String> {
+        self.adopts.delivery.cluster.as_ref()?.name_of(boot)
     }
 
     /// What takes over the mail that other nodes have and come back with.

@@ -468,6 +468,7 @@ mod tests {
             status: Status::Waiting,
             reason: Reason::New,
             lease: None,
+            lost_by: None,
         }
     }
 

@@ -30,14 +30,15 @@ use queue::{Arrival, Reason, Ticket};
 
 use store::settings::{Pause, PauseId};
 
+use self::{adopted::Adopted, placing::Unplaced};
 use crate::{
     Config, Depths,
     due::Due,
-    fair::{self, Account},
+    fair,
     lanes::{Goes, Lanes},
     pause, policy,
     resolver::{MailHosts, NoWay},
-    site::{Charged, Key, Looked, Ready, Site, Used, Way},
+    site::{Cost, Key, Looked, Ready, Site, Stands, Used, Way},
     turns::{Class, Served, Turns},
     why::Waits,
 };
@@ -85,7 +86,7 @@ pub(crate) struct Slot {
     served: Served,
     /// What placement needs to know of the burst.
     pub(crate) wants: Looked,
-    charged: Charged,
+    cost: Cost,
     pub(crate) key: Arc<Key>,
 }
 
@@ -108,8 +109,8 @@ pub(crate) struct Schedule {
     again: VecDeque<Ticket>,
     refused: Vec<(NoWay, Ticket)>,
     held_up: HeldUp,
-    /// Works that no node can take now.
-    unplaced: Vec<Ticket>,
+    unplaced: Unplaced,
+    adopted: Adopted,
     overdue: Vec<Ticket>,
     look_at: u32,
     looked: Timestamp,
@@ -132,7 +133,8 @@ impl Schedule {
             again: VecDeque::new(),
             refused: Vec::new(),
             held_up: HeldUp::No,
-            unplaced: Vec::new(),
+            unplaced: Unplaced::default(),
+            adopted: Adopted::default(),
             overdue: Vec::new(),
             look_at: u32::MAX,
             looked: now,
@@ -163,7 +165,8 @@ impl Schedule {
         let (lane, is_new) = self.lanes.lane(&arrival.lane, now);
         let rule = || config.delivery.rule(&arrival.lane, None);
         let look_at = if is_new { lane.warned_after(rule().delay_warning) } else { lane.warn_after() };
-        let ready = Ready { ticket: arrival.ticket, look_at: look_at.of(arrival, now) };
+        let since = seconds(arrival.first_due.max(arrival.not_before));
+        let ready = Ready { ticket: arrival.ticket, look_at: look_at.of(arrival, now), since };
         let paused = self
             .pauses
             .iter()
@@ -172,19 +175,18 @@ impl Schedule {
             self.look_at = self.look_at.min(ready.look_at);
             return self.parked.entry(pause.id).or_default().push(ready);
         }
-        let account = fair::account(&arrival.account);
         match lane.goes(now) {
-            Goes::To(site) => self.ready(site, arrival.priority, account, ready, now),
+            Goes::To(site) => self.ready(site, arrival, ready, now),
             Goes::Nowhere(why) => self.refused.push((why, arrival.ticket)),
             Goes::Unknown => match policy::route(&arrival.lane, &self.config) {
                 Some(hop) => {
                     let way = Way::Hop(hop.clone());
                     let site = self.site(&arrival.lane, way, None, now);
-                    self.ready(site, arrival.priority, account, ready, now);
+                    self.ready(site, arrival, ready, now);
                 }
                 None => {
                     self.look_at = self.look_at.min(ready.look_at);
-                    self.lanes.ask(&arrival.lane, account, ready);
+                    self.lanes.ask(&arrival.lane, fair::account(&arrival.account), ready);
                 }
             },
         }
@@ -215,12 +217,14 @@ impl Schedule {
         let site = self.sites[number].as_mut().expect("it was just found or made");
         site.known_until = known_until.max(site.known_until.filter(|_| known_until.is_some()));
         self.lanes.goes_to(domain, number, known_until, now);
+        self.count_adopted(domain, number, now);
         number
     }
 
-    fn ready(&mut self, number: usize, priority: u8, account: Account, ready: Ready, now: Timestamp) {
+    fn ready(&mut self, number: usize, arrival: &Arrival, ready: Ready, now: Timestamp) {
         let Some(site) = &mut self.sites[number] else { return };
-        site.add(priority, account, ready);
+        let stands = if arrival.reason == Reason::HolderGone { Stands::ByAge } else { Stands::Last };
+        site.add(arrival.priority, fair::account(&arrival.account), ready, stands);
         self.look_at = self.look_at.min(ready.look_at);
         self.queue_up(number, now);
     }
@@ -270,32 +274,9 @@ impl Schedule {
         let Served { site: number, account, class } = slot.served;
         self.turns.end(class, account);
         if let Some(site) = &mut self.sites[number] {
-            site.ended(used, slot.charged, now, spread);
+            site.ended(used, slot.cost.connection, now, spread);
             self.queue_up(number, now);
         }
-    }
-
-    /// No node can take these works of a burst now: they wait until one can. With all of them the slot is given back.
-    pub(crate) fn unplaced(&mut self, works: Vec<Ticket>) {
-        self.unplaced.extend(works);
-    }
-
-    /// So many works of a burst go another time.
-    pub(crate) fn uncharge(&mut self, slot: &Slot, works: usize) {
-        if let Some(site) = &mut self.sites[slot.served.site] {
-            site.uncharge_works(works);
-        }
-    }
-
-    /// A node may take more than before, or it is time to look; so many make deliveries.
-    pub(crate) fn freed(&mut self, nodes: usize) {
-        self.turns.set_nodes(nodes);
-        self.again.extend(self.unplaced.drain(..));
-    }
-
-    /// Whether more than one site waits for its turn.
-    pub(crate) fn others_wait(&self) -> bool {
-        self.turns.standing() > 1
     }
 
     /// Does what the time asks for, before something is begun.
@@ -398,16 +379,16 @@ impl Schedule {
             self.queue_up(number, now);
             return None;
         }
-        let (works, wants, charged) = site.take(now, look);
+        let (works, wants, cost) = site.take(now, look);
         if works.is_empty() {
-            site.uncharge(charged);
+            site.uncharge(&cost);
             self.queue_up(number, now);
             return None;
         }
         site.running += 1;
         let served = Served { class: is_now, ..served };
         self.turns.begin(is_now, account);
-        let slot = Slot { served, wants, charged, key: site.key.clone() };
+        let slot = Slot { served, wants, cost, key: site.key.clone() };
         self.queue_up(number, now);
         Some(Begin { what: What::Deliver(slot), works })
     }
@@ -584,5 +565,7 @@ pub(crate) fn seconds(time: Timestamp) -> u32 {
     u32::try_from(time.millis() / 1000).unwrap_or(u32::MAX)
 }
 
+mod adopted;
+mod placing;
 #[cfg(test)]
 mod tests;

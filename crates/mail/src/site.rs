@@ -38,6 +38,17 @@ pub(crate) struct Ready {
     pub(crate) ticket: Ticket,
     /// When it is to be looked at though it has not gone: it is too old, or its sender wants to know; in seconds since 1970.
     pub(crate) look_at: u32,
+    /// When its time came, in seconds since 1970.
+    pub(crate) since: u32,
+}
+
+/// Where a work stands among those of its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// Behind those that came before it.
+    Last,
+    /// Before those whose time came later: it had its turn, and its node was lost.
+    ByAge,
 }
 
 /// What keeps a site from beginning something.
@@ -93,6 +104,8 @@ pub(crate) struct Looked {
 #[derive(Debug, Default)]
 struct Taken {
     works: Vec<Ticket>,
+    /// Bytes of the message of each.
+    sizes: Vec<u32>,
     /// Where the first of them came in.
     origin: Option<Option<NodeIndex>>,
     /// Bytes of the largest message.
@@ -127,6 +140,14 @@ pub(crate) enum Keeps {
 }
 
 /// What a burst was charged for when it began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) connection: Charged,
+    /// Bytes of the message of each of its works, in their order.
+    pub(crate) sizes: Vec<u32>,
+}
+
+/// What a burst was charged for its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Charged {
     /// A connection that has to be opened.
@@ -155,15 +176,15 @@ impl Site {
         }
     }
 
-    pub(crate) fn add(&mut self, priority: u8, account: Account, ready: Ready) {
+    pub(crate) fn add(&mut self, priority: u8, account: Account, ready: Ready, stands: Stands) {
         let at = self.ready.partition_point(|(other, _)| *other > priority);
-        match self.ready.get_mut(at) {
-            Some((other, fair)) if *other == priority => fair.push(account, ready),
-            _ => {
-                let mut fair = Fair::after(self.served);
-                fair.push(account, ready);
-                self.ready.insert(at, (priority, fair));
-            }
+        if self.ready.get(at).is_none_or(|(other, _)| *other != priority) {
+            self.ready.insert(at, (priority, Fair::after(self.served)));
+        }
+        let fair = &mut self.ready[at].1;
+        match stands {
+            Stands::Last => fair.push(account, ready),
+            Stands::ByAge => fair.insert(account, ready, |other| other.since <= ready.since),
         }
     }
 
@@ -226,7 +247,7 @@ impl Site {
         &mut self,
         now: Timestamp,
         look: &dyn Fn(Ticket) -> Option<Looked>,
-    ) -> (Vec<Ticket>, Looked, Charged) {
+    ) -> (Vec<Ticket>, Looked, Cost) {
         let most = self.messages.as_ref().map_or(BURST as u64, |throttle| throttle.allowed(now));
         let most = most.min(self.key.rule.messages_per_connection.unwrap_or(u32::MAX).into());
         let most = usize::try_from(most).unwrap_or(BURST).min(BURST);
@@ -242,7 +263,7 @@ impl Site {
             messages.charge(taken.works.len() as u64, now);
         }
         let all = Looked { size: taken.largest, origin: taken.origin.flatten() };
-        (taken.works, all, self.charge_connection(now))
+        (taken.works, all, Cost { connection: self.charge_connection(now), sizes: taken.sizes })
     }
 
     /// Takes what the account whose turn it is has for the burst; what came in by another node goes another time.
@@ -267,6 +288,7 @@ impl Site {
                 continue;
             }
             taken.works.push(ready.ticket);
+            taken.sizes.push(size);
             taken.largest = taken.largest.max(size);
             if let Some(bytes) = &mut self.bytes {
                 bytes.charge(size.into(), now);
@@ -293,17 +315,20 @@ impl Site {
         Charged::Connect
     }
 
-    /// So many works of a burst that was charged for go another time. What is charged by the byte stays: it is little, and known of all of
-    /// them together only.
-    pub(crate) fn uncharge_works(&mut self, works: usize) {
+    /// Works that were charged for, with messages of so many bytes, go another time.
+    pub(crate) fn uncharge_works(&mut self, sizes: &[u32]) {
         if let Some(messages) = &mut self.messages {
-            messages.refund(works as u64);
+            messages.refund(sizes.len() as u64);
+        }
+        if let Some(bytes) = &mut self.bytes {
+            sizes.iter().for_each(|size| bytes.refund((*size).into()));
         }
     }
 
-    /// A burst was charged for and has nothing to deliver.
-    pub(crate) fn uncharge(&mut self, charged: Charged) {
-        match (charged, &mut self.connects) {
+    /// A burst was charged for and delivers nothing.
+    pub(crate) fn uncharge(&mut self, cost: &Cost) {
+        self.uncharge_works(&cost.sizes);
+        match (cost.connection, &mut self.connects) {
             (Charged::Reuse, _) => self.kept += 1,
             (Charged::Connect, Some(connects)) => connects.refund(1),
             (Charged::Connect, None) => {}

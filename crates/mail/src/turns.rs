@@ -88,9 +88,9 @@ impl Turns {
         self.slots = SLOTS * nodes.max(1);
     }
 
-    /// How many stand there.
-    pub(crate) fn standing(&self) -> usize {
-        self.standing.iter().map(Fair::len).sum()
+    /// Whether another site than this one stands there. A site stands there for a few accounts at most, so this is soon known.
+    pub(crate) fn others_stand(&self, site: usize) -> bool {
+        self.standing.iter().flat_map(Fair::iter).any(|other| *other != site)
     }
 
     /// Whether there is a slot for an account at a site.

@@ -32,8 +32,10 @@ pub enum Waits {
     },
     /// It may have been delivered by an attempt that nobody heard of again.
     PossiblyDone {
-        /// When it is tried again.
+        /// When it is tried again, or too old.
         until: Timestamp,
+        /// The node that was lost with it, if that is known.
+        by: Option<String>,
     },
     /// The disk did not give it.
     Unreadable {
@@ -99,7 +101,8 @@ impl Gateway {
     pub async fn why(&self, work: WorkId) -> Result<Option<(Waiting, Waits)>, QueueError> {
         let Some(waiting) = self.inspect(work).await? else { return Ok(None) };
         let (info, now) = (&waiting.info, self.intake().clock.now());
-        let waits = match (Waits::of_info(info, now), self.pause_of(&waiting, now)) {
+        let lost_by = || self.name_of(info.lost_by?);
+        let waits = match (Waits::of_info(info, lost_by, now), self.pause_of(&waiting, now)) {
             (Some(waits), Some(pause)) => match waits.until() {
                 // What ends last is what it waits for.
                 Some(until) if pause.until.is_none_or(|end| end >= until) => Waits::Paused(pause),
@@ -132,7 +135,7 @@ impl Gateway {
 
 impl Waits {
     /// What a work waits for, as far as the queue knows; nothing if its time has come.
-    fn of_info(info: &WorkInfo, now: Timestamp) -> Option<Self> {
+    fn of_info(info: &WorkInfo, lost_by: impl Fn() -> Option<String>, now: Timestamp) -> Option<Self> {
         let until = info.not_before;
         match (info.status, info.reason) {
             _ if info.lease.is_some() => Some(Self::Attempted),
@@ -140,7 +143,7 @@ impl Waits {
             (Status::Held, _) => Some(Self::Held),
             (Status::Waiting, _) if until <= now => None,
             (Status::Waiting, Reason::Deferred) => Some(Self::Retry { until }),
-            (Status::Waiting, Reason::PossiblyDone) => Some(Self::PossiblyDone { until }),
+            (Status::Waiting, Reason::PossiblyDone) => Some(Self::PossiblyDone { until, by: lost_by() }),
             (Status::Waiting, Reason::Unreadable) => Some(Self::Unreadable { until }),
             (Status::Waiting, Reason::Exhausted) => Some(Self::Exhausted { until }),
             (Status::Waiting, _) => Some(Self::Scheduled { until }),
@@ -152,7 +155,7 @@ impl Waits {
         match self {
             Self::Scheduled { until }
             | Self::Retry { until }
-            | Self::PossiblyDone { until }
+            | Self::PossiblyDone { until, .. }
             | Self::Unreadable { until }
             | Self::Exhausted { until } => Some(*until),
             _ => None,

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    Arrival, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest, Status,
-    WorkInfo,
+    Arrival, Boot, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest,
+    Status, WorkInfo,
     index::{Effects, Index, More, Place},
     intern::IdHasher,
     op::{After, Cancel, Conclude, Op, Standing, State},
@@ -33,6 +33,8 @@ struct Inner {
     leases: HashMap<WorkId, Holding, BuildHasherDefault<IdHasher>>,
     counter: u64,
     recent: Recent,
+    /// The nodes that were lost and may have done these.
+    lost: HashMap<WorkId, Boot, BuildHasherDefault<IdHasher>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +132,8 @@ impl Ledger {
     /// A ledger over an index; `recent_bytes` bounds the contents kept in memory.
     pub(crate) fn new(index: Index, incarnation: u64, recent_bytes: usize) -> Self {
         let recent = Recent::new(recent_bytes);
-        let inner = Inner { index, leases: HashMap::default(), counter: 0, recent };
+        let (leases, lost) = (HashMap::default(), HashMap::default());
+        let inner = Inner { index, leases, counter: 0, recent, lost };
         let ledger = Self { state: Mutex::new(inner), arrived: [Notify::new(), Notify::new()], incarnation };
         // What was recovered waits already.
         ledger.wake();
@@ -417,7 +420,8 @@ impl Ledger {
     pub(crate) fn info(&self, work: WorkId) -> Option<WorkInfo> {
         let inner = self.state.lock();
         let lease = inner.leases.get(&work).map(|holding| holding.epoch);
-        inner.index.info(work).map(|info| WorkInfo { lease, ..info })
+        let lost_by = inner.lost.get(&work).copied();
+        inner.index.info(work).map(|info| WorkInfo { lease, lost_by, ..info })
     }
 
     pub(crate) fn keep(&self, message: MessageId, content: RecentContent) {
@@ -493,8 +497,12 @@ impl Inner {
         self.index.wait_again(work, None, reason, effects);
     }
 
+    /// Whoever had the work may have done it; it waits until then, or until it is too old.
     fn unknown(&mut self, work: WorkId, until: Timestamp, effects: &mut Effects) {
-        self.leases.remove(&work);
+        if let Some(Holder::Node(boot)) = self.leases.remove(&work).map(|holding| holding.holder) {
+            self.lost.insert(work, boot);
+        }
+        let until = self.index.info(work).map_or(until, |info| until.min(info.expires));
         self.index.wait_again(work, Some(until), Reason::PossiblyDone, effects);
     }
 
@@ -512,6 +520,9 @@ impl Inner {
                     // A late word has ended what somebody holds.
                     self.leases.remove(&work);
                 }
+                if conclude.after != After::Unchanged || !self.index.contains(work) {
+                    self.lost.remove(&work);
+                }
                 if matches!(conclude.after, After::Stands(_)) {
                     self.recent.set_state(work, &applied.head[..conclude.state_len as usize]);
                 }
@@ -522,6 +533,7 @@ impl Inner {
             Op::Cancel(cancel) => {
                 for (work, _) in &cancel.works {
                     self.leases.remove(work);
+                    self.lost.remove(work);
                 }
             }
             // What another node holds is withheld after a restart because these records say so.
@@ -550,7 +562,9 @@ impl Standing {
     }
 
     fn changed(self, change: Change) -> Self {
-        let by_hand = Self { reason: Reason::ByHand, ..self };
+        // What may have been done stays marked so.
+        let reason = if self.reason == Reason::PossiblyDone { self.reason } else { Reason::ByHand };
+        let by_hand = Self { reason, ..self };
         match change {
             Change::Hold => Self { status: Status::Held, ..by_hand },
             Change::Release => Self { status: Status::Waiting, ..by_hand },

@@ -6,7 +6,7 @@ use base::{MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, body::Body};
+use crate::{Boot, Epoch, body::Body};
 
 /// Which trade a work belongs to; each trade is given only its own arrivals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -416,6 +416,8 @@ pub struct WorkInfo {
     pub reason: Reason,
     /// Under which lease it is being attempted, if it is.
     pub lease: Option<Epoch>,
+    /// The node that was lost and may have done it, as far as is known.
+    pub lost_by: Option<Boot>,
 }
 
 /// The opaque parts of a work, as its trade stored them.

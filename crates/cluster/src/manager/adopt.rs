@@ -14,7 +14,10 @@ use super::{
     errands::{Item, Stage},
     member::{Give, Member},
 };
-use crate::wire::{self, WHOLE};
+use crate::{
+    load::Share,
+    wire::{self, WHOLE},
+};
 
 /// A work of an errand that was presented: its number there, and under which lease.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +81,12 @@ impl Shared {
             return;
         };
         let words = member.errands(|errands| errands.open(number, items));
-        trade.adopt(Errand { number, member: member.clone(), shared: self.clone(), words }, taken);
+        // The node has less room for others until it is through with these.
+        let works = u32::try_from(taken.len()).unwrap_or(u32::MAX);
+        let bytes = taken.iter().map(|(_, resumed)| resumed.body.size()).sum();
+        let share = Some(Share::take(&member.load, None, (works, bytes), &self.freed));
+        let errand = Errand { number, member: member.clone(), shared: self.clone(), words, _share: share };
+        trade.adopt(errand, taken);
     }
 
     fn stage_of(&self, member: &Member, errand: u64, item: u32, resumed: &Resumed) -> Stage {

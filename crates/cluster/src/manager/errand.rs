@@ -12,7 +12,10 @@ use super::{
     errands::{Errands, Item, Stage, Word},
     member::{Give, Member},
 };
-use crate::wire::{self, INLINE, WHOLE};
+use crate::{
+    load::Share,
+    wire::{self, INLINE, WHOLE},
+};
 
 /// Works to be attempted on another node.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Errand {
     pub(super) member: Arc<Member>,
     pub(super) shared: Arc<Shared>,
     pub(super) words: mpsc::UnboundedReceiver<Word>,
+    /// What it takes of its node's capacity, if no place does.
+    pub(super) _share: Option<Share>,
 }
 
 impl Errand {
@@ -65,7 +70,7 @@ impl Errand {
         let items = works.into_iter().map(|Granted { body, .. }| Item { body, stage: Stage::Given });
         let grant = wire::Grant { errand: number, kind: wire::kind_number(kind), burst, works: granted };
         let words = member.grant(grant, items.collect())?;
-        Some(Self { number, member: member.clone(), shared: shared.clone(), words })
+        Some(Self { number, member: member.clone(), shared: shared.clone(), words, _share: None })
     }
 
     /// What comes of it next; nothing if its node is gone.

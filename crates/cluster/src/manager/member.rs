@@ -27,6 +27,8 @@ pub(crate) struct Member {
     pub(crate) load: Arc<Load>,
     /// Held while it is taken over what the node has: what it says of that is heard afterwards.
     pub(crate) adoption: Arc<tokio::sync::Mutex<()>>,
+    /// Shared with each link that has come up and whose works are not taken over yet.
+    adopting: Arc<()>,
     state: Mutex<State>,
 }
 
@@ -116,6 +118,8 @@ pub(crate) struct Begun {
     pub(crate) end: CancellationToken,
     /// What the node has, and nobody here knows.
     pub(crate) foreign: Vec<wire::Held>,
+    /// Until this is dropped the node is granted nothing: it is not known what it has.
+    pub(crate) adopting: Arc<()>,
 }
 
 impl Member {
@@ -127,8 +131,8 @@ impl Member {
         facts: Facts,
         load: Arc<Load>,
     ) -> Arc<Self> {
-        let (adoption, state) = (Arc::default(), Mutex::default());
-        Arc::new(Self { node, key, boot, name: name.into(), facts, load, adoption, state })
+        let (adoption, adopting, state) = (Arc::default(), Arc::default(), Mutex::default());
+        Arc::new(Self { node, key, boot, name: name.into(), facts, load, adoption, adopting, state })
     }
 
     /// A link says hello, which has this number with the node.
@@ -153,7 +157,7 @@ impl Member {
             old.end.cancel();
         }
         let foreign = state.errands.reconcile(held);
-        Begun { number, end, foreign }
+        Begun { number, end, foreign, adopting: self.adopting.clone() }
     }
 
     /// A link has ended; says whether it was the one that counts.
@@ -198,6 +202,11 @@ impl Member {
 
     pub(crate) fn linked(&self) -> Linked {
         if self.state.lock().link.is_some() { Linked::Yes } else { Linked::No }
+    }
+
+    /// Whether all that it came with is taken over.
+    pub(crate) fn is_adopted(&self) -> bool {
+        Arc::strong_count(&self.adopting) == 1
     }
 
     /// The node is about to stop.

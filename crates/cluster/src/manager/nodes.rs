@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base::Timestamp;
+use queue::Boot;
 use store::settings::{Added, NodeState};
 
 use super::{Manager, member::Linked, registry::StateError};
@@ -134,13 +135,13 @@ impl Manager {
         let reports = self.0.registry.all().into_iter().map(|(key, node)| {
             let of = members.nodes.get(&key);
             let current = of.and_then(|of| members.by_boot.get(&of.current?));
-            let is_its = |boot: &queue::Boot| {
+            let is_its = |boot: &Boot| {
                 members.by_boot.get(boot).is_some_and(|member| member.key == key)
                     || node.boot == Some(boot.0.to_be_bytes())
             };
             let boot = current
                 .map(|member| member.boot)
-                .or_else(|| node.boot.map(|boot| queue::Boot(u128::from_be_bytes(boot))));
+                .or_else(|| node.boot.map(|boot| Boot(u128::from_be_bytes(boot))));
             let believed: Option<&Believed> = boot
                 .and_then(|boot| membership.members().find(|(other, _)| *other == boot).map(|(_, of)| of));
             let (works, bytes) = current.map(|member| member.load.held()).unwrap_or_default();
@@ -163,6 +164,16 @@ impl Manager {
             }
         });
         reports.collect()
+    }
+
+    /// What the node of a boot is called, unless a later boot is all that is known of it.
+    #[must_use]
+    pub fn name_of(&self, boot: Boot) -> Option<String> {
+        if let Some(member) = self.0.member(boot) {
+            return Some(member.name.to_string());
+        }
+        let nodes = self.0.registry.all().into_iter();
+        nodes.map(|(_, node)| node).find(|node| node.boot == Some(boot.0.to_be_bytes())).map(|node| node.name)
     }
 
     /// What was counted since the start.

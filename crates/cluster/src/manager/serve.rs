@@ -120,7 +120,8 @@ impl Link for Service {
                 let adoption = member.adoption.clone().lock_owned().await;
                 tokio::spawn(async move {
                     shared.adopt(&member, begun.foreign).await;
-                    drop(adoption);
+                    drop((adoption, begun.adopting));
+                    shared.freed.notify_one();
                 });
                 return Ok(Response::new(Box::pin(until(ReceiverStream::new(words).map(Ok), end))));
             }

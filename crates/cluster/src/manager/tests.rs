@@ -136,7 +136,7 @@ async fn an_errand_that_was_cleared_away_does_nothing_to_its_successor() {
         let body = queue::BodySource::Memory(Bytes::new());
         let item = errands::Item { body, stage: errands::Stage::Given };
         let words = member.errands(|errands| errands.open(7, vec![item]));
-        Errand { number: 7, member: member.clone(), shared: home.manager.0.clone(), words }
+        Errand { number: 7, member: member.clone(), shared: home.manager.0.clone(), words, _share: None }
     };
     let at = wire::Item { errand: 7, item: 0 };
     let asks = || member.errands(|errands| errands.asks(&at));

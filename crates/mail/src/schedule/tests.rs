@@ -12,8 +12,10 @@ use crate::{
     burst::BURST,
     reach::Contact,
     resolver::{Exchange, Why},
-    site::Keeps,
+    site::{Charged, Keeps},
 };
+
+mod placing;
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_000_000_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -83,7 +85,7 @@ impl World {
         for Begin { what, .. } in begun {
             let What::Deliver(slot) = what else { continue };
             let keeps = if *contact == Contact::Answered { Keeps::Connection } else { Keeps::Nothing };
-            let opened = u32::from(slot.charged == Charged::Connect);
+            let opened = u32::from(slot.cost.connection == Charged::Connect);
             self.schedule.ended(&slot, Used { contact: contact.clone(), opened, keeps }, now, 0.5);
         }
     }
@@ -423,7 +425,7 @@ fn connections_and_bytes_are_throttled_by_what_they_cost() {
         sent += works(&begun).len();
         opened += begun
             .iter()
-            .filter(|begin| matches!(&begin.what, What::Deliver(slot) if slot.charged == Charged::Connect))
+            .filter(|begin| matches!(&begin.what, What::Deliver(slot) if slot.cost.connection == Charged::Connect))
             .count();
         world.end(begun, &failed_or_answered(step), now);
     }

@@ -182,7 +182,7 @@ pub struct ChangedNode {
     /// Of a node that was removed and still holds works: how long it has to be silent before they go elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere_seconds: Option<u64>,
-    /// And how much longer that which it may have delivered waits.
+    /// And how much longer that which it may have delivered waits, unless that is until somebody has it tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_loss_seconds: Option<u64>,
 }

@@ -111,7 +111,7 @@ pub struct WorkWhy {
     /// Its recipients that have not ended.
     pub recipients: Vec<String>,
     /// The reason that binds now, as a word: `attempted`, `held`, `set-aside`, `paused`, `scheduled`, `retry`, `possibly-done`,
-    /// `unreadable`, `exhausted`, `no-room`, `lookup`, `rests`, `connections`, `throttled`, `slots` or `turn`.
+    /// `unreadable`, `exhausted`, `no-room`, `no-node`, `lookup`, `rests`, `connections`, `throttled`, `slots` or `turn`.
     pub reason: String,
     /// In a line.
     pub text: String,
@@ -127,6 +127,9 @@ pub struct WorkWhy {
     /// The number of the pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<i64>,
+    /// The node that may have delivered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The last reply, or what was wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reply: Option<String>,

@@ -160,8 +160,8 @@ pub(super) fn credit_bytes<'de, D: Deserializer<'de>>(value: D) -> Result<ByteSi
 }
 
 /// No time at all: it is attempted again at once.
-pub(super) fn after_loss<'de, D: Deserializer<'de>>(value: D) -> Result<HumanDuration, D::Error> {
-    duration(value, HumanDuration(Duration::ZERO)..=DAY)
+pub(super) fn resend(time: HumanDuration) -> Result<HumanDuration, String> {
+    within(time, &(HumanDuration(Duration::ZERO)..=DAY), "\"wait\", or a duration")
 }
 
 /// Between signs of life, and what follows from their absence.

@@ -37,9 +37,8 @@ pub struct Cluster {
     pub placement: Placement,
     /// Who attempts works.
     pub attempts: Attempts,
-    /// How long what a lost node may have delivered waits before it is attempted again.
-    #[serde(deserialize_with = "bounds::after_loss")]
-    pub after_loss: HumanDuration,
+    /// What becomes of what a lost node may have delivered.
+    pub after_loss: AfterLoss,
     /// How often a node gives a sign of life.
     #[serde(deserialize_with = "bounds::liveness")]
     pub heartbeat: HumanDuration,
@@ -84,7 +83,7 @@ impl Default for Cluster {
             cache: ByteSize::mib(64),
             placement: Placement::default(),
             attempts: Attempts::default(),
-            after_loss: HumanDuration(Duration::from_secs(15 * 60)),
+            after_loss: AfterLoss::Resend(HumanDuration(Duration::from_secs(15 * 60))),
             heartbeat: HumanDuration(heartbeat),
             suspect: HumanDuration(suspect),
             gone: HumanDuration(gone),
@@ -210,6 +209,48 @@ impl TryFrom<String> for Attempts {
     }
 }
 
+/// What becomes of what a lost node may have delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum AfterLoss {
+    /// It waits until somebody has it tried again, or it is learnt what became of it.
+    Wait,
+    /// It is attempted again after this time.
+    Resend(HumanDuration),
+}
+
+impl AfterLoss {
+    /// How long it waits at most.
+    #[must_use]
+    pub const fn time(self) -> Duration {
+        match self {
+            Self::Wait => Duration::MAX,
+            Self::Resend(time) => time.0,
+        }
+    }
+}
+
+impl TryFrom<String> for AfterLoss {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "wait" {
+            return Ok(Self::Wait);
+        }
+        let time = text.parse().map_err(|error: String| format!("{error}, or \"wait\""))?;
+        bounds::resend(time).map(Self::Resend)
+    }
+}
+
+impl From<AfterLoss> for String {
+    fn from(after_loss: AfterLoss) -> Self {
+        match after_loss {
+            AfterLoss::Wait => "wait".into(),
+            AfterLoss::Resend(time) => time.to_string(),
+        }
+    }
+}
+
 /// What a manager's authority is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -246,6 +287,17 @@ impl fmt::Debug for Pin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn after_loss_is_a_time_or_a_wait() {
+        let read = |text: &str| AfterLoss::try_from(text.to_owned());
+        assert_eq!(read("wait"), Ok(AfterLoss::Wait));
+        for text in ["wait", "0s", "15m", "1day"] {
+            assert_eq!(String::from(read(text).unwrap()), text);
+        }
+        assert!(read("2days").unwrap_err().contains("write \"wait\", or a duration from 0s to 1day"));
+        assert!(read("never").unwrap_err().ends_with(", or \"wait\""));
+    }
 
     #[test]
     fn a_worker_names_its_manager_and_its_pin() {

@@ -269,6 +269,7 @@ fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
         site: None,
         throttle: None,
         pause: None,
+        node: None,
         last_reply: last,
     };
     let (reason, text) = told(&mut why, waiting, waits);
@@ -297,9 +298,20 @@ fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static s
             let reply = why.last_reply.as_deref().unwrap_or("nobody knows why");
             ("retry", format!("attempt {} did not end it: {reply}", waiting.info.attempts))
         }
-        Waits::PossiblyDone { until } => {
+        Waits::PossiblyDone { until, by } => {
+            let text = match &by {
+                Some(node) => format!("it may have been delivered by {node}, which was lost with it"),
+                None => "an attempt that nobody heard of again may have delivered it".into(),
+            };
+            why.node = by;
+            if until >= waiting.info.expires {
+                return (
+                    "possibly-done",
+                    text + ": it waits for `posthouse mail retry`, or until it is too old",
+                );
+            }
             why.until = Some(until.into());
-            ("possibly-done", "an attempt that nobody heard of again may have delivered it".into())
+            ("possibly-done", text)
         }
         Waits::Unreadable { until } => {
             why.until = Some(until.into());

@@ -29,7 +29,7 @@ pub(super) fn start(
     let options = Options {
         name: config.name.as_str().to_owned(),
         timing: section.timing(),
-        after_loss: section.after_loss.0,
+        after_loss: section.after_loss.time(),
         placement: section.placement.policy(),
         works: match section.attempts {
             Attempts::Everywhere => Works::Yes,

@@ -166,7 +166,7 @@ impl Node {
                 // Whoever stands alone now hears of no node again.
                 for (boot, held) in queue.boots() {
                     tracing::warn!(%boot, held, "what another node had is attempted here");
-                    queue.take_back(boot, clock.now() + config.cluster.after_loss.0);
+                    queue.take_back(boot, clock.now() + config.cluster.after_loss.time());
                 }
                 None
             }
@@ -267,7 +267,7 @@ fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeE
         segment_size: config.spool.segment.bytes(),
         warn_free: config.spool.warn_free.0,
         min_free: config.spool.min_free.0,
-        after_loss: config.cluster.after_loss.0,
+        after_loss: config.cluster.after_loss.time(),
         ..Options::default()
     };
     let spool = Spool::open(Disk::real(), &dir.join(data::SPOOL), clock.clone(), options)?;

@@ -15,6 +15,7 @@ use crate::{
         AddNodeRequest, ApiError, ChangedNode, ErrorKind, ManagerEntry, NodeAction, NodeEntry, NodesReport,
         Presence, TakeoverAnswer, Wanted, unknown_node,
     },
+    config::AfterLoss,
     control::NodeView,
 };
 
@@ -99,7 +100,10 @@ impl View {
             Ok(ChangedNode {
                 node,
                 elsewhere_seconds: holds.then_some(elsewhere),
-                after_loss_seconds: holds.then_some(timing.after_loss.0.as_secs()),
+                after_loss_seconds: match timing.after_loss {
+                    AfterLoss::Resend(time) => holds.then_some(time.0.as_secs()),
+                    AfterLoss::Wait => None,
+                },
             })
         })
         .await

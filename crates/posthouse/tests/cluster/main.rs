@@ -2,11 +2,13 @@
 
 mod deaths;
 mod doors;
+mod lost;
 mod machines;
 mod network;
 mod nodes;
 mod port;
 mod rolling;
+mod throttles;
 
 use testkit::{Cluster, Peer};
 

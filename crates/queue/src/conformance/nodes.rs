@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::{Clock, Timestamp};
 
 use super::{ME, OTHER, arrival, conclusion, done, lease, message, no_arrival, work};
-use crate::{Boot, Concluded, End, Holder, Leased, Publication, Queue, Reason, Recipients};
+use crate::{Boot, Change, Concluded, End, Holder, Leased, Publication, Queue, Reason, Recipients};
 
 async fn leased_elsewhere(queue: &Queue) -> Leased {
     let arrival = arrival(queue).await;
@@ -106,6 +106,26 @@ pub async fn what_a_lost_node_has_committed_waits_until_its_time(queue: Queue) {
     let again = arrival(&queue).await;
     assert_eq!(again.reason, Reason::PossiblyDone, "whoever had it since did nothing");
     drop(leased);
+    // Without an end of its own the wait ends when the work is too old, or by hand.
+    let lost = queue.info(again.work).expect("it waits");
+    assert_eq!(lost.lost_by, Some(OTHER));
+    let leased = lease(&queue, Holder::Node(OTHER), &again).await.expect("nobody holds it");
+    let committed = leased.lease.commit().await;
+    assert!(committed.is_ok());
+    queue.take_back(OTHER, Timestamp::from_micros(i64::MAX));
+    assert_eq!(arrival(&queue).await.not_before, lost.expires);
+    let now = Clock::system().now();
+    assert_eq!(queue.change(vec![lost.work], Change::Reschedule(now)).await.expect("it is written"), 1);
+    let again = arrival(&queue).await;
+    assert_eq!((again.not_before, again.reason), (now, Reason::PossiblyDone), "it may have been done still");
+    lease(&queue, ME, &again)
+        .await
+        .expect("nobody holds it")
+        .lease
+        .conclude(done())
+        .expect("it is concluded");
+    queue.settled().await.expect("the disk works");
+    assert_eq!(queue.stats().works, 0);
 }
 
 /// A test of [`Queue::resume`].

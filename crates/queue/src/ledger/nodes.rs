@@ -24,17 +24,13 @@ impl Ledger {
             for segment in segments {
                 inner.index.need(work, segment);
             }
-            let stage = match point {
-                Point::Before => Stage::Held,
-                Point::Past => Stage::Committed,
-                Point::Over => {
-                    inner.index.wait_again(work, Some(until), Reason::PossiblyDone, &mut effects);
-                    continue;
-                }
-            };
+            let stage = if point == Point::Before { Stage::Held } else { Stage::Committed };
             let holder = Holder::Node(boot);
             let holding = Holding { holder, epoch, stage, done: Recipients::NONE, life: Life::Restored };
             inner.leases.insert(work, holding);
+            if point == Point::Over {
+                inner.unknown(work, until, &mut effects);
+            }
         }
         drop(inner);
         self.wake_for(&effects);

@@ -61,6 +61,7 @@ mod tests {
             site: None,
             throttle: None,
             pause: None,
+            node: None,
             last_reply: None,
         };
         assert_eq!(

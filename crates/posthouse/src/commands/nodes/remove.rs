@@ -51,7 +51,8 @@ fn text(changed: &ChangedNode) -> String {
             Some(seconds @ 1..) => {
                 format!("; what it may have delivered waits for {} more.\n", time(*seconds))
             }
-            _ => ".\n".to_owned(),
+            Some(0) => ".\n".to_owned(),
+            None => "; what it may have delivered waits for `posthouse mail retry`.\n".to_owned(),
         };
     }
     text
@@ -74,6 +75,8 @@ mod tests {
         );
         changed.after_loss_seconds = Some(0);
         assert!(text(&changed).ends_with("unless takeover is frozen.\n"));
+        changed.after_loss_seconds = None;
+        assert!(text(&changed).ends_with("waits for `posthouse mail retry`.\n"));
         changed.elsewhere_seconds = None;
         assert_eq!(text(&changed), "mx2 is removed and let in no more.\n");
     }

@@ -1,0 +1,56 @@
+//! What comes of bursts that nodes cannot take, or not wholly.
+
+use std::collections::BTreeMap;
+
+use base::Timestamp;
+use queue::Ticket;
+
+use super::{Schedule, Slot};
+use crate::turns::Served;
+
+/// Works that no node can take now, by their sites.
+#[derive(Debug, Default)]
+pub(super) struct Unplaced(BTreeMap<usize, Vec<Ticket>>);
+
+impl Unplaced {
+    fn add(&mut self, site: usize, works: Vec<Ticket>) {
+        self.0.entry(site).or_default().extend(works);
+    }
+}
+
+impl Schedule {
+    /// No node can take the last works of a burst now: they wait until one can, as if they had not begun.
+    pub(crate) fn surplus(&mut self, slot: &mut Slot, works: Vec<Ticket>, now: Timestamp) {
+        let number = slot.served.site;
+        let sizes = slot.cost.sizes.split_off(slot.cost.sizes.len() - works.len());
+        if let Some(site) = &mut self.sites[number] {
+            site.uncharge_works(&sizes);
+            self.queue_up(number, now);
+        }
+        self.unplaced.add(number, works);
+    }
+
+    /// No node can take a burst now: its works wait until one can, as if it had not begun.
+    pub(crate) fn unplaced(&mut self, slot: &Slot, works: Vec<Ticket>, now: Timestamp) {
+        let Served { site: number, account, class } = slot.served;
+        self.turns.end(class, account);
+        if let Some(site) = &mut self.sites[number] {
+            site.running -= 1;
+            site.uncharge(&slot.cost);
+            self.queue_up(number, now);
+        }
+        self.unplaced.add(number, works);
+    }
+
+    /// A node may take more than before, or it is time to look; so many make deliveries.
+    pub(crate) fn freed(&mut self, nodes: usize) {
+        self.turns.set_nodes(nodes);
+        self.again.extend(std::mem::take(&mut self.unplaced.0).into_values().flatten());
+    }
+
+    /// Whether another site than a burst's waits: for its turn, or for a node.
+    pub(crate) fn others_wait(&self, slot: &Slot) -> bool {
+        let site = slot.served.site;
+        self.turns.others_stand(site) || self.unplaced.0.keys().any(|other| *other != site)
+    }
+}
