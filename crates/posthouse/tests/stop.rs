@@ -72,7 +72,7 @@ fn sessions(node: &Node) -> [Session; 3] {
     let mut in_text = Session::open(node.smtp());
     in_text.envelope("a@example.com", &["c@example.net"]);
     assert_eq!(in_text.say("DATA").code, 354);
-    in_text.write(b"Subject: half\r\n\r\nno end of it\r\n").unwrap();
+    in_text.write(b"Subject: half\r\n\r\nno end of it\r\n").expect("it is read");
     [fresh, with_envelope, in_text]
 }
 

@@ -70,16 +70,12 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     let ended = tokio::select! {
         ended = work.run(shared) => ended,
         ended = beating => ended,
-        ended = listen(shared, &mut said, &control, heartbeat) => ended,
+        ended = listen(shared, &mut said, &control, (heartbeat, shutdown)) => ended,
         ended = tell_refusals(shared, client.clone()) => ended,
-        () = shutdown.stopping() => {
-            let goodbye = worker_word::Word::Goodbye(Goodbye {});
-            let _ = control.send(WorkerWord { word: Some(goodbye) }).await;
-            // The manager ends the link when it has heard.
-            let _ = tokio::time::timeout(ANSWER, said.message()).await;
-            return Ok(());
-        }
     };
+    if shutdown.is_stopping() {
+        return Ok(());
+    }
     shared.desk.lock().unlinked();
     shared.offers.lock().unlinked();
     ended
@@ -104,12 +100,12 @@ fn welcomed(word: Option<ManagerWord>) -> Result<Welcome, Trouble> {
     }
 }
 
-/// Hears what is wanted of this node.
+/// Hears what is wanted of this node, and says goodbye when it stops.
 async fn listen(
     shared: &Arc<Shared>,
     said: &mut Streaming<ManagerWord>,
     control: &mpsc::Sender<WorkerWord>,
-    heartbeat: Duration,
+    (heartbeat, shutdown): (Duration, &Shutdown),
 ) -> Result<(), Trouble> {
     let mut certificate = tokio::time::interval(heartbeat);
     certificate.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -128,6 +124,14 @@ async fn listen(
                 let word = worker_word::Word::Leaving(Leaving {});
                 let _ = control.send(WorkerWord { word: Some(word) }).await;
                 told = true;
+            }
+            () = shutdown.stopping() => {
+                let goodbye = worker_word::Word::Goodbye(Goodbye {});
+                let _ = control.send(WorkerWord { word: Some(goodbye) }).await;
+                // The manager ends the link when it has heard. Until then all of its streams stay: if one ended before, that would be
+                // the end of the link, without a word.
+                let _ = tokio::time::timeout(ANSWER, said.message()).await;
+                return Ok(());
             }
         }
     }
