@@ -9,14 +9,23 @@ use super::{Finding, Running};
 use crate::config::Config;
 
 const CHECK: &str = "ports";
+/// The key of the doors.
+const SMTP: &str = "smtp.listen";
 
 pub(super) fn check(config: &Config, running: Option<&Running>) -> Vec<Finding> {
-    let smtp = config.smtp.listen.iter().map(|address| ("smtp.listen", address.0));
+    let smtp = config.smtp.listen.iter().map(|address| (SMTP, address.0));
     let all = smtp.chain([("console.listen", config.console.listen.0)]);
     all.filter(|(_, address)| address.port() != 0).map(|(key, address)| look(key, address, running)).collect()
 }
 
 fn look(key: &str, address: SocketAddr, running: Option<&Running>) -> Finding {
+    if key == SMTP && running.is_some_and(waits_for_its_manager) {
+        return Finding::warning(
+            CHECK,
+            format!("the worker listens on {address} ({key}) once its manager has let it in"),
+        )
+        .advice("`posthouse status` says why it has not yet");
+    }
     let error = match TcpListener::bind(address) {
         Ok(_) if running.is_some() => {
             return Finding::warning(CHECK, format!("the node does not listen on {address} ({key})"))
@@ -43,6 +52,11 @@ fn look(key: &str, address: SocketAddr, running: Option<&Running>) -> Finding {
         }
         _ => Finding::problem(CHECK, format!("{address} ({key}) cannot be opened: {error}")),
     }
+}
+
+/// Whether the node is a worker that was not let in since its start. Trying its ports would take them from it for a moment.
+fn waits_for_its_manager(running: &Running) -> bool {
+    running.status.worker.as_ref().is_some_and(|worker| worker.manager.is_empty())
 }
 
 fn taken(key: &str, address: SocketAddr, running: Option<&Running>) -> Finding {

@@ -1,6 +1,11 @@
 //! The doctor: what is right is ok, what is wrong is named with what to do, and the exit code says which.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    process::Command,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,6 +27,22 @@ fn at<'f>(found: &'f [Value], check: &str, part: &str) -> (&'f str, &'f str) {
     let finding = here.find(|finding| text(finding, "finding").contains(part));
     let finding = finding.unwrap_or_else(|| panic!("no {part:?} at {check} in {found:#?}"));
     (text(finding, "verdict"), text(finding, "finding"))
+}
+
+#[test]
+fn a_worker_that_waits_for_its_manager_has_its_ports_and_does_not_listen_yet() {
+    let (smtp, manager, pin) = (free_address(), free_address(), "0".repeat(64));
+    let file = format!(
+        "[smtp]\nlisten = [\"{smtp}\"]\n[console]\nlisten = \"127.0.0.1:0\"\n\
+         [cluster]\nrole = \"worker\"\nmanager = \"{manager}\"\npin = \"sha256:{pin}\"\n"
+    );
+    let worker = Setup::new(PROGRAM).ports_of_the_file().file(&file).start();
+    let config = worker.setup().folder().join("posthouse.toml");
+    let data = worker.setup().data_dir();
+    let (_, found) = doctor(&["--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+    let waits = format!("the worker listens on {smtp} (smtp.listen) once its manager has let it in");
+    assert_eq!(at(&found, "ports", &waits).0, "warning");
+    assert!(TcpStream::connect(smtp).is_err(), "nobody is let in");
 }
 
 #[test]
