@@ -6,13 +6,16 @@
 //! passes by events of a random queue.
 //!
 //! - `world`: the events and what goes wrong; `network`: links; `trace`: what happened, as text and as a number;
-//! - `manager`, `errand`, `store`: the manager, what it serves, its queue and what a crash leaves of it;
+//! - `manager`, `adoption`, `errand`: the manager, how its links begin, what it serves; `store`: its queue, and what a crash leaves
+//!   of it;
 //! - `worker`, `assignment`: the workers and their attempts;
 //! - `truth`: what is true, and what must never be.
 //!
 //! `POSTHOUSE_CLUSTER_SEEDS` says how many seeds are played, `POSTHOUSE_CLUSTER_SEED` plays one with its trace, and
 //! `POSTHOUSE_CLUSTER_RARE` in how many seeds rare faults are looked for.
 
+#[cfg(test)]
+mod adoption;
 #[cfg(test)]
 mod assignment;
 #[cfg(test)]
@@ -80,6 +83,8 @@ enum Rules {
     AdoptionGivenUp,
     /// A worker that comes back once more does not wait until what it brought first is taken over.
     AdoptionsOverlap,
+    /// What a worker comes back with is told apart by its works alone, though it may have one under two leases.
+    AdoptedByWork,
     /// An acknowledgement that is lost with its link is not given again.
     AcknowledgedOnce,
     /// A hello counts though it was overtaken by that over a later link.

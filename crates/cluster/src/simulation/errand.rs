@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     Rules,
     errands::{Item, Stage, Word},
-    member::{Give, Linked, Member},
+    member::{Give, Member},
     store::Note,
     truth::Left,
     world::{Event, SECOND, World},
@@ -43,7 +43,7 @@ pub(super) struct Giving {
 /// A work of an errand.
 pub(super) struct Job {
     work: WorkId,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     body: BodySource,
     /// None once it was refused.
     claim: Option<Claim>,
@@ -102,23 +102,25 @@ impl World {
     pub(super) fn give(&mut self, number: u64) {
         let Some(Giving { boot, jobs }) = self.reign().giving.remove(&number) else { return };
         let Some(member) = self.reign().members.get(&boot).cloned() else { return self.drop_jobs(jobs) };
+        for job in &jobs {
+            self.truth.given(job.epoch);
+        }
         let items = jobs.iter().map(|job| Item { body: job.body.clone(), stage: Stage::Given });
-        let words = member.errands(|errands| errands.open(number, items.collect()));
         let granted = jobs.iter().map(|job| wire::GrantedWork {
             work: Some(job.work.into()),
             epoch: Some(job.epoch.into()),
             size: 0,
             body: Some(Bytes::new()),
         });
-        let works = granted.collect();
-        let grant =
-            wire::Grant { errand: number, kind: wire::kind_number(Kind::Mail), burst: Bytes::new(), works };
-        let linked = member.give(Give::Grant(grant));
+        let grant = wire::Grant {
+            errand: number,
+            kind: wire::kind_number(Kind::Mail),
+            burst: Bytes::new(),
+            works: granted.collect(),
+        };
+        let Some(words) = member.grant(grant, items.collect()) else { return self.drop_jobs(jobs) };
         let serving = Serving::new(member, words, jobs.into_iter().map(Some).collect());
         self.reign().servings.insert(number, serving);
-        if linked == Linked::No {
-            self.finish(number);
-        }
     }
 
     /// Sets a turn for each errand in which there is something to hear.
@@ -154,13 +156,10 @@ impl World {
                     self.conclude(job, &words).await;
                 }
                 let item = u32::try_from(item).expect("there are few");
-                let heard = wire::Item { errand: number, item };
-                if self.rules == Rules::HeardBeforeSync {
-                    member.give(Give::Heard(heard));
-                } else {
-                    self.reign().heard.push((member, heard));
-                    self.set_sync();
+                if self.rules != Rules::AcknowledgedOnce {
+                    member.errands(|errands| errands.concluded(number, item));
                 }
+                self.is_heard(&member, wire::Item { errand: number, item });
             }
             Ok(Word::Lost(item)) => {
                 let job = self.serving(number).jobs[item].take();
@@ -176,7 +175,7 @@ impl World {
     }
 
     /// Nobody serves an errand any more.
-    fn finish(&mut self, number: u64) {
+    pub(super) fn finish(&mut self, number: u64) {
         let Some(serving) = self.reign().servings.remove(&number) else { return };
         for item in serving.member.errands(|errands| errands.close(number)) {
             serving.member.give(Give::Over(wire::Item { errand: number, item }));
@@ -194,7 +193,7 @@ impl World {
                 let (committing, remaining) = lease.commit().await.ok()?;
                 self.serving(number).jobs[item].as_mut().expect("it is there").claim =
                     Some(Claim::Committing(committing));
-                self.put(Note::Commit(epoch)).await;
+                self.put(&[Note::Commit(epoch)]).await;
                 self.truth.permitted(epoch, now);
                 Some(remaining)
             }
@@ -229,7 +228,7 @@ impl World {
         self.truth.concluded(job.epoch, done, concluded);
         self.note("concluded", &[self.truth.attempt(job.epoch), done.into(), concluded as u64]);
         if concluded != Concluded::Ignored {
-            self.put(Note::Conclude(job.epoch)).await;
+            self.put(&[Note::Conclude(job.epoch)]).await;
         }
     }
 

@@ -46,6 +46,8 @@ pub(super) enum Crash {
 
 /// What is put is written after this time at the latest, in microseconds.
 const WRITTEN_WITHIN: u64 = 5000;
+/// So many segments a spool makes ready before it needs them.
+const KEPT_READY: usize = 3;
 const DIR: &str = "/spool";
 
 impl Store {
@@ -55,7 +57,7 @@ impl Store {
         Self { disk, clock, queue: None, notes: Vec::new(), pictures: None, after_loss }
     }
 
-    pub(super) fn open(&mut self) {
+    pub(super) async fn open(&mut self) {
         let options = Options {
             // One segment per start is enough, and nothing is copied forward: that would depend on real time.
             segment_size: 256 << 10,
@@ -65,7 +67,12 @@ impl Store {
             ..Options::default()
         };
         let spool = Spool::open(self.disk.disk(), Path::new(DIR), self.clock.clock(), options);
-        self.queue = Some(Queue::new(spool.expect("the spool opens")));
+        let queue = Queue::new(spool.expect("the spool opens"));
+        // The disk is at rest once the segments are made that are kept ready.
+        while queue.stats().free_segments < KEPT_READY {
+            tokio::task::yield_now().await;
+        }
+        self.queue = Some(queue);
         self.disk.hold_syncs();
     }
 
@@ -73,9 +80,9 @@ impl Store {
         self.queue.clone().expect("the manager runs")
     }
 
-    /// Something was put.
-    pub(super) async fn put(&mut self, note: Note, now: u64) {
-        self.notes.push(note);
+    /// Something was put, as one.
+    pub(super) async fn put(&mut self, notes: &[Note], now: u64) {
+        self.notes.extend_from_slice(notes);
         if self.pictures.is_some() {
             self.settle().await;
             self.take_picture(now);

@@ -33,10 +33,12 @@ pub(super) struct Counts {
     pub(super) over: u64,
     /// Words that came too late, and were worth something still.
     pub(super) late: u64,
-    /// Words of holders while such a one had not taken effect.
+    /// Words that came while one that ended their work had not taken effect.
     pub(super) at_once: u64,
     /// Attempts whose outcome nobody knew.
     pub(super) unknown: u64,
+    /// Works that were given when their lease was over.
+    pub(super) too_late: u64,
     /// Starts of the manager and of workers after the first.
     pub(super) restarts: u64,
     pub(super) boots: u64,
@@ -79,7 +81,7 @@ pub(super) fn summary(played: &[Played]) -> String {
     let sum = |of: fn(&Counts) -> u64| played.iter().map(|played| of(&played.counts)).sum::<u64>();
     format!(
         "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} resumed, {} over, \
-         {} late, {} at once, {} unknown, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
+         {} late, {} at once, {} unknown, {} given too late, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
         played.len(),
         played.iter().map(|played| played.events).sum::<u64>(),
         sum(|counts| counts.leased),
@@ -92,6 +94,7 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.late),
         sum(|counts| counts.at_once),
         sum(|counts| counts.unknown),
+        sum(|counts| counts.too_late),
         sum(|counts| counts.restarts),
         sum(|counts| counts.boots),
         sum(|counts| counts.eaten),

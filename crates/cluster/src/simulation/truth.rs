@@ -17,6 +17,8 @@ pub(super) struct Truth {
     by_epoch: HashMap<Epoch, usize>,
     /// When all that a boot had was taken back.
     taken_back: BTreeMap<Boot, Vec<u64>>,
+    /// Which times of these no crash ate.
+    gone: BTreeMap<Boot, Vec<usize>>,
     /// How often the manager has crashed.
     reign: u32,
     pub(super) counts: Counts,
@@ -31,7 +33,7 @@ struct Story {
     /// Whether that has taken effect.
     effect: Effect,
     deliveries: u64,
-    /// Words of the holder's that came while a late one that ended the work had not taken effect: they are told as well.
+    /// Words that came while one that ended the work had not taken effect: they are told as well.
     at_once: usize,
 }
 
@@ -58,6 +60,8 @@ struct Attempt {
     /// From when it waits because it may be delivered.
     unknown: Option<Timestamp>,
     eaten: Eaten,
+    /// Whether its lease was over before it was given to its worker, who cannot know that.
+    given: Given,
     /// Whether its worker may have forgotten what became of it.
     heard: Heard,
     /// It was waited for long enough, or need not be.
@@ -78,8 +82,8 @@ enum Told {
 pub(super) enum Left {
     GivenBack,
     Unknown(Timestamp),
-    /// The node's works were taken back.
-    TakenBack,
+    /// The node's works were taken back, for that many a time.
+    TakenBack(usize),
 }
 
 /// What a crash ate of its records.
@@ -90,6 +94,12 @@ enum Eaten {
     Commit,
     /// That there is such a lease.
     Grant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    InTime,
+    TooLate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +123,8 @@ pub(super) fn work(number: usize) -> WorkId {
     WorkId { message: base::MessageId::from_bytes(bytes), index: 0 }
 }
 
-fn number(work: WorkId) -> usize {
+/// The number of a work's message.
+pub(super) fn number(work: WorkId) -> usize {
     let bytes = work.message.to_bytes();
     u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]) as usize
 }
@@ -191,10 +202,20 @@ impl Truth {
             left: None,
             unknown: None,
             eaten: Eaten::Nothing,
+            given: Given::InTime,
             heard: Heard::No,
             waited: Waited::No,
         });
         attempt as u64
+    }
+
+    /// An attempt is given to its worker.
+    pub(super) fn given(&mut self, epoch: Epoch) {
+        let attempt = self.of(epoch);
+        if self.attempts[attempt].left.is_some() {
+            self.attempts[attempt].given = Given::TooLate;
+            self.counts.too_late += 1;
+        }
     }
 
     /// The manager lets an attempt pass the point of no return.
@@ -253,7 +274,7 @@ impl Truth {
         let named = self.named(attempt);
         let story = &mut self.stories[work];
         match (concluded, story.ended) {
-            (Concluded::Applied, Some(_)) if story.effect == Effect::Awaited => {
+            (Concluded::Applied | Concluded::Late, Some(_)) if story.effect == Effect::Awaited => {
                 story.at_once += usize::from(done);
                 self.counts.at_once += 1;
             }
@@ -303,7 +324,10 @@ impl Truth {
 
     /// All that a node had is taken back.
     pub(super) fn taken_back(&mut self, boot: Boot, now: u64, wall: Timestamp) {
-        self.taken_back.entry(boot).or_default().push(now);
+        let times = self.taken_back.entry(boot).or_default();
+        times.push(now);
+        let time = times.len();
+        self.gone.entry(boot).or_default().push(time);
         for attempt in (0..self.attempts.len()).filter(|attempt| self.has(*attempt, boot)).collect::<Vec<_>>()
         {
             let it = &mut self.attempts[attempt];
@@ -311,7 +335,9 @@ impl Truth {
                 it.unknown = Some(wall);
                 self.counts.unknown += 1;
             }
-            it.left = Some(Left::TakenBack);
+            if !matches!(it.left, Some(Left::TakenBack(_))) {
+                it.left = Some(Left::TakenBack(time));
+            }
         }
     }
 
@@ -372,8 +398,9 @@ impl Truth {
                 }
             }
             Note::Gone(boot) => {
+                let time = self.gone.get_mut(&boot).and_then(Vec::pop).expect("it was taken back");
                 for it in self.attempts.iter_mut().filter(|it| it.boot == boot && it.told == Told::Nothing) {
-                    if it.left == Some(Left::TakenBack) {
+                    if it.left == Some(Left::TakenBack(time)) {
                         it.left = None;
                         it.unknown = None;
                     }
@@ -396,10 +423,14 @@ impl Truth {
         }
     }
 
-    /// Two nodes whose lease runs have the same work, unless a crash has made the queue forget the first.
+    /// Two nodes whose lease runs have the same work, unless a crash has made the queue forget the one, or it was given too late.
     pub(super) fn both_hold(&mut self, one: Epoch, other: Epoch) {
         let (one, other) = (self.of(one), self.of(other));
-        if [one, other].iter().all(|attempt| self.attempts[*attempt].eaten != Eaten::Grant) {
+        let is_good = |attempt: &usize| {
+            let Attempt { eaten, given, .. } = &self.attempts[*attempt];
+            *eaten != Eaten::Grant && *given == Given::InTime
+        };
+        if [one, other].iter().all(is_good) {
             self.fails(format!("{} and {} hold it both", self.named(one), self.named(other)));
         }
     }

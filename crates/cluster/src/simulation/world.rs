@@ -88,6 +88,7 @@ impl LocalClock {
 pub(super) enum Event {
     Publish,
     Trouble,
+    LastCrash,
     Calm,
     Look,
     Crash(Crash),
@@ -136,8 +137,9 @@ impl World {
             boots: 0,
         };
         let workers = (0..WORKERS).map(|_| worker(&mut random)).collect();
-        // They come some at a time.
-        let times: Vec<u64> = (0..MESSAGES / 5).map(|_| random.u64(..CALM - 10 * SECOND)).collect();
+        // They come some at a time, and the last shortly before the end of all trouble.
+        let mut times: Vec<u64> = (0..MESSAGES / 6).map(|_| random.u64(..CALM - 10 * SECOND)).collect();
+        times[0] = CALM - 4 * SECOND;
         let mut to_publish: Vec<u64> =
             (0..MESSAGES).map(|at| times[at % times.len()] + random.u64(..2 * SECOND)).collect();
         to_publish.sort_unstable();
@@ -169,6 +171,7 @@ impl World {
         }
         world.at(world.to_publish[0], Event::Publish);
         world.at(SECOND, Event::Trouble);
+        world.at(CALM - 3 * SECOND, Event::LastCrash);
         world.at(CALM, Event::Calm);
         while world.truth.wrong.is_none()
             && let Some(((now, _), event)) = world.events.pop_first()
@@ -249,7 +252,7 @@ impl World {
             | Event::Dot(number, boot, _)
             | Event::Reply(number, boot, ..) => worker(number, boot),
             Event::Publish | Event::Trouble | Event::Calm | Event::Look | Event::NextHop(..) => Who::World,
-            Event::Crash(_) | Event::StartManager | Event::StartWorker(_) => Who::World,
+            Event::LastCrash | Event::Crash(_) | Event::StartManager | Event::StartWorker(_) => Who::World,
         }
     }
 
@@ -264,7 +267,7 @@ impl World {
         match event {
             Event::Arrive(link, way) => {
                 if let Some(packet) = self.arrived(link, way) {
-                    if matches!(packet, Packet::Hello(_)) && self.is_adopting(link) {
+                    if matches!(packet, Packet::Done(_)) && !self.may_hear(link) {
                         return self.put_back(link, way, packet);
                     }
                     self.note("manager hears", &[link, kind(&packet)]);
@@ -307,10 +310,11 @@ impl World {
         match event {
             Event::Publish => self.publish().await,
             Event::Trouble => self.trouble().await,
+            Event::LastCrash => self.plan_crash(0).await,
             Event::Calm => self.calm(),
             Event::Look => self.look().await,
-            // Mostly it comes while something is not synced.
-            Event::Crash(_) if !self.manager.store.is_unsynced() && self.random.u8(..) < 250 => {
+            // Mostly it comes while much is under way.
+            Event::Crash(_) if !self.is_busy() && self.random.u8(..) < 253 => {
                 self.at(self.now + 5 * MILLI, event);
             }
             Event::Crash(crash) => {
@@ -392,15 +396,21 @@ impl World {
             55..72 => self.workers[worker].stands = until,
             72..80 => self.manager.stands = until,
             80..90 => self.kill_worker(worker),
-            _ => self.plan_crash().await,
+            _ => self.plan_crash(1).await,
         }
         let next = self.now + self.random.u64(..4 * SECOND);
         self.at(next, Event::Trouble);
     }
 
-    async fn plan_crash(&mut self) {
+    fn is_busy(&self) -> bool {
+        let served = self.manager.reign.as_ref().map_or(0, |reign| reign.servings.len());
+        self.manager.store.is_unsynced() && served > 1
+    }
+
+    /// The manager is to crash soon, if so many crashes are left for later.
+    async fn plan_crash(&mut self, left: u32) {
         let is_up = self.manager.reign.is_some() && self.manager.stands <= self.now;
-        if !is_up || self.crashes == CRASHES || self.manager.store.expects_crash() {
+        if !is_up || self.crashes + left >= CRASHES || self.manager.store.expects_crash() {
             return;
         }
         self.crashes += 1;
@@ -411,9 +421,12 @@ impl World {
         self.at(at, Event::Crash(crash));
     }
 
-    /// From now on nothing goes wrong.
+    /// From now on nothing goes wrong, but for what breaks now.
     fn calm(&mut self) {
         self.note("calm", &[]);
+        for link in self.network.open_at(Side::Worker) {
+            self.breaks(link);
+        }
         self.network.weather = vec![Weather::default(); WORKERS];
         self.at(self.now + SECOND, Event::Look);
     }
@@ -452,6 +465,10 @@ impl World {
                     *done.entry(work).or_default() += 1;
                 }
             }
+        }
+        let damage = self.manager.store.queue().damage();
+        if !damage.is_empty() {
+            self.truth.wrong.get_or_insert(format!("{damage:?}"));
         }
         self.truth.at_the_end(&done);
     }
