@@ -8,7 +8,7 @@
 
 mod assignment;
 mod connect;
-mod desk;
+pub(crate) mod desk;
 mod offers;
 mod streams;
 
@@ -35,11 +35,6 @@ use crate::{
     tls::ClientTls,
     wire::{self, wanted},
 };
-
-#[cfg(test)]
-pub(crate) mod for_fuzzing {
-    pub(crate) use super::desk::{Desk, Granted};
-}
 
 /// What a worker is set up with.
 #[derive(Clone, Debug)]
