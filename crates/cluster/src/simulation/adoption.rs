@@ -14,16 +14,19 @@ use tokio::sync::mpsc;
 use super::{
     Rules,
     errand::{Job, Serving},
-    errands::{Item, Stage},
     manager::Linking,
-    member::{Facts, Give, Member},
     network::{Packet, Side, Way},
+    scene::Moments,
     timing,
-    world::{Event, MILLI, SECOND, World, short},
+    world::{CALM, Event, MILLI, SECOND, World, short},
 };
 use crate::{
     identity::PublicKey,
     load::Load,
+    manager::{
+        errands::{Item, Stage},
+        member::{Facts, Give, Member},
+    },
     placement::NodeIndex,
     wire::{self, Held, WHOLE},
 };
@@ -143,9 +146,14 @@ impl World {
             let lease = u64::try_from(timing(self.rules).lease.as_millis()).expect("it is short");
             self.send(link, Way::WordsDown, Packet::Welcome(lease));
             let adopting = self.begin_adoption(link, member, foreign);
+            let is_worst = self.scene.moments == Moments::Worst && !adopting.errands.is_empty();
             self.reign().adoptions.entry(boot).or_default().under.push(adopting);
             // What was taken over is read from the disk.
-            let longest = if self.random.u8(..) < 50 { SECOND } else { 10 * MILLI };
+            let longest = if is_worst || self.random.u8(..) < 50 { SECOND } else { 10 * MILLI };
+            if is_worst && self.now < CALM + 3 * SECOND && self.random.bool() {
+                let at = self.now + self.random.u64(..SECOND / 2);
+                self.at(at, Event::Noticed(link, Side::Worker));
+            }
             let at = self.now + self.random.u64(..longest);
             self.at(at, Event::Adopt(self.manager.starts, link));
         }
@@ -165,6 +173,10 @@ impl World {
         }
         let works = errands.values().flatten().map(|presented| (presented.work, presented.epoch));
         let works: Vec<(WorkId, Epoch)> = works.collect();
+        let mut twice: Vec<WorkId> = works.iter().map(|(work, _)| *work).collect();
+        twice.sort_unstable();
+        twice.dedup();
+        self.truth.counts.under_both += (works.len() - twice.len()) as u64;
         self.truth.came_back(member.boot, &works, self.wall());
         let (queue, boot) = (self.reign().queue.clone(), member.boot);
         let mut resuming: Pin<Box<dyn Future<Output = _>>> =
@@ -193,6 +205,8 @@ impl World {
             Resuming::Under(resuming) => resuming.await,
             Resuming::Done(resumed) => resumed,
         };
+        // They come in no order.
+        resumed.sort_unstable_by_key(|one| one.info.lease.map(|epoch| self.truth.attempt(epoch)));
         for (number, presented) in errands {
             self.adopt_errand(&member, number, &presented, &mut resumed);
         }

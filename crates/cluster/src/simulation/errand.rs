@@ -11,13 +11,17 @@ use tokio::sync::mpsc;
 
 use super::{
     Rules,
-    errands::{Item, Stage, Word},
-    member::{Give, Member},
     store::Note,
     truth::Left,
     world::{Event, SECOND, World},
 };
-use crate::wire::{self, WHOLE};
+use crate::{
+    manager::{
+        errands::{Item, Stage, Word},
+        member::{Give, Member},
+    },
+    wire::{self, WHOLE},
+};
 
 /// An errand that is served.
 pub(super) struct Serving {
@@ -49,8 +53,16 @@ pub(super) struct Job {
     claim: Option<Claim>,
 }
 
-/// What a worker says that it delivered; anything else is a deferral.
-pub(super) const DELIVERED: &[u8] = b"delivered";
+/// What a worker says of an attempt: that it delivered, or that it did not.
+pub(super) fn words(attempt: u64, done: bool) -> Bytes {
+    format!("{attempt} {}", if done { "delivered" } else { "deferred" }).into()
+}
+
+/// Whose words these are, and whether they say that it delivered.
+pub(super) fn read(words: &[u8]) -> (u64, bool) {
+    let (attempt, what) = std::str::from_utf8(words).expect("they are text").split_once(' ').expect("two");
+    (attempt.parse().expect("a number"), what == "delivered")
+}
 
 impl Job {
     pub(super) fn new(leased: Leased) -> Self {
@@ -208,7 +220,7 @@ impl World {
 
     async fn conclude(&mut self, job: Job, words: &[u8]) {
         let at = self.wall();
-        let done = words == DELIVERED;
+        let (said_of, done) = read(words);
         let later = Duration::from_micros(SECOND / 2 + self.random.u64(..2 * SECOND));
         let conclusion = Conclusion {
             at,
@@ -225,7 +237,7 @@ impl World {
             None => return,
         };
         let concluded = concluded.expect("the queue works");
-        self.truth.concluded(job.epoch, done, concluded);
+        self.truth.concluded(job.epoch, (said_of, done), concluded);
         self.note("concluded", &[self.truth.attempt(job.epoch), done.into(), concluded as u64]);
         if concluded != Concluded::Ignored {
             self.put(&[Note::Conclude(job.epoch)]).await;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use base::WorkId;
@@ -11,16 +12,20 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AFTER_LOSS, Rules,
+    Rules,
     adoption::Turns,
     errand::{Giving, Job, Serving},
-    member::{Give, Linked, Member},
     network::{Packet, Side, Way},
-    store::{Crash, Note, Store},
+    scene::{Hops, Moments},
+    store::{Crash, Note, Store, WRITTEN_WITHIN},
     timing,
-    world::{Event, LocalClock, MILLI, SECOND, World, short},
+    world::{CALM, Event, LocalClock, MILLI, SECOND, World, short},
 };
 use crate::{
+    manager::{
+        errands,
+        member::{Give, Linked, Member},
+    },
     membership::{Change, Grants, Heard, Membership, Moment},
     wire::{self, Given},
 };
@@ -77,12 +82,6 @@ pub(super) struct Linking {
 const TICK: u64 = 100 * MILLI;
 /// It is looked this often what may go.
 const DISPATCH: u64 = 50 * MILLI;
-/// What is put is synced after this time at the latest.
-const SYNCED_WITHIN: u64 = 45 * MILLI;
-/// So many works a node has at once, at most.
-const CREDIT: usize = 6;
-/// So many works go together, at most.
-const TOGETHER: usize = 3;
 
 impl World {
     pub(super) fn reign(&mut self) -> &mut Reign {
@@ -127,9 +126,13 @@ impl World {
 
     /// The manager's process ends, and starts again after a while.
     pub(super) fn crash(&mut self, crash: Crash) {
+        let within = if crash == Crash::Kill { WRITTEN_WITHIN } else { self.scene.synced_within };
+        let since = self.now.saturating_sub(within);
+        // While it stood still it wrote nothing.
+        let since = if self.manager.stands > since { 0 } else { since };
         for note in self.manager.store.crash(crash, self.now, &mut self.random) {
             self.note("eaten", &[]);
-            self.truth.eaten(note);
+            self.truth.eaten(note, since, self.now);
         }
         // Its leases go back to a queue that is no more.
         self.manager.reign = None;
@@ -161,7 +164,7 @@ impl World {
 
     /// A sync becomes due, whether or not something was put.
     pub(super) fn set_sync(&mut self) {
-        let at = self.now + self.random.u64(5 * MILLI..SYNCED_WITHIN);
+        let at = self.now + self.random.u64(5 * MILLI..self.scene.synced_within);
         let starts = self.manager.starts;
         let reign = self.reign();
         if reign.sync.is_none() {
@@ -206,8 +209,8 @@ impl World {
         self.note("taken back", &[short(boot)]);
         self.truth.counts.taken_back += 1;
         self.truth.taken_back(boot, now, wall);
-        let wait = if self.rules == Rules::NoWaitAfterLoss { 0 } else { 1 };
-        self.reign().queue.take_back(boot, wall + AFTER_LOSS * wait);
+        let wait = if self.rules == Rules::NoWaitAfterLoss { Duration::ZERO } else { self.scene.after_loss };
+        self.reign().queue.take_back(boot, wall + wait);
         self.put(&[Note::Gone(boot)]).await;
         if let Some(member) = self.reign().members.get(&boot) {
             member.gone();
@@ -230,7 +233,7 @@ impl World {
                 break;
             }
             let boot = room[self.random.usize(..room.len())];
-            let together = due.len().min(self.random.usize(1..=TOGETHER));
+            let together = due.len().min(self.random.usize(1..=self.scene.together));
             self.lease(boot, due.split_off(due.len() - together)).await;
         }
         self.at(self.now + DISPATCH, Event::Dispatch(self.manager.starts));
@@ -238,6 +241,7 @@ impl World {
 
     /// Who may be given something now.
     fn grantable(&mut self) -> Vec<Boot> {
+        let credit = self.scene.credit();
         let reign = self.reign();
         let has = |boot: Boot| {
             let served = reign.servings.values().filter(|serving| serving.member.boot == boot);
@@ -248,7 +252,7 @@ impl World {
         let may = |boot: &Boot| {
             reign.membership.may_grant(*boot) == Grants::Allowed
                 && reign.members[boot].linked() == Linked::Yes
-                && has(*boot) < CREDIT
+                && has(*boot) < credit
         };
         current.filter(may).collect()
     }
@@ -261,12 +265,13 @@ impl World {
         }
         let tickets = arrivals.iter().map(|arrival| arrival.ticket).collect();
         let leased = queue.lease(Holder::Node(boot), tickets).await;
-        let (mut jobs, mut notes) = (Vec::new(), Vec::new());
+        let (mut jobs, mut notes, mut again) = (Vec::new(), Vec::new(), 0);
         for leased in leased {
             let epoch = leased.lease.epoch();
             self.truth.counts.leased += 1;
             let number = self.truth.leased(leased.info.work, epoch, boot, (now, wall));
             self.note("leased", &[number, super::truth::number(leased.info.work) as u64, short(boot)]);
+            again += u64::from(self.has_already(boot, leased.info.work));
             notes.push(Note::Grant(epoch));
             jobs.push(Job::new(leased));
         }
@@ -274,6 +279,10 @@ impl World {
             return;
         }
         self.put(&notes).await;
+        self.truth.counts.again += again;
+        if again > 0 && self.scene.hops == Hops::Slow {
+            self.plan_crash(1).await;
+        }
         // Where it goes is looked up first.
         let longest = if self.random.u8(..) < 12 { 3 * SECOND } else { 20 * MILLI };
         let at = now + self.random.u64(..longest);
@@ -314,7 +323,7 @@ impl World {
         }
         let member = member.clone();
         for item in done.commits {
-            if let super::errands::Say::Permit(remaining) = member.errands(|errands| errands.asks(&item)) {
+            if let errands::Say::Permit(remaining) = member.errands(|errands| errands.asks(&item)) {
                 let remaining = remaining.map(Into::into);
                 member.give(Give::Permit(wire::Permit { item: Some(item), remaining }));
             }
@@ -322,7 +331,7 @@ impl World {
         for told in done.told {
             let item = told.item.expect("it has one");
             self.note("told", &[item.errand, item.item.into()]);
-            if member.errands(|errands| errands.tells(told)) == super::errands::Say::Heard {
+            if member.errands(|errands| errands.tells(told)) == errands::Say::Heard {
                 self.is_heard(&member, item);
             }
         }
@@ -362,11 +371,18 @@ impl World {
             }
         }
         for (link, some) in given {
+            let is_worst = self.scene.moments == Moments::Worst
+                && !some.heard.is_empty()
+                && self.now < CALM + 5 * SECOND
+                && self.random.u8(..) < 30;
             self.send(link, Way::WordsDown, Packet::Given(some));
+            if is_worst {
+                self.breaks(link);
+            }
         }
         let now = self.moment();
         for link in ended {
-            let Linking { member, number, end, work } =
+            let Linking { member, number, end, work, .. } =
                 self.reign().links.remove(&link).expect("it was just seen");
             end.cancel();
             if let Some((_, end)) = work {

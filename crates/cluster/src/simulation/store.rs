@@ -3,10 +3,12 @@
 //! The spool's own threads run in real time. So that a run depends on its seed alone, the disk syncs only when the run says
 //! so; and before a crash there is a picture of the disk after each thing that was written, of which the crash keeps one.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use base::{ManualClock, Timestamp};
-use queue::{Boot, Epoch, Publication, Queue, Spool, files::SimulatedDisk, spool::Options};
+use base::{ManualClock, Timestamp, WorkId};
+use queue::{Boot, Epoch, Position, Publication, Queue, Spool, Told, files::SimulatedDisk, spool::Options};
+
+use super::{Rules, errand};
 
 /// Something that was put into the spool and that nobody waited for.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,7 @@ pub(super) enum Crash {
 }
 
 /// What is put is written after this time at the latest, in microseconds.
-const WRITTEN_WITHIN: u64 = 5000;
+pub(super) const WRITTEN_WITHIN: u64 = 5000;
 /// So many segments a spool makes ready before it needs them.
 const KEPT_READY: usize = 3;
 const DIR: &str = "/spool";
@@ -126,8 +128,32 @@ impl Store {
         !self.notes.is_empty()
     }
 
+    /// Whether something that was concluded is not synced.
+    pub(super) fn is_concluding(&self) -> bool {
+        self.notes.iter().any(|note| matches!(note, Note::Conclude(_)))
+    }
+
     pub(super) fn expects_crash(&self) -> bool {
         self.pictures.is_some()
+    }
+
+    /// How often a delivery of each work is told of.
+    pub(super) fn ends(&self, rules: Rules) -> BTreeMap<WorkId, usize> {
+        let mut feed = self.queue().feed(Position::default()).expect("a new reader");
+        let mut ends: BTreeMap<WorkId, usize> = BTreeMap::new();
+        loop {
+            let (tales, _) = feed.next(1, 100, Duration::ZERO).expect("it can be read");
+            if tales.is_empty() {
+                return ends;
+            }
+            for tale in tales {
+                let Told::Concluded { work, only, record, .. } = tale.told else { continue };
+                let is_its = rules == Rules::EveryWordCounts || only.is_none_or(|only| only.contains(0));
+                if is_its && errand::read(&record).1 {
+                    *ends.entry(work).or_default() += 1;
+                }
+            }
+        }
     }
 
     /// A crash is near.
