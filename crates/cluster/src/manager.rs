@@ -9,10 +9,10 @@
 mod adopt;
 mod control;
 mod errand;
-mod errands;
+pub(crate) mod errands;
 mod intake;
 mod listen;
-mod member;
+pub(crate) mod member;
 mod nodes;
 mod origins;
 mod registry;
@@ -59,11 +59,6 @@ use crate::{
     tls::{ServerTls, TlsError},
     wire,
 };
-
-#[cfg(test)]
-pub(crate) mod for_fuzzing {
-    pub(crate) use super::errands::{Errands, Item, Say, Stage};
-}
 
 /// What a manager is set up with.
 #[derive(Clone, Debug)]

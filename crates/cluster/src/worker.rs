@@ -9,7 +9,7 @@
 mod assignment;
 mod bodies;
 mod connect;
-mod desk;
+pub(crate) mod desk;
 mod offers;
 mod streams;
 #[cfg(test)]
@@ -39,11 +39,6 @@ use crate::{
     tls::ClientTls,
     wire::{self, wanted},
 };
-
-#[cfg(test)]
-pub(crate) mod for_fuzzing {
-    pub(crate) use super::desk::{Desk, Granted};
-}
 
 /// What a worker is set up with.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use base::{Clock, Timestamp, WorkId};
 use queue::{
-    Boot, Change, Claim, Concluded, Holder, Kind, Memory, Publication, Queue, Reason, Spool,
+    Boot, Change, Claim, Concluded, Epoch, Holder, Kind, Memory, Publication, Queue, Reason, Resumed, Spool,
     conformance::{arrival, done, lease, message},
     files::{Disk, SimulatedDisk},
     spool::Options,
@@ -96,7 +96,7 @@ async fn what_was_found_at_the_start_is_told_once_whatever_happened_to_it_meanwh
 
 /// What another node was given, in a spool that is opened again after a crash of the process: three works held and a fourth
 /// committed.
-async fn given_and_killed() -> (SimulatedDisk, Vec<(WorkId, queue::Epoch)>) {
+async fn given_and_killed() -> (SimulatedDisk, Vec<(WorkId, Epoch)>) {
     let disk = SimulatedDisk::default();
     let queue = open(&disk);
     let mut given = Vec::new();
@@ -179,6 +179,19 @@ async fn what_another_node_holds_is_withheld_after_a_restart_until_it_comes_back
     }
     queue.settled().await.expect("the disk works");
     assert_eq!(queue.boots(), []);
+}
+
+#[tokio::test]
+async fn a_node_that_has_a_work_under_two_leases_has_it_again_under_the_latest_only() {
+    let (disk, given) = given_and_killed().await;
+    let queue = open(&disk);
+    let older = Epoch { incarnation: 1, counter: 1 };
+    let both = given.iter().flat_map(|(work, latest)| [(*work, older), (*work, *latest)]).collect();
+    let resumed = queue.resume(BOOT, both).await;
+    assert_eq!(resumed.len(), 8);
+    for Resumed { claim, info, .. } in resumed {
+        assert_eq!(matches!(claim, Claim::Over(_)), info.lease == Some(older));
+    }
 }
 
 #[tokio::test]

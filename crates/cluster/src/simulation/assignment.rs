@@ -1,12 +1,15 @@
 //! The attempts of a worker: from the grant to the final dot, and what the next hop says to that.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use base::WorkId;
-use queue::{Epoch, Recipients};
+use queue::{Boot, Epoch, Recipients};
 use tokio::sync::oneshot;
 
 use super::{
     Rules,
-    world::{Event, MILLI, SECOND, World},
+    scene::{Hops, Moments},
+    world::{CALM, Event, MILLI, SECOND, World},
 };
 use crate::fence::{Holds, Tenure};
 
@@ -17,6 +20,28 @@ pub(super) struct Assignment {
     /// Which of them is attempted.
     pub(super) at: usize,
     pub(super) step: Step,
+    /// What the manager has said is this worker's no more.
+    over: BTreeSet<usize>,
+}
+
+impl Assignment {
+    pub(super) fn new(under: Tenure, works: Vec<(WorkId, Epoch)>) -> Self {
+        Self { under, works, at: 0, step: Step::Working, over: BTreeSet::new() }
+    }
+
+    /// A work is this worker's no more, unless it is past the point of no return.
+    pub(super) fn is_over(&mut self, item: usize) {
+        let is_past = matches!(self.step, Step::Answered(Some(_)) | Step::Decided);
+        if item != self.at || !is_past {
+            self.over.insert(item);
+        }
+    }
+
+    /// What this worker has that it is not through with.
+    fn has(&self) -> impl Iterator<Item = (WorkId, Epoch)> {
+        let left = self.works.iter().enumerate().skip(self.at);
+        left.filter(|(item, _)| !self.over.contains(item)).map(|(_, it)| *it)
+    }
 }
 
 /// How far the attempt is.
@@ -72,6 +97,9 @@ impl World {
         };
         self.assignment(worker, errand).expect("it is there").step = Step::Asking(answer);
         self.set_alarm(worker, errand);
+        if self.scene.moments == Moments::Worst && self.now < CALM && self.random.u8(..) < 8 {
+            self.workers[worker].stands = self.now + self.random.u64(SECOND..8 * SECOND);
+        }
     }
 
     /// How long the lease runs still under which the works were given, in microseconds; nothing if it is over.
@@ -157,16 +185,16 @@ impl World {
     }
 
     /// The next hop has all of it, and answers.
-    pub(super) fn next_hop(&mut self, (worker, boot): (usize, queue::Boot), errand: u64, epoch: Epoch) {
+    pub(super) fn next_hop(&mut self, (worker, boot): (usize, Boot), errand: u64, epoch: Epoch) {
         let takes = self.random.u8(..) >= 16;
         if takes {
             self.note("delivered", &[self.truth.attempt(epoch)]);
             self.truth.delivered(epoch);
         }
         // Some say so only after what was lost is attempted again.
-        let longest = match self.random.u8(..) {
-            0..8 => 40 * SECOND,
-            8..30 => 3 * SECOND,
+        let longest = match (self.scene.hops, self.random.u8(..)) {
+            (_, 0..8) | (Hops::Slow, 8..40) => 40 * SECOND,
+            (_, 8..30) | (Hops::Slow, 30..200) => 3 * SECOND,
             _ => 30 * MILLI,
         };
         let at = self.now + self.random.u64(MILLI..longest);
@@ -202,16 +230,23 @@ impl World {
         process.desk.end(errand, bytes::Bytes::new());
     }
 
+    /// Whether a boot has this work already.
+    pub(super) fn has_already(&self, boot: Boot, work: WorkId) -> bool {
+        let process = self.workers.iter().filter_map(|worker| worker.process.as_ref());
+        let mut assignments = process.filter(|it| it.boot == boot).flat_map(|it| it.assignments.values());
+        assignments.any(|it| it.works[it.at..].iter().any(|(has, _)| *has == work))
+    }
+
     /// Looks whether two hold the same work under leases that run.
     pub(super) fn look_at_holders(&mut self) {
-        let mut holders: std::collections::BTreeMap<WorkId, Epoch> = std::collections::BTreeMap::new();
+        let mut holders: BTreeMap<WorkId, Epoch> = BTreeMap::new();
         let mut both = Vec::new();
         for worker in &self.workers {
             let Some(process) = &worker.process else { continue };
             let Holds::Yes(tenure) = process.fence.holds(worker.clock.moment(self.now)) else { continue };
             for it in process.assignments.values().filter(|it| it.under == tenure) {
-                for (work, epoch) in &it.works[it.at..] {
-                    both.extend(holders.insert(*work, *epoch).map(|other| (other, *epoch)));
+                for (work, epoch) in it.has() {
+                    both.extend(holders.insert(work, epoch).map(|other| (other, epoch)));
                 }
             }
         }

@@ -11,13 +11,17 @@ use tokio::sync::mpsc;
 
 use super::{
     Rules,
-    errands::{Item, Stage, Word},
-    member::{Give, Linked, Member},
     store::Note,
     truth::Left,
     world::{Event, SECOND, World},
 };
-use crate::wire::{self, WHOLE};
+use crate::{
+    manager::{
+        errands::{Item, Stage, Word},
+        member::{Give, Member},
+    },
+    wire::{self, WHOLE},
+};
 
 /// An errand that is served.
 pub(super) struct Serving {
@@ -43,14 +47,22 @@ pub(super) struct Giving {
 /// A work of an errand.
 pub(super) struct Job {
     work: WorkId,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     body: BodySource,
     /// None once it was refused.
     claim: Option<Claim>,
 }
 
-/// What a worker says that it delivered; anything else is a deferral.
-pub(super) const DELIVERED: &[u8] = b"delivered";
+/// What a worker says of an attempt: that it delivered, or that it did not.
+pub(super) fn words(attempt: u64, done: bool) -> Bytes {
+    format!("{attempt} {}", if done { "delivered" } else { "deferred" }).into()
+}
+
+/// Whose words these are, and whether they say that it delivered.
+pub(super) fn read(words: &[u8]) -> (u64, bool) {
+    let (attempt, what) = std::str::from_utf8(words).expect("they are text").split_once(' ').expect("two");
+    (attempt.parse().expect("a number"), what == "delivered")
+}
 
 impl Job {
     pub(super) fn new(leased: Leased) -> Self {
@@ -102,23 +114,25 @@ impl World {
     pub(super) fn give(&mut self, number: u64) {
         let Some(Giving { boot, jobs }) = self.reign().giving.remove(&number) else { return };
         let Some(member) = self.reign().members.get(&boot).cloned() else { return self.drop_jobs(jobs) };
+        for job in &jobs {
+            self.truth.given(job.epoch);
+        }
         let items = jobs.iter().map(|job| Item { body: job.body.clone(), stage: Stage::Given });
-        let words = member.errands(|errands| errands.open(number, items.collect()));
         let granted = jobs.iter().map(|job| wire::GrantedWork {
             work: Some(job.work.into()),
             epoch: Some(job.epoch.into()),
             size: 0,
             body: Some(Bytes::new()),
         });
-        let works = granted.collect();
-        let grant =
-            wire::Grant { errand: number, kind: wire::kind_number(Kind::Mail), burst: Bytes::new(), works };
-        let linked = member.give(Give::Grant(grant));
+        let grant = wire::Grant {
+            errand: number,
+            kind: wire::kind_number(Kind::Mail),
+            burst: Bytes::new(),
+            works: granted.collect(),
+        };
+        let Some(words) = member.grant(grant, items.collect()) else { return self.drop_jobs(jobs) };
         let serving = Serving::new(member, words, jobs.into_iter().map(Some).collect());
         self.reign().servings.insert(number, serving);
-        if linked == Linked::No {
-            self.finish(number);
-        }
     }
 
     /// Sets a turn for each errand in which there is something to hear.
@@ -154,13 +168,10 @@ impl World {
                     self.conclude(job, &words).await;
                 }
                 let item = u32::try_from(item).expect("there are few");
-                let heard = wire::Item { errand: number, item };
-                if self.rules == Rules::HeardBeforeSync {
-                    member.give(Give::Heard(heard));
-                } else {
-                    self.reign().heard.push((member, heard));
-                    self.set_sync();
+                if self.rules != Rules::AcknowledgedOnce {
+                    member.errands(|errands| errands.concluded(number, item));
                 }
+                self.is_heard(&member, wire::Item { errand: number, item });
             }
             Ok(Word::Lost(item)) => {
                 let job = self.serving(number).jobs[item].take();
@@ -176,7 +187,7 @@ impl World {
     }
 
     /// Nobody serves an errand any more.
-    fn finish(&mut self, number: u64) {
+    pub(super) fn finish(&mut self, number: u64) {
         let Some(serving) = self.reign().servings.remove(&number) else { return };
         for item in serving.member.errands(|errands| errands.close(number)) {
             serving.member.give(Give::Over(wire::Item { errand: number, item }));
@@ -194,7 +205,7 @@ impl World {
                 let (committing, remaining) = lease.commit().await.ok()?;
                 self.serving(number).jobs[item].as_mut().expect("it is there").claim =
                     Some(Claim::Committing(committing));
-                self.put(Note::Commit(epoch)).await;
+                self.put(&[Note::Commit(epoch)]).await;
                 self.truth.permitted(epoch, now);
                 Some(remaining)
             }
@@ -209,7 +220,7 @@ impl World {
 
     async fn conclude(&mut self, job: Job, words: &[u8]) {
         let at = self.wall();
-        let done = words == DELIVERED;
+        let (said_of, done) = read(words);
         let later = Duration::from_micros(SECOND / 2 + self.random.u64(..2 * SECOND));
         let conclusion = Conclusion {
             at,
@@ -226,10 +237,10 @@ impl World {
             None => return,
         };
         let concluded = concluded.expect("the queue works");
-        self.truth.concluded(job.epoch, done, concluded);
+        self.truth.concluded(job.epoch, (said_of, done), concluded);
         self.note("concluded", &[self.truth.attempt(job.epoch), done.into(), concluded as u64]);
         if concluded != Concluded::Ignored {
-            self.put(Note::Conclude(job.epoch)).await;
+            self.put(&[Note::Conclude(job.epoch)]).await;
         }
     }
 

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use queue::Boot;
 
-use super::world::{Event, MILLI, SECOND, World};
+use super::{
+    scene::Hellos,
+    world::{CALM, Event, MILLI, SECOND, World},
+};
 use crate::wire::{Done, Given, Held};
 
 /// All links, and how the network is at each worker.
@@ -162,6 +165,10 @@ impl World {
             delay += self.random.u64(..2 * SECOND);
         } else if self.random.u8(..) < 4 {
             delay += self.random.u64(..SECOND / 2);
+        }
+        let is_late = self.scene.hellos == Hellos::Late && self.now < CALM;
+        if is_late && matches!(packet, Packet::Hello(_)) && self.random.u8(..) < 80 {
+            delay += self.random.u64(..5 * SECOND);
         }
         let lane = &mut link.lanes[way as usize];
         lane.last = lane.last.max(self.now + delay);

@@ -3,10 +3,12 @@
 //! The spool's own threads run in real time. So that a run depends on its seed alone, the disk syncs only when the run says
 //! so; and before a crash there is a picture of the disk after each thing that was written, of which the crash keeps one.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use base::{ManualClock, Timestamp};
-use queue::{Boot, Epoch, Publication, Queue, Spool, files::SimulatedDisk, spool::Options};
+use base::{ManualClock, Timestamp, WorkId};
+use queue::{Boot, Epoch, Position, Publication, Queue, Spool, Told, files::SimulatedDisk, spool::Options};
+
+use super::{Rules, errand};
 
 /// Something that was put into the spool and that nobody waited for.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +47,9 @@ pub(super) enum Crash {
 }
 
 /// What is put is written after this time at the latest, in microseconds.
-const WRITTEN_WITHIN: u64 = 5000;
+pub(super) const WRITTEN_WITHIN: u64 = 5000;
+/// So many segments a spool makes ready before it needs them.
+const KEPT_READY: usize = 3;
 const DIR: &str = "/spool";
 
 impl Store {
@@ -55,7 +59,7 @@ impl Store {
         Self { disk, clock, queue: None, notes: Vec::new(), pictures: None, after_loss }
     }
 
-    pub(super) fn open(&mut self) {
+    pub(super) async fn open(&mut self) {
         let options = Options {
             // One segment per start is enough, and nothing is copied forward: that would depend on real time.
             segment_size: 256 << 10,
@@ -65,7 +69,12 @@ impl Store {
             ..Options::default()
         };
         let spool = Spool::open(self.disk.disk(), Path::new(DIR), self.clock.clock(), options);
-        self.queue = Some(Queue::new(spool.expect("the spool opens")));
+        let queue = Queue::new(spool.expect("the spool opens"));
+        // The disk is at rest once the segments are made that are kept ready.
+        while queue.stats().free_segments < KEPT_READY {
+            tokio::task::yield_now().await;
+        }
+        self.queue = Some(queue);
         self.disk.hold_syncs();
     }
 
@@ -73,9 +82,9 @@ impl Store {
         self.queue.clone().expect("the manager runs")
     }
 
-    /// Something was put.
-    pub(super) async fn put(&mut self, note: Note, now: u64) {
-        self.notes.push(note);
+    /// Something was put, as one.
+    pub(super) async fn put(&mut self, notes: &[Note], now: u64) {
+        self.notes.extend_from_slice(notes);
         if self.pictures.is_some() {
             self.settle().await;
             self.take_picture(now);
@@ -119,8 +128,32 @@ impl Store {
         !self.notes.is_empty()
     }
 
+    /// Whether something that was concluded is not synced.
+    pub(super) fn is_concluding(&self) -> bool {
+        self.notes.iter().any(|note| matches!(note, Note::Conclude(_)))
+    }
+
     pub(super) fn expects_crash(&self) -> bool {
         self.pictures.is_some()
+    }
+
+    /// How often a delivery of each work is told of.
+    pub(super) fn ends(&self, rules: Rules) -> BTreeMap<WorkId, usize> {
+        let mut feed = self.queue().feed(Position::default()).expect("a new reader");
+        let mut ends: BTreeMap<WorkId, usize> = BTreeMap::new();
+        loop {
+            let (tales, _) = feed.next(1, 100, Duration::ZERO).expect("it can be read");
+            if tales.is_empty() {
+                return ends;
+            }
+            for tale in tales {
+                let Told::Concluded { work, only, record, .. } = tale.told else { continue };
+                let is_its = rules == Rules::EveryWordCounts || only.is_none_or(|only| only.contains(0));
+                if is_its && errand::read(&record).1 {
+                    *ends.entry(work).or_default() += 1;
+                }
+            }
+        }
     }
 
     /// A crash is near.

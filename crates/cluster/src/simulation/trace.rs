@@ -28,15 +28,24 @@ pub(super) struct Counts {
     pub(super) twice: u64,
     /// How often all that a worker had was taken back.
     pub(super) taken_back: u64,
+    /// Works that a worker was given while it had them under an earlier lease, and of these such as it came back with under both.
+    pub(super) again: u64,
+    pub(super) under_both: u64,
     /// Works that a worker brought back to a manager that was started anew, and of those that were over.
     pub(super) resumed: u64,
     pub(super) over: u64,
     /// Words that came too late, and were worth something still.
     pub(super) late: u64,
-    /// Words of holders while such a one had not taken effect.
+    /// Deliveries that were told of while another that ended their work had not taken effect.
     pub(super) at_once: u64,
     /// Attempts whose outcome nobody knew.
     pub(super) unknown: u64,
+    /// Works that were with two workers because a crash had made the queue forget the first.
+    pub(super) forgotten: u64,
+    /// Late words that had not taken effect when the holder of their work lost it.
+    pub(super) late_forgotten: u64,
+    /// Works that were given when their lease was over.
+    pub(super) too_late: u64,
     /// Starts of the manager and of workers after the first.
     pub(super) restarts: u64,
     pub(super) boots: u64,
@@ -78,8 +87,8 @@ impl Trace {
 pub(super) fn summary(played: &[Played]) -> String {
     let sum = |of: fn(&Counts) -> u64| played.iter().map(|played| of(&played.counts)).sum::<u64>();
     format!(
-        "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} resumed, {} over, \
-         {} late, {} at once, {} unknown, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
+        "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} given again, {} back under both, {} resumed, {} over, \
+         {} late, {} at once, {} unknown, {} given too late, {} forgotten, {} with a late word forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
         played.len(),
         played.iter().map(|played| played.events).sum::<u64>(),
         sum(|counts| counts.leased),
@@ -87,11 +96,16 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.delivered),
         sum(|counts| counts.twice),
         sum(|counts| counts.taken_back),
+        sum(|counts| counts.again),
+        sum(|counts| counts.under_both),
         sum(|counts| counts.resumed),
         sum(|counts| counts.over),
         sum(|counts| counts.late),
         sum(|counts| counts.at_once),
         sum(|counts| counts.unknown),
+        sum(|counts| counts.too_late),
+        sum(|counts| counts.forgotten),
+        sum(|counts| counts.late_forgotten),
         sum(|counts| counts.restarts),
         sum(|counts| counts.boots),
         sum(|counts| counts.eaten),

@@ -1,15 +1,19 @@
 //! What is true of each work, whoever knows it: and what must never be.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use base::{Timestamp, WorkId};
 use queue::{Boot, Concluded, Epoch};
 
-use super::{AFTER_LOSS, store::Note, trace::Counts, world::short};
+use super::{store::Note, trace::Counts, world::short};
 
 /// All works, and all attempts at them.
-#[derive(Default)]
 pub(super) struct Truth {
+    /// So long waits what a lost worker may have delivered.
+    after_loss: Duration,
     /// The first thing that went wrong.
     pub(super) wrong: Option<String>,
     stories: Vec<Story>,
@@ -17,6 +21,8 @@ pub(super) struct Truth {
     by_epoch: HashMap<Epoch, usize>,
     /// When all that a boot had was taken back.
     taken_back: BTreeMap<Boot, Vec<u64>>,
+    /// Which times of these no crash ate.
+    gone: BTreeMap<Boot, Vec<usize>>,
     /// How often the manager has crashed.
     reign: u32,
     pub(super) counts: Counts,
@@ -30,9 +36,8 @@ struct Story {
     ended: Option<usize>,
     /// Whether that has taken effect.
     effect: Effect,
+    late: LateWord,
     deliveries: u64,
-    /// Words of the holder's that came while a late one that ended the work had not taken effect: they are told as well.
-    at_once: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +45,22 @@ enum Effect {
     #[default]
     Awaited,
     Taken,
+}
+
+/// Whether the queue knows what it was told late, until that has taken effect. It forgets it when the holder of the work gives it
+/// back meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LateWord {
+    #[default]
+    Known,
+    Forgotten,
+}
+
+impl Story {
+    /// Whether it has ended, and the queue knows.
+    fn knows_its_end(&self) -> bool {
+        self.ended.is_some() && (self.effect == Effect::Taken || self.late == LateWord::Known)
+    }
 }
 
 /// An attempt, under one lease.
@@ -58,6 +79,8 @@ struct Attempt {
     /// From when it waits because it may be delivered.
     unknown: Option<Timestamp>,
     eaten: Eaten,
+    /// Whether its lease was over before it was given to its worker, who cannot know that.
+    given: Given,
     /// Whether its worker may have forgotten what became of it.
     heard: Heard,
     /// It was waited for long enough, or need not be.
@@ -73,13 +96,19 @@ enum Told {
     Delivered,
 }
 
+impl Attempt {
+    fn is_forgotten(&self) -> bool {
+        matches!(self.eaten, Eaten::Grant(_))
+    }
+}
+
 /// How a lease is over before its worker has told anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
     GivenBack,
     Unknown(Timestamp),
-    /// The node's works were taken back.
-    TakenBack,
+    /// The node's works were taken back, for that many a time.
+    TakenBack(usize),
 }
 
 /// What a crash ate of its records.
@@ -88,8 +117,14 @@ enum Eaten {
     Nothing,
     /// That it passed the point of no return.
     Commit,
-    /// That there is such a lease.
-    Grant,
+    /// That there is such a lease; when.
+    Grant(u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    InTime,
+    TooLate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,12 +148,27 @@ pub(super) fn work(number: usize) -> WorkId {
     WorkId { message: base::MessageId::from_bytes(bytes), index: 0 }
 }
 
-fn number(work: WorkId) -> usize {
+/// The number of a work's message.
+pub(super) fn number(work: WorkId) -> usize {
     let bytes = work.message.to_bytes();
     u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]) as usize
 }
 
 impl Truth {
+    pub(super) fn new(after_loss: Duration) -> Self {
+        Self {
+            after_loss,
+            wrong: None,
+            stories: Vec::new(),
+            attempts: Vec::new(),
+            by_epoch: HashMap::new(),
+            taken_back: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            reign: 0,
+            counts: Counts::default(),
+        }
+    }
+
     fn fails(&mut self, wrong: String) {
         self.wrong.get_or_insert(wrong);
     }
@@ -145,7 +195,7 @@ impl Truth {
 
     /// The latest attempt at a work that the queue knows of.
     fn latest(&self, work: usize) -> Option<usize> {
-        let known = |attempt: &&usize| self.attempts[**attempt].eaten != Eaten::Grant;
+        let known = |attempt: &&usize| !self.attempts[**attempt].is_forgotten();
         self.stories[work].attempts.iter().rfind(known).copied()
     }
 
@@ -164,15 +214,23 @@ impl Truth {
         (now, wall): (u64, Timestamp),
     ) -> u64 {
         let (work, attempt) = (number(work), self.attempts.len());
-        if let Some(ended) = self.stories[work].ended {
+        if let Some(ended) = self.stories[work].ended
+            && self.stories[work].knows_its_end()
+        {
             self.fails(format!("work {work} is leased again after it has ended by {}", self.named(ended)));
+        }
+        if let Some(latest) = self.latest(work)
+            && self.attempts[latest].told == Told::Nothing
+            && self.attempts[latest].left.is_none()
+        {
+            self.fails(format!("work {work} is leased again while {} has it", self.named(latest)));
         }
         for earlier in self.stories[work].attempts.clone() {
             if !self.is_open(earlier) {
                 continue;
             }
             let unknown = self.attempts[earlier].unknown;
-            if unknown.is_none_or(|since| wall < since + AFTER_LOSS) {
+            if unknown.is_none_or(|since| wall < since + self.after_loss) {
                 let earlier = self.named(earlier);
                 self.fails(format!("{earlier} may deliver, and was not waited for (since {unknown:?})"));
             }
@@ -191,21 +249,34 @@ impl Truth {
             left: None,
             unknown: None,
             eaten: Eaten::Nothing,
+            given: Given::InTime,
             heard: Heard::No,
             waited: Waited::No,
         });
         attempt as u64
     }
 
+    /// An attempt is given to its worker.
+    pub(super) fn given(&mut self, epoch: Epoch) {
+        let attempt = self.of(epoch);
+        if self.attempts[attempt].left.is_some() {
+            self.attempts[attempt].given = Given::TooLate;
+            self.counts.too_late += 1;
+        }
+    }
+
     /// The manager lets an attempt pass the point of no return.
     pub(super) fn permitted(&mut self, epoch: Epoch, now: u64) {
         self.counts.permitted += 1;
         let attempt = self.of(epoch);
-        if self.stories[self.attempts[attempt].work].ended.is_some() {
+        if self.stories[self.attempts[attempt].work].knows_its_end() {
             self.fails(format!("{} is permitted after the end", self.named(attempt)));
         }
         if let Some(left) = self.attempts[attempt].left {
             self.fails(format!("{} is permitted though its lease is over: {left:?}", self.named(attempt)));
+        }
+        if self.attempts[attempt].is_forgotten() {
+            self.fails(format!("{} is permitted though nobody knows it any more", self.named(attempt)));
         }
         let it = &mut self.attempts[attempt];
         it.permitted = Some(now);
@@ -247,15 +318,19 @@ impl Truth {
     }
 
     /// The queue has heard what became of an attempt.
-    pub(super) fn concluded(&mut self, epoch: Epoch, done: bool, concluded: Concluded) {
+    pub(super) fn concluded(&mut self, epoch: Epoch, (said_of, done): (u64, bool), concluded: Concluded) {
         let attempt = self.of(epoch);
+        if said_of != attempt as u64 {
+            self.fails(format!("what is said of attempt {said_of} counts for {}", self.named(attempt)));
+        }
         let work = self.attempts[attempt].work;
         let named = self.named(attempt);
         let story = &mut self.stories[work];
         match (concluded, story.ended) {
+            (Concluded::Late, Some(_)) if !story.knows_its_end() => {}
+            // It counts for nobody, and its record says so.
             (Concluded::Applied, Some(_)) if story.effect == Effect::Awaited => {
-                story.at_once += usize::from(done);
-                self.counts.at_once += 1;
+                self.counts.at_once += u64::from(done);
             }
             (Concluded::Applied | Concluded::Late, Some(_)) => {
                 self.fails(format!("{named}: {concluded:?} after the end"));
@@ -294,6 +369,18 @@ impl Truth {
             it.unknown = Some(since);
             self.counts.unknown += 1;
         }
+        if self.latest(self.attempts[attempt].work) == Some(attempt) {
+            self.forgets_late_word(attempt);
+        }
+    }
+
+    /// The queue has taken a work from its holder, and with that forgets what it was told late meanwhile.
+    fn forgets_late_word(&mut self, holder: usize) {
+        let story = &mut self.stories[self.attempts[holder].work];
+        if story.ended.is_some() && story.effect == Effect::Awaited {
+            story.late = LateWord::Forgotten;
+            self.counts.late_forgotten += 1;
+        }
     }
 
     fn has(&self, attempt: usize, boot: Boot) -> bool {
@@ -303,7 +390,10 @@ impl Truth {
 
     /// All that a node had is taken back.
     pub(super) fn taken_back(&mut self, boot: Boot, now: u64, wall: Timestamp) {
-        self.taken_back.entry(boot).or_default().push(now);
+        let times = self.taken_back.entry(boot).or_default();
+        times.push(now);
+        let time = times.len();
+        self.gone.entry(boot).or_default().push(time);
         for attempt in (0..self.attempts.len()).filter(|attempt| self.has(*attempt, boot)).collect::<Vec<_>>()
         {
             let it = &mut self.attempts[attempt];
@@ -311,7 +401,10 @@ impl Truth {
                 it.unknown = Some(wall);
                 self.counts.unknown += 1;
             }
-            it.left = Some(Left::TakenBack);
+            if !matches!(it.left, Some(Left::TakenBack(_))) {
+                it.left = Some(Left::TakenBack(time));
+            }
+            self.forgets_late_word(attempt);
         }
     }
 
@@ -332,6 +425,9 @@ impl Truth {
                 }
                 Some(_) | None => it.left = Some(Left::GivenBack),
             }
+            if !has {
+                self.forgets_late_word(attempt);
+            }
         }
     }
 
@@ -347,13 +443,16 @@ impl Truth {
         self.attempts[attempt].heard = Heard::Yes;
     }
 
-    /// A crash ate something that was not synced.
-    pub(super) fn eaten(&mut self, note: Note) {
+    /// A crash ate something that was not synced: what was put before `since` was.
+    pub(super) fn eaten(&mut self, note: Note, since: u64, now: u64) {
         self.counts.eaten += 1;
         match note {
             Note::Grant(epoch) => {
                 let attempt = self.of(epoch);
-                self.attempts[attempt].eaten = Eaten::Grant;
+                if self.attempts[attempt].leased < since {
+                    self.fails(format!("{} was on the disk, and a crash ate it", self.named(attempt)));
+                }
+                self.attempts[attempt].eaten = Eaten::Grant(now);
             }
             Note::Commit(epoch) => {
                 let attempt = self.of(epoch);
@@ -372,8 +471,9 @@ impl Truth {
                 }
             }
             Note::Gone(boot) => {
+                let time = self.gone.get_mut(&boot).and_then(Vec::pop).expect("it was taken back");
                 for it in self.attempts.iter_mut().filter(|it| it.boot == boot && it.told == Told::Nothing) {
-                    if it.left == Some(Left::TakenBack) {
+                    if it.left == Some(Left::TakenBack(time)) {
                         it.left = None;
                         it.unknown = None;
                     }
@@ -384,6 +484,8 @@ impl Truth {
 
     /// The manager's process has ended. What was only dropped is withheld again.
     pub(super) fn crashed(&mut self) {
+        // What was not eaten is on the disk.
+        self.synced();
         self.reign += 1;
         self.counts.restarts += 1;
         for attempt in 0..self.attempts.len() {
@@ -396,11 +498,16 @@ impl Truth {
         }
     }
 
-    /// Two nodes whose lease runs have the same work, unless a crash has made the queue forget the first.
+    /// Two nodes whose lease runs have the same work, and nobody has told the first that it is over. It may be so if a crash has
+    /// made the queue forget the first before the second was given, or if the first was over already when its worker got it: such a
+    /// one gets no permit.
     pub(super) fn both_hold(&mut self, one: Epoch, other: Epoch) {
         let (one, other) = (self.of(one), self.of(other));
-        if [one, other].iter().all(|attempt| self.attempts[*attempt].eaten != Eaten::Grant) {
-            self.fails(format!("{} and {} hold it both", self.named(one), self.named(other)));
+        let (first, second) = (one.min(other), one.max(other));
+        match self.attempts[first].eaten {
+            Eaten::Grant(at) if self.attempts[second].leased >= at => self.counts.forgotten += 1,
+            _ if self.attempts[first].given == Given::TooLate => {}
+            _ => self.fails(format!("{} and {} hold it both", self.named(first), self.named(second))),
         }
     }
 
@@ -408,8 +515,8 @@ impl Truth {
     pub(super) fn at_the_end(&mut self, done: &BTreeMap<WorkId, usize>) {
         for (at, story) in self.stories.iter().enumerate() {
             let times = done.get(&work(at)).copied().unwrap_or(0);
-            let is_once = (1..=1 + story.at_once).contains(&times);
-            if story.deliveries == 0 || !is_once || story.ended.is_none() {
+            let most = if story.late == LateWord::Known { 1 } else { usize::MAX };
+            if story.deliveries == 0 || !(1..=most).contains(&times) || story.ended.is_none() {
                 let Story { ended, deliveries, .. } = story;
                 let wrong = format!(
                     "work {at}: {deliveries} deliveries, {times} ends in the feed, ended by {ended:?}"

@@ -7,9 +7,8 @@ use queue::{Boot, Epoch};
 use tokio::sync::mpsc;
 
 use super::{
-    assignment::{Assignment, Step},
-    desk::{Desk, Granted, Say},
-    errand::DELIVERED,
+    assignment::Assignment,
+    errand,
     network::{Packet, Side, Way},
     world::{Event, LocalClock, MILLI, SECOND, World, short},
 };
@@ -17,6 +16,7 @@ use crate::{
     fence::{Fence, Holds, Tenure},
     membership::Moment,
     wire::{Done, Given, WHOLE},
+    worker::desk::{Desk, Granted, Say},
 };
 
 pub(super) struct Worker {
@@ -57,8 +57,6 @@ enum Stage {
 
 /// A beat is sent this often.
 const HEARTBEAT: u64 = 500 * MILLI;
-/// How long an answer is waited for while a link is made.
-const ANSWER: u64 = 3 * SECOND;
 
 impl World {
     pub(super) fn process(&mut self, worker: usize) -> &mut Process {
@@ -119,7 +117,7 @@ impl World {
         let link = self.network.connect((worker, boot), self.manager.starts, pace);
         self.process(worker).link = Some(Linked { number: link, stage: Stage::Hello, said: None });
         self.send(link, Way::WordsUp, Packet::Hello(held));
-        self.at(self.now + ANSWER, Event::NoAnswer(link));
+        self.at(self.now + self.scene.answer(), Event::NoAnswer(link));
     }
 
     fn linked(&mut self, worker: usize, link: u64) -> Option<&mut Linked> {
@@ -223,7 +221,12 @@ impl World {
             process.desk.heard(item);
             heard.extend(process.told.remove(&(item.errand, item.item)));
         }
-        given.over.iter().for_each(|item| process.desk.over(item));
+        for item in &given.over {
+            process.desk.over(item);
+            if let Some(it) = process.assignments.get_mut(&item.errand) {
+                it.is_over(item.item as usize);
+            }
+        }
         for (epoch, done) in heard {
             self.truth.heard(epoch, done);
         }
@@ -240,7 +243,7 @@ impl World {
                 Holds::Yes(tenure) => tenure,
                 Holds::No => Tenure(0),
             };
-            process.assignments.insert(grant.errand, Assignment { under, works, at: 0, step: Step::Working });
+            process.assignments.insert(grant.errand, Assignment::new(under, works));
             self.works_on(worker, grant.errand);
         }
     }
@@ -248,10 +251,10 @@ impl World {
     /// Says what became of a work, and keeps it in mind.
     pub(super) fn tells(&mut self, worker: usize, errand: u64, item: usize, (epoch, done): (Epoch, bool)) {
         let item = u32::try_from(item).expect("there are few");
-        let words = if done { DELIVERED } else { b"deferred" };
+        let words = errand::words(self.truth.attempt(epoch), done);
         let process = self.process(worker);
         process.told.insert((errand, item), (epoch, done));
-        process.desk.tell(errand, item, bytes::Bytes::from_static(words));
+        process.desk.tell(errand, item, words);
     }
 
     /// What there is to say goes over the link.

@@ -5,15 +5,15 @@ use std::{
     time::Duration,
 };
 
-use base::{Timestamp, WorkId};
+use base::Timestamp;
 use bytes::Bytes;
-use queue::{Body, Boot, Epoch, Kind, NewWork, Position, Publication, Repeat};
+use queue::{Body, Boot, Epoch, Kind, NewWork, Publication, Repeat};
 
 use super::{
-    AFTER_LOSS, Rules,
-    errand::DELIVERED,
+    Rules,
     manager::Manager,
     network::{Network, Packet, Side, Way, Weather},
+    scene::{Hops, Scene},
     store::{Crash, Store},
     trace::{Counts, Shown, Trace},
     truth::{Truth, work},
@@ -23,12 +23,11 @@ use crate::membership::Moment;
 
 pub(super) const MILLI: u64 = 1000;
 pub(super) const SECOND: u64 = 1_000_000;
-const WORKERS: usize = 3;
 const MESSAGES: usize = 60;
 /// When nothing goes wrong any more.
-const CALM: u64 = 150 * SECOND;
+pub(super) const CALM: u64 = 150 * SECOND;
 /// By then all must be over.
-const END: u64 = CALM + 100 * SECOND;
+const END: u64 = CALM + 400 * SECOND;
 /// So often the manager crashes at most: with more segments some of it would depend on real time.
 const CRASHES: u32 = 3;
 /// The manager's time of day at the start.
@@ -37,6 +36,7 @@ const BEGIN: u64 = 1_800_000_000_000;
 /// Everything there is.
 pub(super) struct World {
     pub(super) rules: Rules,
+    pub(super) scene: Scene,
     pub(super) random: fastrand::Rng,
     /// Microseconds of true time.
     pub(super) now: u64,
@@ -88,6 +88,7 @@ impl LocalClock {
 pub(super) enum Event {
     Publish,
     Trouble,
+    LastCrash,
     Calm,
     Look,
     Crash(Crash),
@@ -129,30 +130,33 @@ pub(super) fn short(boot: Boot) -> u64 {
 impl World {
     fn new(seed: u64, rules: Rules, shown: Shown) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
+        let scene = Scene::new(&mut random);
         let worker = |random: &mut fastrand::Rng| Worker {
             clock: LocalClock::new(random),
             process: None,
             stands: 0,
             boots: 0,
         };
-        let workers = (0..WORKERS).map(|_| worker(&mut random)).collect();
-        // They come some at a time.
-        let times: Vec<u64> = (0..MESSAGES / 5).map(|_| random.u64(..CALM - 10 * SECOND)).collect();
+        let workers = (0..scene.workers).map(|_| worker(&mut random)).collect();
+        // They come some at a time, and the last shortly before the end of all trouble.
+        let mut times: Vec<u64> = (0..MESSAGES / 6).map(|_| random.u64(..CALM - 10 * SECOND)).collect();
+        times[0] = CALM - 4 * SECOND;
         let mut to_publish: Vec<u64> =
             (0..MESSAGES).map(|at| times[at % times.len()] + random.u64(..2 * SECOND)).collect();
         to_publish.sort_unstable();
-        let after_loss = if rules == Rules::NoWaitAfterLoss { Duration::ZERO } else { AFTER_LOSS };
+        let after_loss = if rules == Rules::NoWaitAfterLoss { Duration::ZERO } else { scene.after_loss };
         let (store, clock) = (Store::new(after_loss), LocalClock::new(&mut random));
         Self {
             rules,
+            scene,
             now: 0,
             events: BTreeMap::new(),
             last: 0,
             trace: Trace::new(shown),
-            truth: Truth::default(),
+            truth: Truth::new(scene.after_loss),
             manager: Manager { store, reign: None, starts: 0, clock, stands: 0 },
             workers,
-            network: Network::new(WORKERS),
+            network: Network::new(scene.workers),
             to_publish: to_publish.into(),
             crashes: 0,
             random,
@@ -164,11 +168,12 @@ impl World {
         let mut world = Self::new(seed, rules, shown);
         world.set_clock();
         world.start_manager().await;
-        for worker in 0..WORKERS {
+        for worker in 0..world.scene.workers {
             world.start_worker(worker);
         }
         world.at(world.to_publish[0], Event::Publish);
         world.at(SECOND, Event::Trouble);
+        world.at(CALM - 3 * SECOND, Event::LastCrash);
         world.at(CALM, Event::Calm);
         while world.truth.wrong.is_none()
             && let Some(((now, _), event)) = world.events.pop_first()
@@ -249,7 +254,7 @@ impl World {
             | Event::Dot(number, boot, _)
             | Event::Reply(number, boot, ..) => worker(number, boot),
             Event::Publish | Event::Trouble | Event::Calm | Event::Look | Event::NextHop(..) => Who::World,
-            Event::Crash(_) | Event::StartManager | Event::StartWorker(_) => Who::World,
+            Event::LastCrash | Event::Crash(_) | Event::StartManager | Event::StartWorker(_) => Who::World,
         }
     }
 
@@ -264,7 +269,7 @@ impl World {
         match event {
             Event::Arrive(link, way) => {
                 if let Some(packet) = self.arrived(link, way) {
-                    if matches!(packet, Packet::Hello(_)) && self.is_adopting(link) {
+                    if matches!(packet, Packet::Done(_)) && !self.may_hear(link) {
                         return self.put_back(link, way, packet);
                     }
                     self.note("manager hears", &[link, kind(&packet)]);
@@ -307,10 +312,11 @@ impl World {
         match event {
             Event::Publish => self.publish().await,
             Event::Trouble => self.trouble().await,
+            Event::LastCrash => self.plan_crash(0).await,
             Event::Calm => self.calm(),
             Event::Look => self.look().await,
-            // Mostly it comes while something is not synced.
-            Event::Crash(_) if !self.manager.store.is_unsynced() && self.random.u8(..) < 250 => {
+            // Mostly it comes while much is under way.
+            Event::Crash(_) if !self.is_busy() && self.random.u8(..) < 253 => {
                 self.at(self.now + 5 * MILLI, event);
             }
             Event::Crash(crash) => {
@@ -367,7 +373,8 @@ impl World {
 
     /// Most of what goes wrong is short.
     fn a_while(&mut self) -> u64 {
-        let longest = if self.random.u8(..) < 150 { 2 * SECOND } else { 12 * SECOND };
+        let short = if self.scene.hops == Hops::Slow { 75 } else { 150 };
+        let longest = if self.random.u8(..) < short { 2 * SECOND } else { 12 * SECOND };
         self.now + self.random.u64(50 * MILLI..longest)
     }
 
@@ -376,7 +383,8 @@ impl World {
         if self.now > CALM {
             return;
         }
-        let (luck, worker, until) = (self.random.u8(..100), self.random.usize(..WORKERS), self.a_while());
+        let (luck, worker, until) =
+            (self.random.u8(..100), self.random.usize(..self.scene.workers), self.a_while());
         self.note("trouble", &[luck.into(), worker as u64, until]);
         let weather = &mut self.network.weather[worker];
         match luck {
@@ -392,15 +400,23 @@ impl World {
             55..72 => self.workers[worker].stands = until,
             72..80 => self.manager.stands = until,
             80..90 => self.kill_worker(worker),
-            _ => self.plan_crash().await,
+            // Slow next hops make moments that are better.
+            _ => self.plan_crash(if self.scene.hops == Hops::Slow { 2 } else { 1 }).await,
         }
         let next = self.now + self.random.u64(..4 * SECOND);
         self.at(next, Event::Trouble);
     }
 
-    async fn plan_crash(&mut self) {
+    fn is_busy(&self) -> bool {
+        let served = self.manager.reign.as_ref().map_or(0, |reign| reign.servings.len());
+        let is_said = self.crashes.is_multiple_of(2) || self.manager.store.is_concluding();
+        self.manager.store.is_unsynced() && served > 1 && is_said
+    }
+
+    /// The manager is to crash soon, if so many crashes are left for later.
+    pub(super) async fn plan_crash(&mut self, left: u32) {
         let is_up = self.manager.reign.is_some() && self.manager.stands <= self.now;
-        if !is_up || self.crashes == CRASHES || self.manager.store.expects_crash() {
+        if !is_up || self.crashes + left >= CRASHES || self.manager.store.expects_crash() {
             return;
         }
         self.crashes += 1;
@@ -411,17 +427,20 @@ impl World {
         self.at(at, Event::Crash(crash));
     }
 
-    /// From now on nothing goes wrong.
+    /// From now on nothing goes wrong, but for what breaks now.
     fn calm(&mut self) {
         self.note("calm", &[]);
-        self.network.weather = vec![Weather::default(); WORKERS];
+        for link in self.network.open_at(Side::Worker) {
+            self.breaks(link);
+        }
+        self.network.weather = vec![Weather::default(); self.scene.workers];
         self.at(self.now + SECOND, Event::Look);
     }
 
     /// Looks whether all is over.
     async fn look(&mut self) {
         let mut left: Vec<String> = self.left().into_iter().collect();
-        left.extend((0..WORKERS).filter_map(|worker| self.left_at(worker)));
+        left.extend((0..self.scene.workers).filter_map(|worker| self.left_at(worker)));
         if !self.to_publish.is_empty() {
             left.push("not all is published".into());
         }
@@ -438,22 +457,11 @@ impl World {
     /// Compares with what the queue tells of all that ever happened.
     async fn close_books(&mut self) {
         self.manager.store.sync(self.now).await;
-        let mut feed = self.manager.store.queue().feed(Position::default()).expect("a new reader");
-        let mut done: BTreeMap<WorkId, usize> = BTreeMap::new();
-        loop {
-            let (tales, _) = feed.next(1, 100, Duration::ZERO).expect("it can be read");
-            if tales.is_empty() {
-                break;
-            }
-            for tale in tales {
-                if let queue::Told::Concluded { work, record, .. } = tale.told
-                    && record == DELIVERED
-                {
-                    *done.entry(work).or_default() += 1;
-                }
-            }
+        let damage = self.manager.store.queue().damage();
+        if !damage.is_empty() {
+            self.truth.wrong.get_or_insert(format!("{damage:?}"));
         }
-        self.truth.at_the_end(&done);
+        self.truth.at_the_end(&self.manager.store.ends(self.rules));
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    manager::for_fuzzing::{Errands, Item as AtManager, Say, Stage},
-    worker::for_fuzzing::{Desk, Granted},
+    manager::errands::{Errands, Item as AtManager, Say, Stage},
+    worker::desk::{Desk, Granted},
 };
 
 /// An errand that both sides know.

@@ -187,13 +187,14 @@ impl Provider for Spool {
         let mut points = HashMap::new();
         let resumed = self.shared.ledger.resume(boot, &works, self.shared.after_loss()).into_iter();
         let given = resumed.map(|(given, point)| {
-            points.insert(given.info.work, point);
+            // It may have one work under two leases.
+            points.insert((given.info.work, given.epoch), point);
             given
         });
         let loading = self.load(given.collect(), load_resumed);
         Box::pin(async move {
             let loaded = loading.await.into_iter().filter_map(Loaded::take);
-            loaded.filter_map(|given| Some((*points.get(&given.1.work)?, given))).collect()
+            loaded.filter_map(|given| Some((*points.get(&(given.1.work, given.0))?, given))).collect()
         })
     }
 
