@@ -111,6 +111,10 @@ impl Provider for Memory {
         Box::pin(async move { result })
     }
 
+    fn knows(&self, message: MessageId) -> bool {
+        self.ledger.with_index(|index| index.knows(message))
+    }
+
     fn body(&self, message: MessageId, expect: usize) -> BodyWriter {
         BodyWriter::in_memory(message, expect)
     }

@@ -22,6 +22,8 @@ pub type Given = (Epoch, WorkInfo, Words, BodySource);
 pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::publish`]; limits have been checked.
     fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>>;
+    /// See [`Queue::knows`].
+    fn knows(&self, message: MessageId) -> bool;
     /// See [`Queue::body`].
     fn body(&self, message: MessageId, expect: usize) -> BodyWriter;
     /// See [`Queue::arrived`].
@@ -135,6 +137,12 @@ impl Queue {
         let checked = batch.iter().try_for_each(check_publication);
         let pending = checked.map(|()| self.0.publish(batch));
         async move { pending?.await }
+    }
+
+    /// Whether a message that may be published again is stored, or is remembered: its body need not be taken in again.
+    #[must_use]
+    pub fn knows(&self, message: MessageId) -> bool {
+        self.0.knows(message)
     }
 
     /// Takes a body in as a stream; `expect` is about how many bytes will come.

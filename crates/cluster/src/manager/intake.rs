@@ -60,6 +60,8 @@ impl Shared {
                 return Err(QueueError::TooLarge(format!("the manager takes {longest} bytes at most")));
             }
             let mut publication = complete(&offer, Bytes::new())?;
+            // What is here already needs no room, which there may be none of.
+            let known = self.queue.knows(publication.message);
             let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
             let mut body = self.queue.body(publication.message, expect);
             let mut piece = first;
@@ -68,7 +70,9 @@ impl Shared {
                 left = left
                     .checked_sub(piece.len() as u64)
                     .ok_or_else(|| QueueError::Refused("it is longer than was said".into()))?;
-                body.write(&piece).await?;
+                if !known {
+                    body.write(&piece).await?;
+                }
                 if left == 0 {
                     break;
                 }
@@ -80,6 +84,9 @@ impl Shared {
                     }
                     Err(_) => return Err(QueueError::Refused("nothing more came of it".into())),
                 };
+            }
+            if known {
+                return Ok(vec![Published::AlreadyHave]);
             }
             publication.body = body.finish().await?;
             let recipients = recipients(&publication);

@@ -153,6 +153,10 @@ impl Provider for Spool {
         })
     }
 
+    fn knows(&self, message: MessageId) -> bool {
+        self.shared.ledger.with_index(|index| index.knows(message))
+    }
+
     fn body(&self, message: MessageId, expect: usize) -> BodyWriter {
         BodyWriter::spilling(message, expect, self.shared.bodies.clone(), self.shared.options.inline_body)
     }

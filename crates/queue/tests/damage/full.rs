@@ -71,8 +71,10 @@ async fn what_is_stored_already_is_answered_on_a_full_disk_also_after_a_restart(
         bench.until("it is seen", |bench| bench.queue.room() == Room::Full).await;
         let answers = bench.queue.publish(again.clone()).await.expect("they need no room");
         assert_eq!(answers, [Published::AlreadyHave; 2]);
+        assert!(again.iter().all(|publication| bench.queue.knows(publication.message)));
         // All of a batch or nothing, and nothing is left of it.
         let new = repeatable(message(100, 10));
+        assert!(!bench.queue.knows(new.message));
         let works = bench.queue.stats().works;
         for batch in [vec![new.clone()], vec![stored.clone(), new.clone()], vec![new, ended.clone()]] {
             let refused = bench.queue.publish(batch).await;
