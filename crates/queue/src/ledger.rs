@@ -42,7 +42,7 @@ struct Holding {
     holder: Holder,
     epoch: Epoch,
     stage: Stage,
-    /// What a late word has ended meanwhile: known before it is synced, so that nobody is sent the same twice.
+    /// What late words have ended that are not synced yet, so that nobody is sent the same twice.
     done: Recipients,
     life: Life,
 }
@@ -75,6 +75,8 @@ enum Hold {
     Committed,
     /// Nobody: the queue keeps it back until what is said of it has taken effect.
     Kept,
+    /// Nobody: the queue keeps it back until all late words have taken effect.
+    Late,
 }
 
 impl Stage {
@@ -92,6 +94,11 @@ impl Holding {
     fn kept(epoch: Epoch, ends: Recipients) -> Self {
         let stage = Stage::Concluding { before: Hold::Kept, ends };
         Self::new(Holder::Here, epoch, stage)
+    }
+
+    /// Nobody has it any more, but late words are on their way.
+    fn late(self) -> Self {
+        Self { stage: Stage::Concluding { before: Hold::Late, ends: Recipients::NONE }, ..self }
     }
 
     /// Whom what is on its way to the disk ends.
@@ -295,7 +302,8 @@ impl Ledger {
             return (Concluded::Ignored, None);
         }
         // Until it is synced nobody else may have or copy the work.
-        let holding = inner.leases.entry(work).or_insert(Holding::kept(epoch, Recipients::NONE));
+        let nobody = Holding::kept(epoch, Recipients::NONE).late();
+        let holding = inner.leases.entry(work).or_insert(nobody);
         holding.done = holding.done.with(done);
         let op = op(vec![(End::Done, done)], After::Unchanged, 0, conclusion.record.len());
         (Concluded::Late, Some(op))
@@ -312,7 +320,7 @@ impl Ledger {
             match before {
                 Hold::Held => holding.stage = Stage::Held,
                 Hold::Committed => holding.stage = Stage::Committed,
-                Hold::Kept => inner.release(work, &mut effects),
+                Hold::Kept | Hold::Late => inner.release(work, &mut effects),
             }
         }
         drop(inner);
@@ -400,7 +408,7 @@ impl Ledger {
         let mut effects = Effects::default();
         let mut inner = self.state.lock();
         if inner.leases.get(&work).is_some_and(|holding| holding.epoch == epoch) {
-            inner.leases.remove(&work);
+            inner.leave(work);
             inner.index.wait_again(work, Some(until), reason, &mut effects);
         }
         drop(inner);
@@ -489,9 +497,30 @@ impl Inner {
         self.index.arrive(work, effects);
     }
 
+    /// Nobody holds the work any more; but until the late words about it are synced the queue keeps it back.
+    fn leave(&mut self, work: WorkId) {
+        match self.leases.get_mut(&work) {
+            Some(holding) if !holding.done.is_empty() => *holding = holding.late(),
+            _ => {
+                self.leases.remove(&work);
+            }
+        }
+    }
+
+    /// A late word is synced.
+    fn late_word_is_synced(&mut self, conclude: &Conclude, effects: &mut Effects) {
+        let Some(holding) = self.leases.get_mut(&conclude.work) else { return };
+        let ends = conclude.ends.iter().map(|(_, some)| *some);
+        holding.done = ends.fold(holding.done, Recipients::without);
+        let is_late = matches!(holding.stage, Stage::Concluding { before: Hold::Late, .. });
+        if (is_late && holding.done.is_empty()) || !self.index.contains(conclude.work) {
+            self.release(conclude.work, effects);
+        }
+    }
+
     /// What may have been done once may have been so still, whoever had it since and did nothing.
     fn back(&mut self, work: WorkId, reason: Reason, effects: &mut Effects) {
-        self.leases.remove(&work);
+        self.leave(work);
         let before = self.index.standing(work).map(|standing| standing.reason);
         let reason = before.filter(|before| *before == Reason::PossiblyDone).unwrap_or(reason);
         self.index.wait_again(work, None, reason, effects);
@@ -499,9 +528,10 @@ impl Inner {
 
     /// Whoever had the work may have done it; it waits until then, or until it is too old.
     fn unknown(&mut self, work: WorkId, until: Timestamp, effects: &mut Effects) {
-        if let Some(Holder::Node(boot)) = self.leases.remove(&work).map(|holding| holding.holder) {
+        if let Some(Holder::Node(boot)) = self.leases.get(&work).map(|holding| holding.holder) {
             self.lost.insert(work, boot);
         }
+        self.leave(work);
         let until = self.index.info(work).map_or(until, |info| until.min(info.expires));
         self.index.wait_again(work, Some(until), Reason::PossiblyDone, effects);
     }
@@ -511,14 +541,10 @@ impl Inner {
         match &applied.op {
             Op::Conclude(conclude) => {
                 let work = conclude.work;
-                if self.leases.get(&work).is_some_and(|holding| holding.epoch == conclude.epoch) {
-                    self.leases.remove(&work);
-                    if conclude.after == After::Unchanged {
-                        self.index.arrive(work, effects);
-                    }
-                } else if !self.index.contains(work) {
-                    // A late word has ended what somebody holds.
-                    self.leases.remove(&work);
+                if conclude.after == After::Unchanged {
+                    self.late_word_is_synced(conclude, effects);
+                } else if self.leases.get(&work).is_some_and(|holding| holding.epoch == conclude.epoch) {
+                    self.leave(work);
                 }
                 if conclude.after != After::Unchanged || !self.index.contains(work) {
                     self.lost.remove(&work);
@@ -528,7 +554,7 @@ impl Inner {
                 }
             }
             Op::State(state) => {
-                self.leases.remove(&state.work);
+                self.leave(state.work);
             }
             Op::Cancel(cancel) => {
                 for (work, _) in &cancel.works {

@@ -42,8 +42,6 @@ pub(super) struct Counts {
     pub(super) unknown: u64,
     /// Works that were with two workers because a crash had made the queue forget the first.
     pub(super) forgotten: u64,
-    /// Late words that had not taken effect when the holder of their work lost it.
-    pub(super) late_forgotten: u64,
     /// Works that were given when their lease was over.
     pub(super) too_late: u64,
     /// Starts of the manager and of workers after the first.
@@ -88,7 +86,7 @@ pub(super) fn summary(played: &[Played]) -> String {
     let sum = |of: fn(&Counts) -> u64| played.iter().map(|played| of(&played.counts)).sum::<u64>();
     format!(
         "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} given again, {} back under both, {} resumed, {} over, \
-         {} late, {} at once, {} unknown, {} given too late, {} forgotten, {} with a late word forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
+         {} late, {} at once, {} unknown, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
         played.len(),
         played.iter().map(|played| played.events).sum::<u64>(),
         sum(|counts| counts.leased),
@@ -105,7 +103,6 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.unknown),
         sum(|counts| counts.too_late),
         sum(|counts| counts.forgotten),
-        sum(|counts| counts.late_forgotten),
         sum(|counts| counts.restarts),
         sum(|counts| counts.boots),
         sum(|counts| counts.eaten),

@@ -36,7 +36,6 @@ struct Story {
     ended: Option<usize>,
     /// Whether that has taken effect.
     effect: Effect,
-    late: LateWord,
     deliveries: u64,
 }
 
@@ -45,22 +44,6 @@ enum Effect {
     #[default]
     Awaited,
     Taken,
-}
-
-/// Whether the queue knows what it was told late, until that has taken effect. It forgets it when the holder of the work gives it
-/// back meanwhile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum LateWord {
-    #[default]
-    Known,
-    Forgotten,
-}
-
-impl Story {
-    /// Whether it has ended, and the queue knows.
-    fn knows_its_end(&self) -> bool {
-        self.ended.is_some() && (self.effect == Effect::Taken || self.late == LateWord::Known)
-    }
 }
 
 /// An attempt, under one lease.
@@ -214,9 +197,7 @@ impl Truth {
         (now, wall): (u64, Timestamp),
     ) -> u64 {
         let (work, attempt) = (number(work), self.attempts.len());
-        if let Some(ended) = self.stories[work].ended
-            && self.stories[work].knows_its_end()
-        {
+        if let Some(ended) = self.stories[work].ended {
             self.fails(format!("work {work} is leased again after it has ended by {}", self.named(ended)));
         }
         if let Some(latest) = self.latest(work)
@@ -269,7 +250,7 @@ impl Truth {
     pub(super) fn permitted(&mut self, epoch: Epoch, now: u64) {
         self.counts.permitted += 1;
         let attempt = self.of(epoch);
-        if self.stories[self.attempts[attempt].work].knows_its_end() {
+        if self.stories[self.attempts[attempt].work].ended.is_some() {
             self.fails(format!("{} is permitted after the end", self.named(attempt)));
         }
         if let Some(left) = self.attempts[attempt].left {
@@ -327,7 +308,6 @@ impl Truth {
         let named = self.named(attempt);
         let story = &mut self.stories[work];
         match (concluded, story.ended) {
-            (Concluded::Late, Some(_)) if !story.knows_its_end() => {}
             // It counts for nobody, and its record says so.
             (Concluded::Applied, Some(_)) if story.effect == Effect::Awaited => {
                 self.counts.at_once += u64::from(done);
@@ -369,18 +349,6 @@ impl Truth {
             it.unknown = Some(since);
             self.counts.unknown += 1;
         }
-        if self.latest(self.attempts[attempt].work) == Some(attempt) {
-            self.forgets_late_word(attempt);
-        }
-    }
-
-    /// The queue has taken a work from its holder, and with that forgets what it was told late meanwhile.
-    fn forgets_late_word(&mut self, holder: usize) {
-        let story = &mut self.stories[self.attempts[holder].work];
-        if story.ended.is_some() && story.effect == Effect::Awaited {
-            story.late = LateWord::Forgotten;
-            self.counts.late_forgotten += 1;
-        }
     }
 
     fn has(&self, attempt: usize, boot: Boot) -> bool {
@@ -404,7 +372,6 @@ impl Truth {
             if !matches!(it.left, Some(Left::TakenBack(_))) {
                 it.left = Some(Left::TakenBack(time));
             }
-            self.forgets_late_word(attempt);
         }
     }
 
@@ -424,9 +391,6 @@ impl Truth {
                     self.counts.unknown += 1;
                 }
                 Some(_) | None => it.left = Some(Left::GivenBack),
-            }
-            if !has {
-                self.forgets_late_word(attempt);
             }
         }
     }
@@ -515,8 +479,7 @@ impl Truth {
     pub(super) fn at_the_end(&mut self, done: &BTreeMap<WorkId, usize>) {
         for (at, story) in self.stories.iter().enumerate() {
             let times = done.get(&work(at)).copied().unwrap_or(0);
-            let most = if story.late == LateWord::Known { 1 } else { usize::MAX };
-            if story.deliveries == 0 || !(1..=most).contains(&times) || story.ended.is_none() {
+            if story.deliveries == 0 || times != 1 || story.ended.is_none() {
                 let Story { ended, deliveries, .. } = story;
                 let wrong = format!(
                     "work {at}: {deliveries} deliveries, {times} ends in the feed, ended by {ended:?}"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base::{Clock, Timestamp};
 
 use super::{ME, OTHER, arrival, conclusion, done, lease, message, no_arrival, work};
-use crate::{Boot, Change, Concluded, End, Holder, Leased, Publication, Queue, Reason, Recipients};
+use crate::{Boot, Change, Concluded, End, Holder, Kind, Leased, Publication, Queue, Reason, Recipients};
 
 async fn leased_elsewhere(queue: &Queue) -> Leased {
     let arrival = arrival(queue).await;
@@ -87,6 +87,32 @@ pub async fn a_late_word_and_the_running_attempt_never_end_the_same_recipient_bo
     let counts: Vec<Recipients> =
         counts(queue, 3).await.into_iter().map(|counts| counts.among(all)).collect();
     assert_eq!(counts, [first, all.without(first), Recipients::only(2)]);
+}
+
+/// A test of [`Queue::take_back`]: nobody else is given the work before the late word is stored.
+pub async fn a_late_word_is_not_forgotten_when_the_running_attempt_gives_back(queue: Queue) {
+    let publication = Publication { works: vec![work("example.com", 2)], ..message("") };
+    queue.publish(vec![publication]).await.expect("it is published");
+    let late = leased_elsewhere(&queue).await;
+    queue.take_back(OTHER, Timestamp::default());
+    let mine = lease(&queue, ME, &arrival(&queue).await).await.expect("it was taken back");
+    let word = || conclusion(vec![(End::Done, Recipients::only(0))]);
+    assert_eq!(late.lease.conclude(word()).expect("it is heard"), Concluded::Late);
+    drop(mine);
+    let mut arrivals = Vec::new();
+    loop {
+        queue.take_arrivals(Kind::Mail, 100, &mut arrivals);
+        let Some(arrival) = arrivals.pop() else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let Some(leased) = lease(&queue, ME, &arrival).await else { continue };
+        assert_eq!(leased.info.remaining, Recipients::only(1));
+        leased.lease.conclude(done()).expect("it is concluded");
+        break;
+    }
+    queue.settled().await.expect("the disk works");
+    assert_eq!(queue.stats().recipients, 0);
 }
 
 /// A test of [`Queue::take_back`].

@@ -6,7 +6,7 @@ use base::{Timestamp, WorkId};
 
 use super::{Given, Holding, Inner, Ledger, Life, Stage};
 use crate::{
-    Boot, Epoch, Holder, Point, Reason, Recipients, WorkInfo,
+    Boot, Epoch, Holder, Point, Reason, WorkInfo,
     granted::{Grant, Granted},
     index::Effects,
 };
@@ -26,8 +26,8 @@ impl Ledger {
             }
             let stage = if point == Point::Before { Stage::Held } else { Stage::Committed };
             let holder = Holder::Node(boot);
-            let holding = Holding { holder, epoch, stage, done: Recipients::NONE, life: Life::Restored };
-            inner.leases.insert(work, holding);
+            let holding = Holding::new(holder, epoch, stage);
+            inner.leases.insert(work, Holding { life: Life::Restored, ..holding });
             if point == Point::Over {
                 inner.unknown(work, until, &mut effects);
             }
