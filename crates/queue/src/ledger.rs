@@ -1,6 +1,7 @@
 //! Who holds what: the index with leases, arrivals and recent contents, as every provider that keeps its own index
 //! needs them. It decides; its provider writes.
 
+mod late;
 mod nodes;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
@@ -94,11 +95,6 @@ impl Holding {
     fn kept(epoch: Epoch, ends: Recipients) -> Self {
         let stage = Stage::Concluding { before: Hold::Kept, ends };
         Self::new(Holder::Here, epoch, stage)
-    }
-
-    /// Nobody has it any more, but late words are on their way.
-    fn late(self) -> Self {
-        Self { stage: Stage::Concluding { before: Hold::Late, ends: Recipients::NONE }, ..self }
     }
 
     /// Whom what is on its way to the disk ends.
@@ -495,27 +491,6 @@ impl Inner {
     fn release(&mut self, work: WorkId, effects: &mut Effects) {
         self.leases.remove(&work);
         self.index.arrive(work, effects);
-    }
-
-    /// Nobody holds the work any more; but until the late words about it are synced the queue keeps it back.
-    fn leave(&mut self, work: WorkId) {
-        match self.leases.get_mut(&work) {
-            Some(holding) if !holding.done.is_empty() => *holding = holding.late(),
-            _ => {
-                self.leases.remove(&work);
-            }
-        }
-    }
-
-    /// A late word is synced.
-    fn late_word_is_synced(&mut self, conclude: &Conclude, effects: &mut Effects) {
-        let Some(holding) = self.leases.get_mut(&conclude.work) else { return };
-        let ends = conclude.ends.iter().map(|(_, some)| *some);
-        holding.done = ends.fold(holding.done, Recipients::without);
-        let is_late = matches!(holding.stage, Stage::Concluding { before: Hold::Late, .. });
-        if (is_late && holding.done.is_empty()) || !self.index.contains(conclude.work) {
-            self.release(conclude.work, effects);
-        }
     }
 
     /// What may have been done once may have been so still, whoever had it since and did nothing.
