@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use base::{Clock, MessageId, NextHop, Timestamp};
-use queue::{Body, BodySource, Chunk, Publication, QueueError, WorkInfo};
+use queue::{Body, BodySource, Chunk, Publication, QueueError, Recipients, WorkInfo};
 use smtp::{
     Address, ReversePath,
     client::stuff::needs_stuffing,
@@ -32,6 +32,8 @@ pub(crate) struct Reported<'a> {
     pub(crate) recipients: &'a [Address],
     pub(crate) body: &'a BodySource,
     pub(crate) outcome: &'a Outcome,
+    /// The recipients of whom nobody else has said yet that they have it.
+    pub(crate) left: Recipients,
 }
 
 impl Bounces {
@@ -40,8 +42,9 @@ impl Bounces {
     pub(crate) async fn reports(&self, reported: Reported<'_>) -> Vec<Publication> {
         let outcome = reported.outcome;
         let ReversePath::Address(sender) = &reported.header.sender else { return Vec::new() };
-        let failed: Vec<&RecipientOutcome> = outcome.to_report().collect();
-        let delayed: Vec<&RecipientOutcome> = outcome.to_warn_of().collect();
+        let is_left = |recipient: &&RecipientOutcome| reported.left.contains(recipient.number);
+        let failed: Vec<&RecipientOutcome> = outcome.to_report().filter(is_left).collect();
+        let delayed: Vec<&RecipientOutcome> = outcome.to_warn_of().filter(is_left).collect();
         if failed.is_empty() && delayed.is_empty() {
             return Vec::new();
         }

@@ -208,7 +208,13 @@ impl Delivery {
     async fn conclude_by(&self, node: &str, job: Job, outcome: Outcome) -> Said {
         let work = job.info.work;
         let Job { info, header, recipients, body, .. } = &job;
-        let reported = Reported { header, info, recipients, body, outcome: &outcome };
+        // Somebody else's late word may have said of some of them that they have it.
+        let left = if outcome.is_to_be_reported() {
+            self.queue.info(work).map_or(Recipients::NONE, |info| info.remaining)
+        } else {
+            Recipients::NONE
+        };
+        let reported = Reported { header, info, recipients, body, outcome: &outcome, left };
         let follow_ups: Vec<Publication> = self.bounces.reports(reported).await;
         let reports = follow_ups.len();
         let conclusion = Conclusion {

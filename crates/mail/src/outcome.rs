@@ -424,6 +424,11 @@ impl Outcome {
         })
     }
 
+    /// Whether there is anything of which the sender is to be told.
+    pub(crate) fn is_to_be_reported(&self) -> bool {
+        self.to_report().chain(self.to_warn_of()).next().is_some()
+    }
+
     /// The recipients that wait, if the sender is to be told of that now.
     pub(crate) fn to_warn_of(&self) -> impl Iterator<Item = &RecipientOutcome> {
         let warn = self.warn;

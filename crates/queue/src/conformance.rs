@@ -32,6 +32,7 @@ macro_rules! conformance {
                 a_lease_is_given_once_and_for_the_latest_arrival_only,
                 what_is_taken_back_goes_to_others_and_a_late_word_overwrites_nothing,
                 a_late_word_and_the_running_attempt_never_end_the_same_recipient_both,
+                a_cancel_leaves_out_whom_a_late_word_has_ended,
                 what_a_lost_node_has_committed_waits_until_its_time,
                 a_late_word_is_not_forgotten_when_the_running_attempt_gives_back,
                 a_node_that_comes_back_leaves_alone_what_has_its_lease,

@@ -357,12 +357,18 @@ impl Ledger {
         let mut cancelled = Vec::with_capacity(works.len());
         for work in works {
             let Some(Standing { remaining, .. }) = inner.index.standing(*work) else { continue };
-            if inner.leases.get(work).is_some_and(|holding| holding.stage != Stage::Held) {
+            let done = match inner.leases.get(work) {
+                Some(holding) if holding.stage != Stage::Held => continue,
+                holding => holding.map_or(Recipients::NONE, |holding| holding.done),
+            };
+            // A late word on its way tells of these.
+            let left = remaining.without(done);
+            if left.is_empty() {
                 continue;
             }
             let epoch = inner.next_epoch(self.incarnation);
-            inner.leases.insert(*work, Holding::kept(epoch, remaining));
-            cancelled.push((*work, remaining));
+            inner.leases.insert(*work, Holding { done, ..Holding::kept(epoch, left) });
+            cancelled.push((*work, left));
         }
         (!cancelled.is_empty()).then_some(Cancel { at, works: cancelled })
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use base::WorkId;
@@ -27,6 +28,9 @@ struct Presented {
     epoch: Epoch,
 }
 
+/// After this time a node whose works could not be read presents them again.
+const HEARD_AGAIN: Duration = Duration::from_secs(10);
+
 impl Shared {
     /// Takes over what a node has presented. What it says of that is heard afterwards only.
     pub(super) async fn adopt(self: &Arc<Self>, member: &Arc<Member>, foreign: Vec<wire::Held>) {
@@ -47,9 +51,24 @@ impl Shared {
         for one in self.queue.resume(member.boot, works).await {
             resumed.insert((one.info.work, one.info.lease.unwrap_or_default()), one);
         }
+        let mut deaf = Vec::new();
         for (number, presented) in errands {
-            self.adopt_errand(member, number, &presented, &mut resumed);
+            deaf.extend(self.adopt_errand(member, number, &presented, &mut resumed));
         }
+        if deaf.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            node = %member.name,
+            works = deaf.len(),
+            "works of a node cannot be read now; its link begins anew in {} s, and they are tried again",
+            HEARD_AGAIN.as_secs()
+        );
+        let member = member.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(HEARD_AGAIN).await;
+            member.cut();
+        });
     }
 
     fn adopt_errand(
@@ -58,7 +77,8 @@ impl Shared {
         number: u64,
         presented: &[Presented],
         resumed: &mut HashMap<(WorkId, Epoch), Resumed>,
-    ) {
+    ) -> Vec<WorkId> {
+        let mut deaf = Vec::new();
         let most = presented.iter().map(|presented| presented.item + 1).max().unwrap_or(0);
         let mut items: Vec<Item> = (0..most).map(|_| Item::none()).collect();
         let mut taken = Vec::with_capacity(presented.len());
@@ -68,6 +88,7 @@ impl Shared {
                 // It has ended; or it could not be read, and is heard of when the node comes again.
                 if self.queue.info(*work).is_some_and(|info| info.lease == Some(*epoch)) {
                     items[at].stage = Stage::Deaf;
+                    deaf.push(*work);
                 }
                 continue;
             };
@@ -78,7 +99,7 @@ impl Shared {
         let Some(trade) = self.trade.get().filter(|_| !items.is_empty()) else {
             // Whatever it was, it has ended.
             member.give(Give::Heard(wire::Item { errand: number, item: WHOLE }));
-            return;
+            return deaf;
         };
         let words = member.errands(|errands| errands.open(number, items));
         // The node has less room for others until it is through with these.
@@ -87,6 +108,7 @@ impl Shared {
         let share = Some(Share::take(&member.load, None, (works, bytes), &self.freed));
         let errand = Errand { number, member: member.clone(), shared: self.clone(), words, _share: share };
         trade.adopt(errand, taken);
+        deaf
     }
 
     fn stage_of(&self, member: &Member, errand: u64, item: u32, resumed: &Resumed) -> Stage {

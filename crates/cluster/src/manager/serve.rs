@@ -8,7 +8,7 @@ use std::{
 
 use base::NodeId;
 use bytes::Bytes;
-use queue::{Boot, Chunk};
+use queue::{Boot, Chunk, QueueError};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -223,7 +223,12 @@ impl Link for Service {
                     Ok(Chunk::More(bytes)) => (bytes, false),
                     Ok(Chunk::Last(bytes)) => (bytes, true),
                     Err(error) => {
-                        let _ = chunks.send_timeout(Err(Status::data_loss(error.to_string())), STALLED).await;
+                        let status = match error {
+                            QueueError::Damaged(what) => Status::data_loss(what),
+                            // It may be read another time.
+                            error => Status::unavailable(error.to_string()),
+                        };
+                        let _ = chunks.send_timeout(Err(status), STALLED).await;
                         return;
                     }
                 };

@@ -131,6 +131,9 @@ async fn whole(
         }
         body.extend_from_slice(&bytes);
     }
+    if (body.len() as u64) < size {
+        return Err(Trouble::Broke("a body ended early".into()));
+    }
     Ok(body.freeze())
 }
 
@@ -151,6 +154,8 @@ mod tests {
         assert_eq!(whole(tokio_stream::iter(two), 10).await.expect("it is whole").len(), 10);
         let error = whole(tokio_stream::iter(three), 10).await.expect_err("it is too long");
         assert!(error.to_string().contains("longer than was said"), "{error}");
+        let error = whole(tokio_stream::iter(vec![chunk(5)]), 10).await.expect_err("it is too short");
+        assert!(error.to_string().contains("ended early"), "{error}");
         let still = tokio_stream::iter([chunk(5)]).chain(tokio_stream::pending());
         let error = self::whole(still, 10, SOON).await.expect_err("it stands still");
         assert!(error.to_string().contains("nothing more came"), "{error}");

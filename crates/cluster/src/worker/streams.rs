@@ -126,11 +126,14 @@ async fn listen(
                 told = true;
             }
             () = shutdown.stopping() => {
-                let goodbye = worker_word::Word::Goodbye(Goodbye {});
-                let _ = control.send(WorkerWord { word: Some(goodbye) }).await;
                 // The manager ends the link when it has heard. Until then all of its streams stay: if one ended before, that would be
                 // the end of the link, without a word.
-                let _ = tokio::time::timeout(ANSWER, said.message()).await;
+                let goodbye = async {
+                    let goodbye = worker_word::Word::Goodbye(Goodbye {});
+                    let _ = control.send(WorkerWord { word: Some(goodbye) }).await;
+                    while let Ok(Some(_)) = said.message().await {}
+                };
+                let _ = tokio::time::timeout(ANSWER, goodbye).await;
                 return Ok(());
             }
         }

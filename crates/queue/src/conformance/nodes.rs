@@ -115,6 +115,37 @@ pub async fn a_late_word_is_not_forgotten_when_the_running_attempt_gives_back(qu
     assert_eq!(queue.stats().recipients, 0);
 }
 
+/// A test of [`Queue::cancel`]: whom a late word has ended is not cancelled as well.
+pub async fn a_cancel_leaves_out_whom_a_late_word_has_ended(queue: Queue) {
+    let publication = Publication { works: vec![work("example.com", 2)], ..message("") };
+    queue.publish(vec![publication]).await.expect("it is published");
+    let late = leased_elsewhere(&queue).await;
+    queue.take_back(OTHER, Timestamp::default());
+    let mine = lease(&queue, ME, &arrival(&queue).await).await.expect("it was taken back");
+    let word = conclusion(vec![(End::Done, Recipients::only(0))]);
+    assert_eq!(late.lease.conclude(word).expect("it is heard"), Concluded::Late);
+    let at = Clock::system().now();
+    assert_eq!(queue.cancel(vec![mine.info.work], at).await.expect("it is cancelled"), 1);
+    assert!(mine.lease.commit().await.is_err());
+    queue.settled().await.expect("the disk works");
+    assert_eq!(queue.stats().recipients, 0);
+    let cancelled = tokio::task::spawn_blocking(move || {
+        let mut feed = queue.feed(crate::Position::default()).expect("a new reader");
+        loop {
+            let (tales, _) = feed.next(1, 100, Duration::from_secs(10)).expect("it can be read");
+            assert!(!tales.is_empty(), "nothing was cancelled");
+            let cancelled = tales.into_iter().find_map(|tale| match tale.told {
+                crate::Told::Cancelled { remaining, .. } => Some(remaining),
+                _ => None,
+            });
+            if let Some(cancelled) = cancelled {
+                return cancelled;
+            }
+        }
+    });
+    assert_eq!(cancelled.await.expect("no panic"), Recipients::only(1));
+}
+
 /// A test of [`Queue::take_back`].
 pub async fn what_a_lost_node_has_committed_waits_until_its_time(queue: Queue) {
     queue.publish(vec![message("example.com")]).await.expect("it is published");

@@ -3,12 +3,13 @@
 use base::WorkId;
 
 use super::{Hold, Holding, Inner, Stage};
-use crate::{Recipients, index::Effects, op::Conclude};
+use crate::{Holder, Recipients, index::Effects, op::Conclude};
 
 impl Holding {
     /// Nobody has it any more, but late words are on their way.
     pub(super) fn late(self) -> Self {
-        Self { stage: Stage::Concluding { before: Hold::Late, ends: Recipients::NONE }, ..self }
+        let stage = Stage::Concluding { before: Hold::Late, ends: Recipients::NONE };
+        Self { holder: Holder::Here, stage, ..self }
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use super::{
     super::{process::Interrupt, taker::Taker, targets::Verdict},
     group::{Group, Shape},
-    senders::{Senders, Sent},
+    senders::{Accepted, Senders, Sent},
 };
 
 /// What is done under load, and how much of it there is.
@@ -105,6 +105,13 @@ impl Deaths<'_> {
                 (moved, last) = (moved + 1, last.max(*arrival));
             }
         }
+        // What came twice was with the dead, and came the second time after its wait.
+        let is_unexplained = |message: &&Accepted| {
+            let arrivals = came.get(&message.recipient).filter(|arrivals| arrivals.len() > 1);
+            arrivals
+                .is_some_and(|arrivals| message.at >= at || arrivals.iter().all(|arrival| *arrival < later))
+        };
+        let unexplained = sent.accepted.iter().filter(is_unexplained).count();
         let account = Account::of(&sent, &came);
         let took = last.duration_since(at).as_secs_f64();
         let text = format!(
@@ -117,7 +124,6 @@ impl Deaths<'_> {
         );
         eprintln!("xtask {text}");
         let most = (liveness.gone + liveness.within).as_secs_f64();
-        let unexplained = account.twice.saturating_sub(waited);
         let verdicts = vec![
             Verdict::at_least(liveness.name, "works go elsewhere", count(moved), 1.0),
             Verdict::at_most(liveness.name, "s until its work is elsewhere", took, most),
