@@ -1,4 +1,5 @@
-//! Links: what is sent over one comes in its order, sooner or later, unless the link breaks.
+//! Links: what is sent over one comes in its order, sooner or later, unless the link breaks. They stand for TCP connections: what the
+//! network below loses shows as a delay, or as the end.
 
 use std::collections::{BTreeMap, VecDeque};
 
