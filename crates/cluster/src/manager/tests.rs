@@ -1,3 +1,5 @@
+//! A manager over real sockets: what it bears of nodes, and what it says to them.
+
 use base::{MessageId, Timestamp};
 use bytes::Bytes;
 use queue::{Kind, NewWork, Publication, Repeat};

@@ -1,3 +1,5 @@
+//! A worker over real sockets: what it does when its manager, its certificate or its link is not as it should be.
+
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
