@@ -82,7 +82,8 @@ impl<T> Fair<T> {
         }
     }
 
-    /// Adds something behind the last that goes before it of what its account has waiting, which is in that order.
+    /// Adds something behind the last that goes before it of what its account has waiting, as far as that is in this order: what no node
+    /// could take has come to wait again at the end.
     pub(crate) fn insert(&mut self, account: Account, one: T, goes_before: impl Fn(&T) -> bool) {
         match self.flows.binary_search_by_key(&account, |flow| flow.account) {
             Ok(at) => {

@@ -22,17 +22,6 @@ fn send(node: &Node, recipient: &str) {
     assert_eq!(session.data(b"Subject: short\r\n\r\nhello\r\n").code, 250);
 }
 
-/// A peer that comes to this gate before it answers a dot.
-fn gated(gate: &Gate) -> Peer {
-    let gate = gate.clone();
-    Peer::start(move |moment| {
-        if matches!(moment, Moment::Dot(_)) {
-            gate.pass();
-        }
-        Move::Go
-    })
-}
-
 #[test]
 fn under_load_every_250_is_kept_and_nothing_comes_twice() {
     let peer = Peer::willing();
@@ -129,7 +118,7 @@ fn a_transaction_without_an_end_does_not_hold_a_stop_up_beyond_the_grace() {
 #[test]
 fn a_dot_under_way_is_awaited() {
     let gate = Gate::new();
-    let peer = gated(&gate);
+    let peer = Peer::gated(&gate);
     let mut node = setup(&peer).start();
     send(&node, "u@example.net");
     gate.reached(1);
@@ -149,7 +138,7 @@ fn a_dot_under_way_is_awaited() {
 #[test]
 fn a_dot_that_is_not_answered_within_the_grace_is_given_up_and_comes_again_marked() {
     let gate = Gate::new();
-    let peer = gated(&gate);
+    let peer = Peer::gated(&gate);
     let mut node = setup(&peer).flag("--stop-grace", "500ms").start();
     send(&node, "u@example.net");
     gate.reached(1);

@@ -178,6 +178,18 @@ impl Peer {
         Self::start(|_| Move::Go)
     }
 
+    /// A peer that comes to this gate before it answers a dot.
+    #[must_use]
+    pub fn gated(gate: &crate::Gate) -> Self {
+        let gate = gate.clone();
+        Self::start(move |moment| {
+            if matches!(moment, Moment::Dot(_)) {
+                gate.pass();
+            }
+            Move::Go
+        })
+    }
+
     /// A peer with a plan.
     #[must_use]
     pub fn start(plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {

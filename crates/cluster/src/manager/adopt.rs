@@ -51,16 +51,16 @@ impl Shared {
         for one in self.queue.resume(member.boot, works).await {
             resumed.insert((one.info.work, one.info.lease.unwrap_or_default()), one);
         }
-        let mut deaf = Vec::new();
+        let mut deaf = 0;
         for (number, presented) in errands {
-            deaf.extend(self.adopt_errand(member, number, &presented, &mut resumed));
+            deaf += self.adopt_errand(member, number, &presented, &mut resumed);
         }
-        if deaf.is_empty() {
+        if deaf == 0 {
             return;
         }
         tracing::warn!(
             node = %member.name,
-            works = deaf.len(),
+            works = deaf,
             "works of a node cannot be read now; its link begins anew in {} s, and they are tried again",
             HEARD_AGAIN.as_secs()
         );
@@ -71,14 +71,15 @@ impl Shared {
         });
     }
 
+    /// Takes over an errand; returns how many of its works cannot be read now.
     fn adopt_errand(
         self: &Arc<Self>,
         member: &Arc<Member>,
         number: u64,
         presented: &[Presented],
         resumed: &mut HashMap<(WorkId, Epoch), Resumed>,
-    ) -> Vec<WorkId> {
-        let mut deaf = Vec::new();
+    ) -> usize {
+        let mut deaf = 0;
         let most = presented.iter().map(|presented| presented.item + 1).max().unwrap_or(0);
         let mut items: Vec<Item> = (0..most).map(|_| Item::none()).collect();
         let mut taken = Vec::with_capacity(presented.len());
@@ -88,7 +89,7 @@ impl Shared {
                 // It has ended; or it could not be read, and is heard of when the node comes again.
                 if self.queue.info(*work).is_some_and(|info| info.lease == Some(*epoch)) {
                     items[at].stage = Stage::Deaf;
-                    deaf.push(*work);
+                    deaf += 1;
                 }
                 continue;
             };

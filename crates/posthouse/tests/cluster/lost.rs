@@ -4,21 +4,10 @@ use testkit::{Cluster, Gate, Moment, Move, Peer, Session, node::word, text, unti
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_posthouse");
 
-/// A next hop that says nothing to the end of any text until a gate is opened.
-fn silent(gate: &Gate) -> Peer {
-    let gate = gate.clone();
-    Peer::start(move |moment| {
-        if matches!(moment, Moment::Dot(_)) {
-            gate.pass();
-        }
-        Move::Go
-    })
-}
-
 #[test]
 fn what_a_lost_node_may_have_delivered_waits_for_a_retry_by_hand_if_that_is_wanted() {
     let gate = Gate::default();
-    let peer = silent(&gate);
+    let peer = Peer::gated(&gate);
     let mut cluster = Cluster::with(PROGRAM, 1, "cluster.after-loss = 'wait'", |setup| setup.to(&peer));
     let mut session = Session::open(cluster.workers[0].smtp());
     session.envelope("a@example.org", &["b@example.com"]);
