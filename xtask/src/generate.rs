@@ -15,6 +15,7 @@ pub(crate) fn run() -> Result<()> {
     let descriptors = protox::compile([DESCRIPTION], ["crates/cluster/proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::wire::codec::Codec")
         .out_dir(CODE)
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)

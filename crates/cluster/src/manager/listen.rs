@@ -30,7 +30,7 @@ use super::{
 use crate::{
     tls::{NotAdmitted, Peer, Protocol},
     wire::{
-        CONNECTION_WINDOW, MAX_MESSAGE, READ, STREAM_WINDOW, joining_server::JoiningServer,
+        CONNECTION_WINDOW, FRAME, MAX_MESSAGE, READ, STREAM_WINDOW, joining_server::JoiningServer,
         link_server::LinkServer,
     },
 };
@@ -104,6 +104,7 @@ pub(super) fn start(socket: TcpListener, shared: Arc<Shared>, shutdown: Shutdown
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
             .max_concurrent_streams(STREAMS)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .tcp_nodelay(true)
