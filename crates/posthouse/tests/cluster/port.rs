@@ -2,11 +2,11 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
+    net::TcpStream,
     time::Duration,
 };
 
-use testkit::{Peer, Session, client::dial, cluster::linked, node::word, text, until};
+use testkit::{Peer, Session, cluster::linked, node::word, text, until};
 
 use crate::cluster;
 
@@ -24,8 +24,9 @@ fn strangers_who_babble_begin_or_say_nothing_keep_no_node_out_and_cost_little() 
     let junk = [b'x'; 64 << 10];
     let mut strangers = Vec::new();
     for (last, says) in [(2, &junk[..]), (3, BEGUN), (4, b"")] {
+        let kind = cluster.stranger(last);
         for _ in 0..STRANGERS {
-            let Ok(mut stranger) = dial(Ipv4Addr::new(127, 0, 0, last), cluster.link()) else { continue };
+            let Ok(mut stranger) = kind.dial(cluster.link()) else { continue };
             // Who is turned away at once cannot say it.
             let _ = stranger.write_all(says);
             strangers.push(stranger);
