@@ -225,7 +225,10 @@ impl Inbox {
                 state.awaited = 0;
                 return Some(std::mem::take(&mut state.queued));
             }
-            match oldest {
+            // The end of a sync wakes the writer: while there is one, whoever comes need not. But what nobody waits for must not wait
+            // for a slow disk.
+            let until = oldest.or_else(|| (state.disk == DiskIs::Syncing).then(|| now + GATHERED_FOR));
+            match until {
                 None => {
                     state.writer = WriterIs::Resting;
                     self.changed.wait(&mut state);
