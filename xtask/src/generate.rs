@@ -20,7 +20,9 @@ pub(crate) fn run() -> Result<()> {
         .compile_fds(descriptors)
         .context("the code cannot be made")?;
     let made = format!("{CODE}/posthouse.link.v1.rs");
-    let code = std::fs::read_to_string(&made)?;
+    // Its builder has no word for it.
+    let code = std::fs::read_to_string(&made)?
+        .replace("tonic_prost::ProstCodec::default()", "crate::wire::codec::Codec::default()");
     let checksum = std::fs::read(DESCRIPTION)?.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
