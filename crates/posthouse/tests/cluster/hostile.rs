@@ -26,8 +26,9 @@ const MIB: usize = 1 << 20;
 const BOUND: usize = 384 * MIB;
 /// Connections of one node that the manager bears.
 const CONNECTIONS: usize = 8;
-/// Streams of each kind that are opened on each of them.
+/// Streams of each kind that are opened on each of them, and where all are of one kind.
 const EACH: usize = 12;
+const ALL: usize = 60;
 /// What does not move for so long does not move.
 const STILL: Duration = Duration::from_secs(3);
 /// Long, where it must not matter.
@@ -146,7 +147,7 @@ async fn ask_again_and_again(hostile: &Hostile, mut given: RecvStream) -> Vec<As
     for _ in 1..CONNECTIONS {
         let mut client = hostile.connect().await;
         let mut answers = Vec::new();
-        for _ in 0..EACH {
+        for _ in 0..ALL {
             let (mut stream, answer) = open(&mut client, "Body");
             stream.send_data(wanted.clone(), true).expect("the connection is there");
             answers.push(answer.await.expect("it is answered"));
