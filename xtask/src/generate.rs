@@ -15,14 +15,13 @@ pub(crate) fn run() -> Result<()> {
     let descriptors = protox::compile([DESCRIPTION], ["crates/cluster/proto"])?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::wire::codec::Codec")
         .out_dir(CODE)
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)
         .context("the code cannot be made")?;
     let made = format!("{CODE}/posthouse.link.v1.rs");
-    // Its builder has no word for it.
-    let code = std::fs::read_to_string(&made)?
-        .replace("tonic_prost::ProstCodec::default()", "crate::wire::codec::Codec::default()");
+    let code = std::fs::read_to_string(&made)?;
     let checksum = std::fs::read(DESCRIPTION)?.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         eprintln!("{} passed, {} failed", tally.passed, tally.failed);
         if !missing.is_empty() {
             eprintln!(
-                "what needs namespaces of its own has tested nothing: to this user the machine gives none of: {}",
+                "what needs namespaces of its own has tested nothing, or on loopback: to this user the machine gives none of: {}",
                 missing.join(", ")
             );
         }

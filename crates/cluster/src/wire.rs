@@ -35,6 +35,8 @@ pub(crate) const INLINE: usize = 64 << 10;
 /// Bytes that may be on their way on a stream, and on a connection.
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Longest frame that is taken (RFC 9113 section 4.2): what goes together goes in one frame, and each frame is a write.
+pub(crate) const FRAME: u32 = 1 << 20;
 /// So much is read from a socket at once: TLS by itself asks for a quarter of that.
 pub(crate) const READ: usize = 16 << 10;
 /// Longest offer, without a body that goes apart.

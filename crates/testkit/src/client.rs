@@ -35,7 +35,7 @@ impl fmt::Display for Reply {
 ///
 /// # Errors
 /// There is no connection.
-pub fn dial(client: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn dial(client: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((client, 0)).into())?;
     socket.connect(&address.into())?;
@@ -64,12 +64,8 @@ impl Session {
     /// If that address cannot be used, or the server does not want us.
     #[must_use]
     pub fn open_from(client: Ipv4Addr, address: SocketAddr) -> Self {
-        let connect = || {
-            let mut session = Self::over(dial(client, address)?)?;
-            session.greet()?;
-            io::Result::Ok(session)
-        };
-        connect().unwrap_or_else(|error| panic!("no session with {address} from {client}: {error}"))
+        let greeted = dial(client, address).and_then(Self::greeted_over);
+        greeted.unwrap_or_else(|error| panic!("no session with {address} from {client}: {error}"))
     }
 
     /// Connects and exchanges greetings.
@@ -77,20 +73,20 @@ impl Session {
     /// # Errors
     /// There is no connection, or the server does not want us.
     pub fn greeted(address: SocketAddr) -> io::Result<Self> {
-        let mut session = Self::connect(address)?;
-        session.greet()?;
-        Ok(session)
+        TcpStream::connect(address).and_then(Self::greeted_over)
     }
 
-    fn greet(&mut self) -> io::Result<()> {
+    /// Exchanges greetings over a connection.
+    pub(crate) fn greeted_over(stream: TcpStream) -> io::Result<Self> {
+        let mut session = Self::over(stream)?;
         for (line, code) in [("", 220), ("EHLO client.example\r\n", 250)] {
-            self.write(line.as_bytes())?;
-            let reply = self.reply()?;
+            session.write(line.as_bytes())?;
+            let reply = session.reply()?;
             if reply.code != code {
                 return Err(io::Error::other(reply.to_string()));
             }
         }
-        Ok(())
+        Ok(session)
     }
 
     /// Connects and exchanges greetings.

@@ -1,9 +1,14 @@
-//! A manager and its workers, each the real program as a process, linked over this machine's loopback.
+//! A manager and its workers, each the real program as a process: on a host of its own in a network of the story's, where
+//! this machine has network namespaces for us, else on loopback.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+};
 
 use crate::{
-    Network, Node, Peer, Setup,
+    Network, Node, Peer, Session, Setup, client,
+    network::Host,
     wait::{free_address, until},
 };
 
@@ -12,6 +17,7 @@ use crate::{
 pub struct Cluster {
     program: String,
     link: SocketAddr,
+    /// None is loopback.
     network: Option<Network>,
     /// `mx1`, which keeps the queue.
     pub manager: Node,
@@ -31,7 +37,7 @@ const QUICK: &str = "
     spool.segment = '4MiB'
 ";
 
-/// In a network of its own any port is free.
+/// On a host of its own any port is free.
 const LINK_PORT: u16 = 7025;
 
 impl Cluster {
@@ -50,34 +56,14 @@ impl Cluster {
     /// If they do not come to run, or to be linked.
     #[must_use]
     pub fn with(program: &str, workers: usize, file: &str, adapt: impl Fn(Setup) -> Setup) -> Self {
-        Self::linked_by(program, workers, file, (free_address(), None), adapt)
-    }
-
-    /// A manager on the first host of a network and a worker on each of the others, linked over its inside.
-    ///
-    /// # Panics
-    /// If they do not come to run, or to be linked, or there are not so many hosts.
-    #[must_use]
-    pub fn over(network: &Network, program: &str, workers: usize, file: &str, peer: &Peer) -> Self {
-        let host = network.host(0);
-        let link = SocketAddr::new(host.inside(), LINK_PORT);
-        Self::linked_by(program, workers, file, (link, Some(network.clone())), |setup| {
-            host.seat(setup).to(peer).flag("--retry", "100ms,300ms")
-        })
-    }
-
-    fn linked_by(
-        program: &str,
-        workers: usize,
-        file: &str,
+        let network = Network::start();
+        let setup = named(program, "mx1", network.as_ref());
         // The workers find it here again after a restart.
-        (link, network): (SocketAddr, Option<Network>),
-        adapt: impl Fn(Setup) -> Setup,
-    ) -> Self {
-        let setup = Setup::named(program, "mx1")
-            .flag("--role", "manager")
-            .flag("--link", link.to_string())
-            .file(&quick_with(file));
+        let link = match setup.host() {
+            Some(host) => (host.inside(), LINK_PORT).into(),
+            None => free_address(),
+        };
+        let setup = setup.flag("--role", "manager").flag("--link", link.to_string()).file(&quick_with(file));
         let manager = adapt(setup).start();
         let mut cluster = Self { program: program.to_owned(), link, network, manager, workers: Vec::new() };
         for _ in 0..workers {
@@ -104,10 +90,25 @@ impl Cluster {
     /// How a worker of this manager is set up that is called so.
     #[must_use]
     pub fn worker(&self, name: &str) -> Setup {
-        Setup::named(&self.program, name)
+        self.trusting(&self.pin(), name)
+    }
+
+    /// How a worker is set up that is called so and trusts a manager with this pin.
+    #[must_use]
+    pub fn trusting(&self, pin: &str, name: &str) -> Setup {
+        named(&self.program, name, self.network.as_ref())
             .flag("--role", "worker")
             .flag("--manager", self.link.to_string())
-            .flag("--pin", self.pin())
+            .flag("--pin", pin)
+    }
+
+    /// Somebody who is no node, on a host of his own; on loopback his address ends with this, from 2.
+    #[must_use]
+    pub fn stranger(&self, last: u8) -> Stranger {
+        match &self.network {
+            Some(network) => Stranger::On(network.host()),
+            None => Stranger::At(Ipv4Addr::new(127, 0, 0, last)),
+        }
     }
 
     /// Adds one more worker, and waits until it is linked.
@@ -116,11 +117,7 @@ impl Cluster {
     /// If it does not come to run, or to be linked.
     pub fn add(&mut self) {
         let name = format!("mx{}", self.workers.len() + 2);
-        let mut setup = self.worker(&name);
-        if let Some(network) = &self.network {
-            setup = network.host(self.workers.len() + 1).seat(setup);
-        }
-        let worker = setup.start();
+        let worker = self.worker(&name).start();
         self.introduce(&worker, &name);
         linked(&worker);
         self.workers.push(worker);
@@ -162,6 +159,47 @@ impl Cluster {
     pub fn restart_manager(&mut self) {
         self.manager.kill();
         self.manager.restart();
+    }
+}
+
+/// Somebody who is no node.
+#[derive(Debug)]
+pub enum Stranger {
+    /// On this host of the network.
+    On(Host),
+    /// At this address of loopback.
+    At(Ipv4Addr),
+}
+
+impl Stranger {
+    /// Connects.
+    ///
+    /// # Errors
+    /// There is no connection.
+    pub fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        match self {
+            Self::On(host) => host.run(|| TcpStream::connect(to)),
+            Self::At(address) => client::dial(*address, to),
+        }
+    }
+
+    /// Connects and exchanges greetings.
+    ///
+    /// # Panics
+    /// If the server does not want him.
+    #[must_use]
+    pub fn open(&self, to: SocketAddr) -> Session {
+        let greeted = self.dial(to).and_then(Session::greeted_over);
+        greeted.unwrap_or_else(|error| panic!("no session with {to} from {self:?}: {error}"))
+    }
+}
+
+/// A node of this name, on a host of its own where there is a network.
+fn named(program: &str, name: &str, network: Option<&Network>) -> Setup {
+    let setup = Setup::named(program, name);
+    match network {
+        Some(network) => setup.on(network.host()),
+        None => setup,
     }
 }
 

@@ -67,7 +67,7 @@ impl Server {
     #[must_use]
     pub fn start(kind: Kind, next_hop: SocketAddr) -> Option<Self> {
         if !Namespace::mounts_are_given() {
-            Namespace::Mount.is_missing_for(&format!("{kind:?}"));
+            Namespace::Mount.is_missing_for(&format!("{kind:?}"), "skipped");
             return None;
         }
         let listen = address_of_our_own();

@@ -35,17 +35,17 @@ impl Namespace {
         probe.status().is_ok_and(|status| status.success())
     }
 
-    /// Says that `what` gets none, so that its test is skipped.
+    /// Says that `what` gets none, and what becomes of its test: it is skipped, or does without.
     ///
     /// # Panics
     /// If this machine is known to give them.
-    pub(crate) fn is_missing_for(self, what: &str) {
+    pub(crate) fn is_missing_for(self, what: &str, test: &str) {
         let name = self.name();
         let given = env::var(VARIABLE).unwrap_or_default();
         assert!(
             !given.split(' ').any(|given| given == name),
             "{what} gets no {name} namespace, and {VARIABLE} says that this machine gives them"
         );
-        eprintln!("skipped: {what} needs root and a {name} namespace of its own, and here it gets none");
+        eprintln!("{test}: {what} needs root and a {name} namespace of its own, and here it gets none");
     }
 }

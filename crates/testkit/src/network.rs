@@ -7,32 +7,43 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     io::{BufRead, BufReader},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
+    os::fd::AsFd,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    thread,
 };
 
-use crate::{Setup, namespaces, process, tools};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Hosts and what joins them; gone when the last copy is dropped.
-#[derive(Clone, Debug)]
-pub struct Network(Arc<Inner>);
+use crate::{namespaces, process, tools};
+
+/// What joins hosts; gone when it is dropped, and the last of them.
+#[derive(Debug)]
+pub struct Network(Arc<Hub>);
 
 #[derive(Debug)]
-struct Inner {
-    hosts: Vec<Namespace>,
+struct Hub {
     /// Where the bridges are.
-    hub: Namespace,
+    space: Namespace,
     /// Which of the networks of this machine it is.
     number: u16,
+    /// How many hosts it has had.
+    hosts: AtomicU8,
 }
 
-/// A host of a network.
-#[derive(Clone, Debug)]
+/// A host of a network; gone when it is dropped.
+#[derive(Debug)]
 pub struct Host {
-    network: Network,
-    at: usize,
+    hub: Arc<Hub>,
+    /// Its number in the network, from 0.
+    at: u8,
+    space: Namespace,
 }
 
 /// Which way nothing goes any more over the inside of a host.
@@ -49,62 +60,82 @@ pub enum Cut {
 /// So many networks fit into 198.18.0.0/16, which is for measurements and never routed (RFC 2544, appendix C.2.2).
 const NETWORKS: u16 = 4096;
 /// Most hosts of one of them.
-const HOSTS: usize = 12;
+const HOSTS: u8 = 12;
 /// Where a host's own number is added, inside and outside; before it is this process.
 const FIRST: u8 = 2;
 /// Numbers that are tried until one is free.
 const TRIES: usize = 100;
 
+/// From where hosts and this process send over the outside.
+pub const ANYBODY: &str = "198.18.0.0/16";
+
 impl Network {
-    /// A network of so many hosts; none, with a line that says so, where this machine has no network namespaces for us.
+    /// A network without hosts; none, with a line that says so, where this machine has no network namespaces for us: then
+    /// stories are played over loopback.
     ///
     /// # Panics
     /// If it cannot be set up, also where this machine is known to have network namespaces.
     #[must_use]
-    pub fn start(hosts: usize) -> Option<Self> {
-        assert!(hosts <= HOSTS, "a network has {HOSTS} hosts at most");
-        let Some(hub) = Namespace::start() else {
-            namespaces::Namespace::Net.is_missing_for("a network of its own");
+    pub fn start() -> Option<Self> {
+        let Some(space) = Namespace::start() else {
+            namespaces::Namespace::Net.is_missing_for("a network of its own", "over loopback");
             return None;
         };
-        hub.run(BRIDGES);
-        let number = claim(&hub);
-        let host = |at| Namespace::start().inspect(|space| join(&hub, space, number, at));
-        let hosts = (0..hosts).map(|at| host(at).expect("there was one before")).collect();
-        Some(Self(Arc::new(Inner { hosts, hub, number })))
+        space.run(BRIDGES);
+        let number = claim(&space);
+        Some(Self(Arc::new(Hub { space, number, hosts: AtomicU8::new(0) })))
     }
 
-    /// The address of this process.
+    /// One more host.
+    ///
+    /// # Panics
+    /// If it cannot be set up, or there are too many.
     #[must_use]
-    pub fn here(&self) -> Ipv4Addr {
-        outside(self.0.number, FIRST - 1)
-    }
-
-    /// A host, from 0.
-    #[must_use]
-    pub fn host(&self, at: usize) -> Host {
-        assert!(at < self.0.hosts.len(), "there is no host {at}");
-        Host { network: self.clone(), at }
+    pub fn host(&self) -> Host {
+        let at = self.0.hosts.fetch_add(1, Ordering::SeqCst);
+        assert!(at < HOSTS, "a network has {HOSTS} hosts at most");
+        let space = Namespace::start().expect("there was one before");
+        join(&self.0.space, &space, self.0.number, at);
+        Host { hub: self.0.clone(), at, space }
     }
 }
 
 impl Host {
     /// Its address among the hosts.
     #[must_use]
-    pub fn inside(&self) -> IpAddr {
-        inside(last(self.at)).into()
+    pub fn inside(&self) -> Ipv4Addr {
+        inside(self.at)
     }
 
-    /// A node that will run here: within the network, with its doors on the outside, from where anybody may send.
+    /// Its address for this process.
     #[must_use]
-    pub fn seat(&self, setup: Setup) -> Setup {
-        let doors = format!("{}:0", outside(self.network.0.number, last(self.at)));
-        let space = self.space().path();
-        setup
-            .within(&["nsenter", &format!("--net={space}"), "--"])
-            .flag("--smtp", &doors)
-            .flag("--console", doors)
-            .flag("--relay-from", "198.18.0.0/16")
+    pub fn outside(&self) -> Ipv4Addr {
+        outside(self.hub.number, FIRST + self.at)
+    }
+
+    /// The address of this process for it.
+    #[must_use]
+    pub fn us(&self) -> Ipv4Addr {
+        outside(self.hub.number, FIRST - 1)
+    }
+
+    /// The file of its namespace.
+    pub(crate) fn path(&self) -> String {
+        self.space.path()
+    }
+
+    /// Does something here, in a thread of its own; the sockets that it makes stay here.
+    ///
+    /// # Panics
+    /// If it does.
+    pub fn run<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let space = File::open(self.path()).expect("its process lives");
+        let here = || {
+            let entered = move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network));
+            entered.expect("who made it may enter it");
+            act()
+        };
+        thread::scope(|scope| scope.spawn(here).join()).expect("it does not panic")
     }
 
     /// Cuts its inside. One cut at a time.
@@ -112,10 +143,10 @@ impl Host {
     /// # Panics
     /// If it cannot be cut.
     pub fn cut(&self, cut: Cut) {
-        let (hub, at) = (&self.network.0.hub, self.at);
+        let (hub, at) = (&self.hub.space, self.at);
         match cut {
             Cut::Both => hub.run(&format!("ip link set inside{at} down")),
-            Cut::Deaf => self.space().run(&drops("inside")),
+            Cut::Deaf => self.space.run(&drops("inside")),
             Cut::Mute => hub.run(&drops(&format!("inside{at}"))),
         }
     }
@@ -125,8 +156,8 @@ impl Host {
     /// # Panics
     /// If it cannot be mended.
     pub fn heal(&self) {
-        let (hub, at) = (&self.network.0.hub, self.at);
-        self.space().run(&passes("inside"));
+        let (hub, at) = (&self.hub.space, self.at);
+        self.space.run(&passes("inside"));
         hub.run(&format!("{} && ip link set inside{at} up", passes(&format!("inside{at}"))));
     }
 
@@ -136,7 +167,7 @@ impl Host {
     /// If they cannot be listed.
     #[must_use]
     pub fn connections(&self, to: u16) -> BTreeSet<u16> {
-        let listed = self.space().ask(&format!("ss -tnH state established dport = :{to}"));
+        let listed = self.space.ask(&format!("ss -tnH state established dport = :{to}"));
         let port = |line: &str| line.split_whitespace().nth(2)?.rsplit_once(':')?.1.parse().ok();
         listed.lines().filter_map(port).collect()
     }
@@ -146,11 +177,7 @@ impl Host {
     /// # Panics
     /// If they cannot be broken.
     pub fn reset(&self, from: u16) {
-        self.space().run(&format!("ss -K sport = :{from}"));
-    }
-
-    fn space(&self) -> &Namespace {
-        &self.network.0.hosts[self.at]
+        self.space.run(&format!("ss -K sport = :{from}"));
     }
 }
 
@@ -193,7 +220,7 @@ fn claim(hub: &Namespace) -> u16 {
 }
 
 /// Joins a host to both bridges.
-fn join(hub: &Namespace, host: &Namespace, number: u16, at: usize) {
+fn join(hub: &Namespace, host: &Namespace, number: u16, at: u8) {
     let id = host.child.id();
     hub.run(&format!(
         "for side in inside outside; do
@@ -206,18 +233,14 @@ fn join(hub: &Namespace, host: &Namespace, number: u16, at: usize) {
         ip address add {}/24 dev inside
         ip address add {}/28 dev outside
         for side in inside outside; do ip link set $side up; done",
-        inside(last(at)),
-        outside(number, last(at)),
+        inside(at),
+        outside(number, FIRST + at),
     ));
 }
 
-fn last(at: usize) -> u8 {
-    FIRST + u8::try_from(at).expect("there are few hosts")
-}
-
 /// The same in all networks, which have no inside in common.
-fn inside(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(198, 19, 0, last)
+fn inside(at: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 19, 0, FIRST + at)
 }
 
 fn outside(number: u16, last: u8) -> Ipv4Addr {

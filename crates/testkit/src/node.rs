@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -13,173 +12,15 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::{
-    peer::Peer,
-    process,
+    Setup, process,
     tools::{self, Ran},
     wait::{PATIENCE, locked, pass, settled, until},
 };
 
 /// What a node says when it is there, and what a worker says.
 const RUNNING: [&str; 2] = ["the node is running", "the worker is running"];
-
-/// How a node is to be started.
-#[derive(Debug)]
-pub struct Setup {
-    program: PathBuf,
-    folder: TempDir,
-    flags: Vec<String>,
-    variables: Vec<(String, String)>,
-    /// What the program is started by, and becomes.
-    within: Vec<String>,
-    ports: Ports,
-}
-
-/// Where the addresses stand that a node listens on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ports {
-    /// In flags, for free ports, unless the test gives its own.
-    Flags,
-    /// In the file.
-    File,
-}
-
-impl Setup {
-    /// A node of this program, on free ports of this machine, with a data directory of its own.
-    ///
-    /// # Panics
-    /// If there is no temporary folder.
-    #[must_use]
-    pub fn new(program: &str) -> Self {
-        Self::named(program, "mx1")
-    }
-
-    /// The same, under a name of its own.
-    ///
-    /// # Panics
-    /// If there is no temporary folder.
-    #[must_use]
-    pub fn named(program: &str, name: &str) -> Self {
-        let folder = TempDir::new().expect("there is a temporary folder");
-        let setup = Self {
-            program: program.into(),
-            folder,
-            flags: Vec::new(),
-            variables: Vec::new(),
-            within: Vec::new(),
-            ports: Ports::Flags,
-        };
-        setup.flag("--name", name).flag("--hostname", format!("{name}.example.org")).file("")
-    }
-
-    /// With a flag; one that may be repeated adds to those before.
-    #[must_use]
-    pub fn flag(mut self, flag: &str, value: impl Into<String>) -> Self {
-        self.flags.extend([flag.to_owned(), value.into()]);
-        self
-    }
-
-    /// With a variable in its environment.
-    #[must_use]
-    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.variables.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// On a machine whose clock is off by this, such as `+1d` (faketime(1)); what counts from its boot goes right.
-    ///
-    /// # Panics
-    /// If faketime is not there.
-    #[must_use]
-    pub fn clock_off(self, by: &str) -> Self {
-        self.variable("LD_PRELOAD", tools::faketime().display().to_string())
-            .variable("FAKETIME", by)
-            .variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-    }
-
-    /// Started by these words, before which stand those that are given later. They have to end in the program, as the same process.
-    #[must_use]
-    pub fn within(mut self, words: &[&str]) -> Self {
-        self.within.splice(0..0, words.iter().map(ToString::to_string));
-        self
-    }
-
-    /// With the addresses that its file says, not on ports that the system chooses.
-    #[must_use]
-    pub fn ports_of_the_file(mut self) -> Self {
-        self.ports = Ports::File;
-        self
-    }
-
-    /// With this peer as its smarthost.
-    #[must_use]
-    pub fn to(self, peer: &Peer) -> Self {
-        self.flag("--smarthost", peer.address().to_string())
-    }
-
-    /// With this text in its `posthouse.toml`.
-    ///
-    /// # Panics
-    /// If the file cannot be written.
-    #[must_use]
-    pub fn file(self, text: &str) -> Self {
-        fs::write(self.folder.path().join("posthouse.toml"), text).expect("the folder is ours");
-        self
-    }
-
-    /// The folder in which everything of the node lies, and files of a test may.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// The node's data directory.
-    #[must_use]
-    pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    /// Starts the node.
-    ///
-    /// # Panics
-    /// If it does not come to run.
-    #[must_use]
-    pub fn start(self) -> Node {
-        let running = Running::start(&self).unwrap_or_else(|ran| panic!("no node: {ran:?}"));
-        Node { setup: self, running }
-    }
-
-    /// Starts the node, which is expected to end by itself.
-    ///
-    /// # Panics
-    /// If it does not.
-    #[must_use]
-    pub fn fail(&self) -> Ran {
-        tools::run(&mut self.command(), b"")
-    }
-
-    fn command(&self) -> Command {
-        let mut command = match self.within.split_first() {
-            Some((first, others)) => {
-                let mut command = Command::new(first);
-                command.args(others).arg(&self.program);
-                command
-            }
-            None => Command::new(&self.program),
-        };
-        command.arg("up").args(&self.flags).arg("--config").arg(self.folder.path().join("posthouse.toml"));
-        command.arg("--data-dir").arg(self.data_dir());
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        for ports in ["--smtp", "--console"] {
-            if self.ports == Ports::Flags && !self.flags.iter().any(|flag| flag == ports) {
-                command.args([ports, "127.0.0.1:0"]);
-            }
-        }
-        command
-    }
-}
 
 /// A running node; killed when dropped.
 #[derive(Debug)]
@@ -288,6 +129,12 @@ impl Lines {
 }
 
 impl Node {
+    /// Starts it; what it did if it does not come to run.
+    pub(crate) fn start(setup: Setup) -> Result<Self, Ran> {
+        let running = Running::start(&setup)?;
+        Ok(Self { setup, running })
+    }
+
     /// Where it takes mail.
     #[must_use]
     pub fn smtp(&self) -> SocketAddr {
@@ -349,10 +196,7 @@ impl Node {
     pub fn restart_with(&mut self, flags: &[&str]) {
         for pair in flags.chunks(2) {
             let [flag, value] = pair else { panic!("{pair:?} is no flag with a value") };
-            match self.setup.flags.iter().position(|other| other == flag) {
-                Some(at) => (*value).clone_into(&mut self.setup.flags[at + 1]),
-                None => self.setup.flags.extend([(*flag).to_owned(), (*value).to_owned()]),
-            }
+            self.setup.set(flag, value);
         }
         self.restart();
     }
@@ -472,7 +316,7 @@ impl Node {
     /// Runs a command against it, with standard input.
     #[must_use]
     pub fn command_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let mut command = Command::new(&self.setup.program);
+        let mut command = Command::new(self.setup.program());
         tools::run(command.args(arguments).arg("--data-dir").arg(self.setup.data_dir()), input)
     }
 

@@ -6,11 +6,13 @@ mod wire;
 
 use std::{
     fmt, io,
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
     time::Instant,
 };
+
+use socket2::SockRef;
 
 use crate::wait::{locked, until};
 pub use manner::Manner;
@@ -117,6 +119,8 @@ type Plan = dyn Fn(&Moment<'_>) -> Move + Send + Sync;
 #[derive(Debug)]
 pub struct Peer {
     address: SocketAddr,
+    /// Where it takes connections, at its address and others.
+    listeners: Mutex<Vec<Arc<TcpListener>>>,
     shared: Arc<Shared>,
 }
 
@@ -226,13 +230,28 @@ impl Peer {
     #[must_use]
     pub fn of(character: Character, plan: impl Fn(&Moment<'_>) -> Move + Send + Sync + 'static) -> Self {
         let Character { address, manner, keywords, identity } = character;
-        let listener = TcpListener::bind(address).expect("there is such a port");
-        let address = listener.local_addr().expect("it is bound");
         let shared =
             Arc::new(Shared { plan: Box::new(plan), keywords, manner, identity, log: Mutex::default() });
-        let peer = Self { address, shared: shared.clone() };
-        thread::spawn(move || listen(&listener, &shared));
+        let mut peer = Self { address, listeners: Mutex::default(), shared };
+        peer.address = peer.listen(address);
         peer
+    }
+
+    /// Listens at this address of ours too; returns it with the port.
+    ///
+    /// # Panics
+    /// If it is none of ours.
+    #[must_use]
+    pub fn also_at(&self, address: impl Into<IpAddr>) -> SocketAddr {
+        self.listen((address, 0).into())
+    }
+
+    fn listen(&self, address: SocketAddr) -> SocketAddr {
+        let listener = Arc::new(TcpListener::bind(address).expect("there is such a port"));
+        locked(&self.listeners).push(listener.clone());
+        let (address, shared) = (listener.local_addr().expect("it is bound"), self.shared.clone());
+        thread::spawn(move || listen(&listener, &shared));
+        address
     }
 
     /// Where it listens.
@@ -296,9 +315,11 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         locked(&self.shared.log).closed = true;
+        for listener in locked(&self.listeners).iter() {
+            // It wakes who waits there; one whose address is gone already needs no more of it.
+            let _ = SockRef::from(&**listener).shutdown(Shutdown::Both);
+        }
         self.hang_up();
-        // The last connection, which wakes the listener.
-        drop(TcpStream::connect(self.address));
     }
 }
 

@@ -22,7 +22,7 @@ impl SmallDisk {
     #[must_use]
     pub fn of(mib: u32) -> Option<Self> {
         if !Namespace::mounts_are_given() {
-            Namespace::Mount.is_missing_for("a small disk");
+            Namespace::Mount.is_missing_for("a small disk", "skipped");
             return None;
         }
         Some(Self { mib })

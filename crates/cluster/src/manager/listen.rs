@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     tls::{NotAdmitted, Peer, Protocol},
-    wire::{CONNECTION_WINDOW, READ, STREAM_WINDOW, joining_server::JoiningServer},
+    wire::{CONNECTION_WINDOW, FRAME, READ, STREAM_WINDOW, joining_server::JoiningServer},
 };
 
 /// How long a node may take for its handshake, and one that asks for a certificate for that.
@@ -104,6 +104,7 @@ pub(super) fn start(socket: TcpListener, shared: Arc<Shared>, shutdown: Shutdown
         Server::builder()
             .initial_stream_window_size(window.min(STREAM_WINDOW))
             .initial_connection_window_size(window)
+            .max_frame_size(window.min(FRAME))
             .max_concurrent_streams(streams)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .tcp_nodelay(true)

@@ -87,7 +87,7 @@ const MOST_GIVEN: usize = 3 * MOST_HELD;
 /// Most that a node has brought and that the queue has not taken, in bytes. It is some syncs of a quick disk.
 const IN_HAND: usize = 32 << 20;
 /// Most that waits to be taken by a node of bodies that go along, in bytes; those of further works it asks for.
-const ALONG: usize = 32 << 20;
+const ALONG: usize = 24 << 20;
 
 impl Link {
     fn give(&mut self, give: Give) -> Linked {
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn bodies_go_along_while_the_node_takes_them() {
         let member = member();
-        let all = [(); 512].map(|()| member.along(64 << 10).expect("there is room"));
+        let all = [(); 384].map(|()| member.along(64 << 10).expect("there is room"));
         assert!(member.along(1).is_none(), "so much waits");
         drop(all);
         assert!(member.along(64 << 10).is_some());

@@ -1,4 +1,5 @@
-//! How the link's messages are read: one that has more things in it than a node says at once is refused before room is made for them.
+//! How messages become bytes, as Protocol Buffers say, each in one piece of memory that is made for it; and how they are read: one that
+//! has more things in it than a node says at once is refused before room is made for them.
 //!
 //! A thing of two bytes on the link may take a hundred in memory, so the length of a message alone does not bound what it costs.
 
@@ -11,16 +12,16 @@ use prost::{
 };
 use tonic::{
     Status,
-    codec::{BufferSettings, DecodeBuf, Decoder},
+    codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic_prost::{ProstCodec, ProstDecoder};
 
 use super::{
     Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Chunk, Done, Given, MOST_HELD,
     ManagerWord, Noted, Offers, Piece, Refusals, WorkerWord,
 };
 
-/// Reads and writes the messages of one method.
+/// The codec of the generated clients and servers.
 #[derive(Debug)]
 pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
 
@@ -38,14 +39,28 @@ where
     type Decode = U;
     type Decoder = Reader<U>;
     type Encode = T;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = Whole<T>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::default().encoder()
+        Whole(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        Reader(ProstCodec::<T, U>::default().decoder())
+        Reader(ProstCodec::<T, U>::raw_decoder(BufferSettings::default()))
+    }
+}
+
+/// Encodes a message whose length is known before: with bodies in it, it would else be moved each time that its memory grows.
+#[derive(Debug)]
+pub(crate) struct Whole<T>(PhantomData<T>);
+
+impl<T: Message> Encoder for Whole<T> {
+    type Error = Status;
+    type Item = T;
+
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(item.encoded_len());
+        item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }
 }
 

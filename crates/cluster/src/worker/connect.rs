@@ -14,7 +14,7 @@ use crate::{
     authority::{self, Certificate},
     identity::CERTIFICATE_LIFE,
     tls::{ConnectError, Credential},
-    wire::{CONNECTION_WINDOW, CertifyRequest, READ, STREAM_WINDOW, joining_client::JoiningClient},
+    wire::{CONNECTION_WINDOW, CertifyRequest, FRAME, READ, STREAM_WINDOW, joining_client::JoiningClient},
 };
 
 /// How long a connection and its handshake may take.
@@ -173,6 +173,7 @@ impl Shared {
         Endpoint::from_static("http://manager.posthouse.internal")
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME)
             .http2_keep_alive_interval(CONNECT)
             .keep_alive_timeout(CONNECT)
             .connect_with_connector(connector)

@@ -16,7 +16,7 @@ use h2::{
 };
 use prost::Message;
 use tempfile::TempDir;
-use testkit::{Cluster, Peer, Session, node::word, text, until};
+use testkit::{Cluster, Peer, Session, cluster::Stranger, node::word, text, until};
 use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet};
 
 use crate::cluster;
@@ -39,6 +39,7 @@ struct Hostile {
     runtime: Runtime,
     tls: ClientTls,
     certificate: Certificate,
+    stranger: Stranger,
     manager: SocketAddr,
     _folder: TempDir,
 }
@@ -59,12 +60,21 @@ impl Hostile {
         let certificate = authority.issue(Role::Worker, identity.id(), &key, now).expect("it can be signed");
         let tls = ClientTls::new(authority.pin(), &identity, Clock::system());
         let runtime = Runtime::new().expect("threads");
-        Self { runtime, tls, certificate, manager: cluster.link(), _folder: folder }
+        Self {
+            runtime,
+            tls,
+            certificate,
+            stranger: cluster.stranger(9),
+            manager: cluster.link(),
+            _folder: folder,
+        }
     }
 
     /// A connection; of each stream on it so much is taken as nobody reads.
     async fn connect(&self) -> SendRequest<Bytes> {
-        let stream = TcpStream::connect(self.manager).await.expect("it listens");
+        let stream = self.stranger.dial(self.manager).expect("it listens");
+        stream.set_nonblocking(true).expect("it is open");
+        let stream = TcpStream::from_std(stream).expect("there is a runtime");
         let stream = self.tls.connect(stream, Credential::Issued(&self.certificate.chain), PATIENCE).await;
         let (client, connection) =
             h2::client::handshake(stream.expect("it is let in")).await.expect("it speaks HTTP/2");
@@ -149,8 +159,9 @@ async fn ask_again_and_again(hostile: &Hostile, mut given: RecvStream) -> Vec<As
         let mut answers = Vec::new();
         for _ in 0..ALL {
             let (mut stream, answer) = open(&mut client, "Body");
-            stream.send_data(wanted.clone(), true).expect("the connection is there");
-            answers.push(answer.await.expect("it is answered"));
+            // One that is refused is over before all is said.
+            let _ = stream.send_data(wanted.clone(), true);
+            answers.extend(answer.await);
         }
         asked.push((client, answers));
     }
@@ -163,6 +174,11 @@ async fn ask_again_and_again(hostile: &Hostile, mut given: RecvStream) -> Vec<As
 async fn refusal(answer: ResponseFuture) -> Option<String> {
     let answer = tokio::time::timeout(STILL, answer).await.ok()?.ok()?;
     Some(answer.headers().get("grpc-message")?.to_str().expect("it is text").to_owned())
+}
+
+/// Whether a body was begun to be sent: who is refused is answered to the end at once.
+fn is_body(answer: &http::Response<RecvStream>) -> bool {
+    !answer.headers().contains_key("grpc-status")
 }
 
 /// Mail goes through the cluster, from a worker to the peer.
@@ -260,7 +276,8 @@ fn a_node_that_is_given_bodies_and_does_not_read_them_costs_little() {
     session.envelope("a@example.org", &["b@example.com"]);
     assert_eq!(session.data(&text::message("large", 20 * MIB)).code, 250);
     let before = cluster.manager.resident();
-    let _asked = hostile.runtime.block_on(ask_again_and_again(&hostile, given));
+    let asked = hostile.runtime.block_on(ask_again_and_again(&hostile, given));
+    assert_eq!(asked.iter().flat_map(|(_, answers)| answers).filter(|answer| is_body(answer)).count(), 64);
     has_grown_little(&cluster, before);
     let _ = cluster.manager.command(&["nodes", "resume", "mx2"]).done();
     works(&cluster, "c@example.com");

@@ -2,7 +2,6 @@
 //! them all the time.
 
 use std::{
-    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -11,9 +10,9 @@ use std::{
 };
 
 use testkit::{
-    Character, Cluster, Gate, Moment, Move, Network, Peer, Session, Taken,
-    load::{Load, moods},
-    network::Cut,
+    Cluster, Gate, Moment, Move, Node, Peer, Session, Taken,
+    load::{Load, moods, moody_peer},
+    network::{Cut, Host},
     node::word,
     peer::Verdict,
     pulse::Pulse,
@@ -41,9 +40,9 @@ struct Held {
 
 impl Held {
     /// The next hop of the story; it holds one text back once that is wanted.
-    fn peer(&self, address: IpAddr) -> Peer {
+    fn peer(&self) -> Peer {
         let (held, moods) = (self.clone(), moods());
-        Peer::of(Character { address: (address, 0).into(), ..Character::default() }, move |moment| {
+        Peer::start(move |moment| {
             if let Moment::Dot(taken) = moment
                 && taken.hello == HELLO
                 && !taken.recipients[0].starts_with("from.")
@@ -63,6 +62,21 @@ impl Held {
     }
 }
 
+/// A manager and workers that deliver to the next hop of the story.
+fn cluster(workers: usize, file: &str, peer: &Peer) -> Cluster {
+    let program = env!("CARGO_BIN_EXE_posthouse");
+    Cluster::with(program, workers, file, |setup| setup.to(peer).flag("--retry", "100ms,300ms"))
+}
+
+/// Where a node is whose connections are to suffer; nowhere, with a line that says so, where all are on loopback.
+fn host(node: &Node) -> Option<&Host> {
+    let host = node.setup().host();
+    if host.is_none() {
+        eprintln!("skipped: nodes on loopback cannot be cut off");
+    }
+    host
+}
+
 /// What a story of a cut was.
 struct Past {
     cut: Instant,
@@ -74,12 +88,11 @@ struct Past {
 
 /// A node is cut off under load for longer than `gone`, and then it is not.
 fn past(cut: Cut, seed: u64) -> Option<Past> {
-    let network = Network::start(3)?;
     let held = Held::default();
-    let peer = held.peer(network.here().into());
-    let program = env!("CARGO_BIN_EXE_posthouse");
-    let cluster = Cluster::over(&network, program, 2, AFTER_LOSS, &peer);
-    let (worker, host) = (&cluster.workers[0], network.host(1));
+    let peer = held.peer();
+    let cluster = cluster(2, AFTER_LOSS, &peer);
+    let worker = &cluster.workers[0];
+    let host = host(worker)?;
     let pulse = Pulse::start(cluster.manager.setup().folder());
     let loads = [(2 * seed, worker), (2 * seed + 1, &cluster.workers[1])];
     let loads = loads.map(|(seed, node)| Load::start(seed, node.smtp()));
@@ -169,11 +182,10 @@ fn a_node_that_hears_nobody_stops_by_itself_and_its_late_word_counts() {
 
 #[test]
 fn a_large_message_comes_through_though_the_connection_for_large_ones_has_broken() {
-    let Some(network) = Network::start(2) else { return };
-    let held = Held::default();
-    let peer = held.peer(network.here().into());
-    let cluster = Cluster::over(&network, env!("CARGO_BIN_EXE_posthouse"), 1, "", &peer);
-    let (host, port) = (network.host(1), cluster.link().port());
+    let peer = moody_peer();
+    let cluster = cluster(1, "", &peer);
+    let Some(host) = host(&cluster.workers[0]) else { return };
+    let port = cluster.link().port();
     let mut session = Session::open(cluster.workers[0].smtp());
     let mut send = |name: &str| {
         session.envelope("a@example.org", &["yes@example.com"]);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::{Cluster, Gate, Moment, Move, Peer, Session, Setup, cluster::key, text, until};
+use testkit::{Cluster, Gate, Moment, Move, Peer, Session, cluster::key, text, until};
 
 use crate::cluster;
 
@@ -33,7 +33,7 @@ fn connections_of_a_removed_node_are_ended_though_it_does_not_hang_up() {
 fn connections(cluster: &Cluster) -> usize {
     const ESTABLISHED: &str = "01";
     let port = format!(":{:04X}", cluster.link().port());
-    let table = fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let table = fs::read_to_string(format!("/proc/{}/net/tcp", cluster.manager.id())).expect("it runs");
     let ours = table.lines().filter(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let (local, _, state) = (fields.next(), fields.next(), fields.next());
@@ -60,11 +60,7 @@ fn a_manager_with_another_pin_is_not_trusted() {
     let peer = Peer::willing();
     let cluster = cluster(0, &peer);
     let pin = format!("sha256:{}", "0".repeat(64));
-    let worker = Setup::named(env!("CARGO_BIN_EXE_posthouse"), "mx2")
-        .flag("--role", "worker")
-        .flag("--manager", cluster.link().to_string())
-        .flag("--pin", pin)
-        .start();
+    let worker = cluster.trusting(&pin, "mx2").start();
     let line = worker.said("no link to the manager");
     assert!(line.contains("pin"), "{line}");
 }

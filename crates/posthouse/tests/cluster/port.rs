@@ -2,14 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, TcpStream},
+    net::TcpStream,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use testkit::{
     Peer, Session,
-    client::dial,
     cluster::linked,
     node::word,
     text, until,
@@ -35,15 +34,20 @@ fn strangers_who_babble_begin_drip_or_say_nothing_keep_no_node_out_and_cost_litt
     let before = cluster.manager.resident();
     let junk = [b'x'; 64 << 10];
     let mut strangers = Vec::new();
+    let mut dripping = Vec::new();
     for (last, says) in [(2, &junk[..]), (3, BEGUN), (4, b""), (5, DRIPS)] {
+        let kind = cluster.stranger(last);
         for _ in 0..STRANGERS {
-            let Ok(mut stranger) = dial(Ipv4Addr::new(127, 0, 0, last), cluster.link()) else { continue };
+            let Ok(mut stranger) = kind.dial(cluster.link()) else { continue };
             // Who is turned away at once cannot say it.
             let _ = stranger.write_all(says);
+            if says == DRIPS {
+                dripping.push(stranger.try_clone().expect("it is open"));
+            }
             strangers.push(stranger);
         }
     }
-    let dripping = drip(&strangers);
+    let dripping = drip(dripping);
     assert!(strangers.len() > STRANGERS, "{} came in", strangers.len());
     cluster.workers[0].kill();
     cluster.workers[0].restart();
@@ -63,12 +67,7 @@ fn strangers_who_babble_begin_drip_or_say_nothing_keep_no_node_out_and_cost_litt
 }
 
 /// Has those who drip go on with what they have begun, until all of them are ended; says how many are left.
-fn drip(strangers: &[TcpStream]) -> JoinHandle<usize> {
-    let from = |stranger: &&TcpStream| {
-        stranger.local_addr().is_ok_and(|address| address.ip() == Ipv4Addr::new(127, 0, 0, 5))
-    };
-    let dripping = strangers.iter().filter(from).map(|stranger| stranger.try_clone().expect("it is open"));
-    let mut dripping: Vec<TcpStream> = dripping.collect();
+fn drip(mut dripping: Vec<TcpStream>) -> JoinHandle<usize> {
     thread::spawn(move || {
         let bytes = BEGUN[1..].iter().chain(std::iter::repeat(&0));
         for (byte, _) in bytes.zip(0..PATIENCE.as_millis() / DRIP.as_millis()) {

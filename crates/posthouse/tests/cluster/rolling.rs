@@ -12,10 +12,9 @@ use std::{
 };
 
 use testkit::{
-    Cluster, Session,
+    Cluster, Node, Session,
     client::{Reply, dotted},
     cluster::linked,
-    free_address,
     load::{Load, Sent, moody_peer},
     pulse::Pulse,
     story::Story,
@@ -195,20 +194,18 @@ fn ask(session: &mut Session, bytes: &[u8]) -> io::Result<Reply> {
 #[test]
 fn all_nodes_are_restarted_one_after_the_other_and_no_message_is_refused_or_lost() {
     let peer = moody_peer();
-    let doors: Vec<SocketAddr> = (0..3).map(|_| free_address()).collect();
-    let door = |number: usize| doors[number].to_string();
     let mut cluster = Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 0, "", |setup| {
-        setup.to(&peer).flag("--retry", "100ms,300ms").flag("--smtp", door(0))
+        setup.lasting_door().to(&peer).flag("--retry", "100ms,300ms")
     });
-    for number in 1..3 {
-        let name = format!("mx{}", number + 1);
-        let worker = cluster.worker(&name).flag("--smtp", door(number)).start();
-        cluster.introduce(&worker, &name);
+    for name in ["mx2", "mx3"] {
+        let worker = cluster.worker(name).lasting_door().start();
+        cluster.introduce(&worker, name);
         linked(&worker);
         cluster.workers.push(worker);
     }
     let pulse = Pulse::start(cluster.manager.setup().folder());
-    let senders = Senders::start(42, doors.clone());
+    let doors = [&cluster.manager, &cluster.workers[0], &cluster.workers[1]].map(Node::smtp);
+    let senders = Senders::start(42, doors.to_vec());
     let more = |count: usize| {
         let before = senders.answered();
         until("more mail", || (senders.answered() >= before + count).then_some(()));

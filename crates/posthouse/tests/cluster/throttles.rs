@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -169,7 +168,7 @@ fn a_sender_at_one_node_has_his_turn_though_another_has_sent_much_at_the_other()
     let cluster = deciding(2, rule, &peer);
     let mut bulk = Session::open(cluster.workers[0].smtp());
     send(&mut bulk, (0..100).map(|n| format!("bulk{n}@example.com")));
-    let mut other = Session::open_from(Ipv4Addr::new(127, 0, 0, 2), cluster.workers[1].smtp());
+    let mut other = cluster.stranger(2).open(cluster.workers[1].smtp());
     send(&mut other, ["one@example.com".to_owned()]);
     gate.open();
     let taken = peer.wait_for(101);
