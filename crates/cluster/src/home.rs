@@ -31,7 +31,9 @@ pub(crate) struct Home {
     pub(crate) clock: ManualClock,
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: Shutdown,
-    folder: TempDir,
+    settings: Arc<Settings>,
+    identity: Identity,
+    folder: Arc<TempDir>,
 }
 
 #[derive(Debug, Default)]
@@ -62,13 +64,44 @@ impl Hands for Passes {
 
 impl Home {
     pub(crate) async fn new(timing: Timing) -> Self {
+        let queue = Queue::new(Arc::new(Memory::new(Clock::system(), Duration::ZERO)));
+        Self::with(timing, queue, Arc::new(Keeps::default())).await
+    }
+
+    /// One with this queue, whose trade takes over what nodes come back with.
+    pub(crate) async fn with(timing: Timing, queue: Queue, trade: Arc<dyn Trade>) -> Self {
         let folder = TempDir::new().expect("a folder");
+        let settings = Settings::open(folder.path().join("settings.db")).expect("a new file");
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let identity = identity(&folder, "manager");
+        Self::start(socket, timing, (queue, trade), (Arc::new(settings), identity, Arc::new(folder)))
+    }
+
+    /// The same after a restart, with the queue as it is then.
+    pub(crate) async fn restarted(&self, timing: Timing, queue: Queue, trade: Arc<dyn Trade>) -> Self {
+        self.shutdown.stop();
+        let socket = async {
+            loop {
+                match TcpListener::bind(self.address).await {
+                    Ok(socket) => break socket,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let socket = tokio::time::timeout(PATIENCE, socket).await.expect("the port is free again");
+        let kept = (self.settings.clone(), self.identity.clone(), self.folder.clone());
+        Self::start(socket, timing, (queue, trade), kept)
+    }
+
+    fn start(
+        socket: TcpListener,
+        timing: Timing,
+        (queue, trade): (Queue, Arc<dyn Trade>),
+        (settings, identity, folder): (Arc<Settings>, Identity, Arc<TempDir>),
+    ) -> Self {
         // Workers check the manager's certificate by the time of this machine: it is good as it is, and as it is a week later.
         let clock = ManualClock::at(Clock::system().now() - 6 * DAY);
-        let authority = Authority::open_or_make(folder.path(), clock.clock().now()).expect("a new one");
-        let identity = identity(&folder, "manager");
-        let settings = Settings::open(folder.path().join("settings.db")).expect("a new file");
-        let queue = Queue::new(Arc::new(Memory::new(clock.clock(), Duration::ZERO)));
+        let authority = Authority::open_or_make(folder.path(), clock.clock().now()).expect("it can be read");
         let options = manager::Options {
             name: "home".into(),
             timing,
@@ -80,13 +113,11 @@ impl Home {
         };
         let shutdown = Shutdown::new();
         let credentials = (authority, &identity);
-        let settings = Arc::new(settings);
-        let manager = Manager::start(options, queue, settings, credentials, clock.clock(), &shutdown);
-        let manager = manager.expect("all is new");
-        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let manager = Manager::start(options, queue, settings.clone(), credentials, clock.clock(), &shutdown);
+        let manager = manager.expect("all can be read");
         let address = socket.local_addr().expect("it has one");
-        manager.listen(socket, Arc::new(Keeps::default()), &shutdown);
-        Self { manager, clock, address, shutdown, folder }
+        manager.listen(socket, trade, &shutdown);
+        Self { manager, clock, address, shutdown, settings, identity, folder }
     }
 
     /// A worker whose key is registered under its name.

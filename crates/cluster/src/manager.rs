@@ -7,6 +7,7 @@
 //! `listen` and `serve` are the port; `control` is how a link begins; `intake` brings in messages; `upkeep` watches the clock.
 
 mod adopt;
+mod bounds;
 mod control;
 mod errand;
 pub(crate) mod errands;

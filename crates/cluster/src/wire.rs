@@ -11,7 +11,6 @@
 mod generated;
 
 mod codec;
-
 #[cfg(test)]
 mod fuzz;
 
@@ -27,7 +26,7 @@ pub const PROTOCOL: u32 = 1;
 /// The oldest that it understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
-/// Longest message that is taken, in bytes. One that is longer ends the link.
+/// Longest message of any kind that is taken, in bytes: that of a hello. One that is longer ends the link.
 pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 /// Things go together in one message up to this length, and the last of them may pass it.
 pub(crate) const AT_ONCE_BYTES: usize = 1 << 20;
@@ -35,13 +34,15 @@ pub(crate) const AT_ONCE_BYTES: usize = 1 << 20;
 pub(crate) const INLINE: usize = 64 << 10;
 /// Bytes that may be on their way on a stream, and on a connection.
 pub(crate) const STREAM_WINDOW: u32 = 4 << 20;
-pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Longest frame that is taken (RFC 9113 section 4.2): what goes together goes in one frame, and each frame is a write.
 pub(crate) const FRAME: u32 = 1 << 20;
 /// So much is read from a socket at once: TLS by itself asks for a quarter of that.
 pub(crate) const READ: usize = 16 << 10;
 /// Longest offer, without a body that goes apart.
 pub(crate) const MAX_OFFER: usize = 4 << 20;
+/// Longest of what is told of a work: 128 recipients with a reply of 16 KiB each.
+pub(crate) const MAX_TOLD: usize = 3 << 20;
 /// A body of which for so long nothing comes, and a stream of which nothing is taken, is given up.
 pub(crate) const STALLED: Duration = Duration::from_secs(60);
 /// Longest piece of a body in one message, in bytes.

@@ -29,7 +29,7 @@ struct Presented {
 }
 
 /// After this time a node whose works could not be read presents them again.
-const HEARD_AGAIN: Duration = Duration::from_secs(10);
+const HEARD_AGAIN: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
 
 impl Shared {
     /// Takes over what a node has presented. What it says of that is heard afterwards only.
@@ -51,7 +51,8 @@ impl Shared {
         for one in self.queue.resume(member.boot, works).await {
             resumed.insert((one.info.work, one.info.lease.unwrap_or_default()), one);
         }
-        let mut deaf = 0;
+        // Those of an errand that goes on wait until it has ended: then the node presents them as nobody's.
+        let mut deaf = member.errands(|errands| errands.deaf());
         for (number, presented) in errands {
             deaf += self.adopt_errand(member, number, &presented, &mut resumed);
         }
@@ -121,5 +122,130 @@ impl Shared {
                 Stage::Lapsed
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use base::{MessageId, Timestamp};
+    use bytes::Bytes;
+    use parking_lot::Mutex;
+    use queue::{
+        Holder, Kind, Leased, NewWork, Publication, Queue, Repeat, Spool,
+        files::{Call, Fault, SimulatedDisk, When},
+        spool::Options,
+    };
+
+    use super::*;
+    use crate::{
+        home::{Home, until},
+        manager::{Grant, Granted, Trade, Word},
+        membership::Timing,
+    };
+
+    /// Keeps the errands with works, as mail does, and counts all.
+    #[derive(Debug, Default)]
+    struct Adopts {
+        all: Mutex<Vec<usize>>,
+        errands: Mutex<Vec<Errand>>,
+    }
+
+    impl Trade for Adopts {
+        fn adopt(&self, errand: Errand, works: Vec<(usize, Resumed)>) {
+            self.all.lock().push(works.len());
+            if !works.is_empty() {
+                self.errands.lock().push(errand);
+                // Its claim is for the test's whole life.
+                std::mem::forget(works);
+            }
+        }
+
+        fn brought(&self, _: u64) {}
+
+        fn longest(&self) -> u64 {
+            0
+        }
+
+        fn refused(&self, _: &str, _: wire::Refusal) {}
+    }
+
+    /// So many messages, leased to a node.
+    async fn leased(queue: &Queue, holder: Holder, count: u8) -> Vec<Leased> {
+        for message in 0..count {
+            let work = NewWork {
+                lane: "example.com".into(),
+                account: "".into(),
+                priority: 0,
+                not_before: Timestamp::default(),
+                expires: Timestamp::from_micros(i64::MAX),
+                recipients: 1,
+                needs: Vec::new(),
+                detail: Bytes::new(),
+            };
+            let publication = Publication {
+                message: MessageId::from_bytes([message; 16]),
+                kind: Kind::Mail,
+                at: Timestamp::from_millis(1),
+                header: Bytes::new(),
+                body: queue::Body::Memory(Bytes::from_static(b"text")),
+                works: vec![work],
+                repeat: Repeat::Possible,
+            };
+            queue.publish(vec![publication]).await.expect("there is room");
+        }
+        let mut arrivals = Vec::new();
+        while arrivals.len() < usize::from(count) {
+            queue.arrived(Kind::Mail).await;
+            queue.take_arrivals(Kind::Mail, usize::from(count), &mut arrivals);
+        }
+        queue.lease(holder, arrivals.into_iter().map(|arrival| arrival.ticket).collect()).await
+    }
+
+    fn open(disk: &SimulatedDisk) -> Queue {
+        // Nothing is kept in memory: all is read from the disk.
+        let options = Options { segment_size: 4 << 20, recent_bytes: 0, ..Options::default() };
+        let spool = Spool::open(disk.disk(), Path::new("/spool"), base::Clock::system(), options);
+        Queue::new(spool.expect("it can be read"))
+    }
+
+    #[tokio::test]
+    async fn what_a_node_says_of_works_that_could_not_be_read_is_heard_over_a_later_link() {
+        let (disk, trade) = (SimulatedDisk::default(), Arc::new(Adopts::default()));
+        let queue = open(&disk);
+        let home = Home::with(Timing::default(), queue.clone(), trade.clone()).await;
+        let (worker, off) = (home.worker("mx2"), base::Shutdown::new());
+        let mut assignments = home.run(&worker, &off).await;
+        let shared = &home.manager.0;
+        let member = shared.members.lock().by_boot.values().next().expect("it is linked").clone();
+        let leased = leased(&queue, Holder::Node(member.boot), 2).await;
+        let works = leased.iter().map(|leased| Granted {
+            work: leased.info.work,
+            epoch: leased.info.lease.expect("it is leased"),
+            body: leased.body.clone(),
+        });
+        let grant = Grant { kind: Kind::Mail, burst: Bytes::new(), works: works.collect() };
+        let _errand = Errand::give(shared, &member, grant).await.expect("there is a link");
+        let assignment = assignments.recv().await.expect("it is given");
+        queue.settles().await.expect("it is on the disk who has it");
+
+        let disk = disk.after_kill();
+        let queue = open(&disk);
+        disk.fail(Call::Read, Fault::Broken, When::From(0));
+        let restarted = home.restarted(Timing::default(), queue, trade.clone()).await;
+        member.cut();
+        until("it comes with what cannot be read", || *trade.all.lock() == [0]).await;
+        assignment.tell(0, Bytes::from_static(b"well"));
+        until("it comes again and again", || trade.all.lock().len() > 2).await;
+        assert!(trade.all.lock().iter().all(|works| *works == 0), "nothing of it can be heard");
+        assert_eq!(worker.works(), 2, "it keeps what it has said");
+        disk.mend();
+        until("it is taken over", || trade.all.lock().last() == Some(&2)).await;
+        let mut errand = trade.errands.lock().pop().expect("it is kept");
+        assert_eq!(errand.next().await, Some(Word::Told(0, Bytes::from_static(b"well"))));
+        errand.heard(0);
+        until("the node need not keep it any more", || worker.works() == 1).await;
+        drop(restarted);
     }
 }

@@ -141,6 +141,14 @@ impl Shared {
             drop(members);
             return Err(self.quarantine(&key, node));
         }
+        // Each takes room until it is gone.
+        let boots = by_boot.values().filter(|member| member.key == key).count();
+        if boots >= OLDER && !by_boot.contains_key(&boot) {
+            return Err(refused(
+                Reason::Other,
+                "this node has started anew too often in a short time".into(),
+            ));
+        }
         let member = by_boot.entry(boot).or_insert_with(|| {
             self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
             member(incarnations.node, key, boot, node, hello)

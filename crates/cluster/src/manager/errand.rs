@@ -55,11 +55,13 @@ impl Errand {
     pub(super) async fn give(shared: &Arc<Shared>, member: &Arc<Member>, grant: Grant) -> Option<Self> {
         let number = fastrand::u64(..);
         let Grant { kind, burst, works } = grant;
-        let mut granted = Vec::with_capacity(works.len());
+        let (mut granted, mut room) = (Vec::with_capacity(works.len()), Vec::new());
         for Granted { work, epoch, body } in &works {
             let size = body.size();
             let has_it = shared.origins.lock().of(work.message) == Some(member.node);
-            let inline = if size > INLINE as u64 || has_it { None } else { whole(body).await };
+            let along = if size > INLINE as u64 || has_it { None } else { member.along(size) };
+            let inline = if along.is_some() { whole(body).await } else { None };
+            room.extend(along);
             granted.push(wire::GrantedWork {
                 work: Some((*work).into()),
                 epoch: Some((*epoch).into()),
@@ -69,7 +71,7 @@ impl Errand {
         }
         let items = works.into_iter().map(|Granted { body, .. }| Item { body, stage: Stage::Given });
         let grant = wire::Grant { errand: number, kind: wire::kind_number(kind), burst, works: granted };
-        let words = member.grant(grant, items.collect())?;
+        let words = member.grant((grant, room), items.collect())?;
         Some(Self { number, member: member.clone(), shared: shared.clone(), words, _share: None })
     }
 

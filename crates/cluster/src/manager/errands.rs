@@ -29,6 +29,23 @@ pub(crate) struct Errands(HashMap<u64, Entry>);
 struct Entry {
     words: mpsc::UnboundedSender<Word>,
     items: Vec<Item>,
+    /// Whether its end was said to those who wait.
+    ended: Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Yes,
+    No,
+}
+
+impl Entry {
+    /// The node is through with it, as it may say any number of times.
+    fn end(&mut self, words: Bytes) {
+        if std::mem::replace(&mut self.ended, Ended::Yes) == Ended::No {
+            let _ = self.words.send(Word::Ended(words));
+        }
+    }
 }
 
 /// A work of an errand.
@@ -83,18 +100,29 @@ pub(crate) enum Say {
 impl Errands {
     /// A new errand, and what will come of it.
     pub(crate) fn open(&mut self, errand: u64, items: Vec<Item>) -> mpsc::UnboundedReceiver<Word> {
-        // Each item brings three words at most, and a node has no more items than it has credits for; the end is said once for each
-        // link.
+        // Each item brings three words at most, and a node has no more items than it has credits for; the end is said once.
         let (sender, words) = mpsc::unbounded_channel();
-        self.0.insert(errand, Entry { words: sender, items });
+        self.0.insert(errand, Entry { words: sender, items, ended: Ended::No });
         words
     }
 
     /// Nobody listens any more. Returns the items that the node still has.
     pub(crate) fn close(&mut self, errand: u64) -> Vec<u32> {
-        let Some(entry) = self.0.remove(&errand) else { return Vec::new() };
-        let left = (0..).zip(&entry.items).filter(|(_, item)| item.stage.is_open());
-        left.map(|(number, _)| number).collect()
+        let Some(mut entry) = self.0.remove(&errand) else { return Vec::new() };
+        let mut left = Vec::new();
+        for (number, item) in (0..).zip(&mut entry.items) {
+            if item.stage.is_open() {
+                left.push(number);
+            }
+            if item.stage != Stage::Deaf {
+                item.stage = Stage::Over;
+            }
+        }
+        if entry.items.iter().any(|item| item.stage == Stage::Deaf) {
+            // What is said of those is not to be forgotten until they are taken over.
+            self.0.insert(errand, entry);
+        }
+        left
     }
 
     /// The node is gone: nothing will come of anything.
@@ -104,6 +132,12 @@ impl Errands {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// How many works cannot be taken over.
+    pub(crate) fn deaf(&self) -> usize {
+        let items = self.0.values().flat_map(|entry| &entry.items);
+        items.filter(|item| item.stage == Stage::Deaf).count()
     }
 
     fn item(&mut self, at: &wire::Item) -> Option<(&mpsc::UnboundedSender<Word>, &mut Item)> {
@@ -152,8 +186,8 @@ impl Errands {
     pub(crate) fn tells(&mut self, told: wire::Told) -> Say {
         let Some(at) = told.item else { return Say::Nothing };
         if at.item == WHOLE {
-            let Some(entry) = self.0.get(&at.errand) else { return Say::Heard };
-            let _ = entry.words.send(Word::Ended(told.words));
+            let Some(entry) = self.0.get_mut(&at.errand) else { return Say::Heard };
+            entry.end(told.words);
             return Say::Heard;
         }
         let Some((words, item)) = self.item(&at) else { return Say::Heard };
@@ -170,6 +204,8 @@ impl Errands {
     /// The node has come back over another link with these: what it was given and does not have never reached it. Returns what it has
     /// and nobody here knows.
     pub(crate) fn reconcile(&mut self, held: &[wire::Held]) -> Vec<wire::Held> {
+        // Nobody listens there; it may be taken over now.
+        self.0.retain(|_, entry| !entry.words.is_closed());
         let has: std::collections::HashSet<(u64, u32)> =
             held.iter().map(|held| (held.errand, held.item)).collect();
         for (errand, entry) in &mut self.0 {
@@ -180,7 +216,7 @@ impl Errands {
                 }
             }
             if !held.iter().any(|held| held.errand == *errand) {
-                let _ = entry.words.send(Word::Ended(Bytes::new()));
+                entry.end(Bytes::new());
             }
         }
         held.iter().filter(|held| !self.0.contains_key(&held.errand)).cloned().collect()
@@ -241,6 +277,22 @@ mod tests {
         }
         assert_eq!(next(&mut words), None);
         assert_eq!(errands.close(7), [2], "it is not said to be over");
+        drop(words);
+        assert_eq!((errands.tells(told(1)), errands.tells(told(2))), (Say::Nothing, Say::Heard));
+        let held = [wire::Held { errand: 7, item: 1, ..wire::Held::default() }];
+        assert_eq!(errands.reconcile(&held), held, "it is brought again");
+    }
+
+    #[test]
+    fn the_end_is_said_once_however_often_the_node_says_it() {
+        let mut errands = Errands::default();
+        let mut words = errands.open(7, vec![item()]);
+        for _ in 0..3 {
+            assert_eq!(errands.tells(told(WHOLE)), Say::Heard);
+        }
+        errands.reconcile(&[]);
+        let all: Vec<_> = std::iter::from_fn(|| next(&mut words)).collect();
+        assert!(matches!(all[..], [Word::Ended(_), Word::Lost(0)]), "{all:?}");
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use prost::Message as _;
 use queue::{Body, Publication, Published, QueueError};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::{Shared, member::Member};
-use crate::wire::{Answer, Offer, Piece, answer::Verdict};
+use crate::wire::{self, Answer, Offer, Piece, answer::Verdict};
 
 impl Shared {
     /// Publishes what a node offers.
@@ -100,7 +101,7 @@ impl Shared {
             return Err(Status::unavailable("the manager is stopping"));
         }
         if published.is_ok()
-            && let Ok(message) = crate::wire::message(&message)
+            && let Ok(message) = wire::message(&message)
         {
             self.origins.lock().took(member.node, message, size);
         }
@@ -116,6 +117,18 @@ impl Shared {
             }
         }
     }
+}
+
+/// How much memory offers take: what they say, and the room for each thing in them.
+pub(super) fn weight(offers: &[Offer]) -> usize {
+    let work = |work: &wire::NewWork| {
+        size_of::<wire::NewWork>() + work.encoded_len() + work.needs.len() * size_of::<String>()
+    };
+    let offer = |offer: &Offer| {
+        let works: usize = offer.works.iter().map(work).sum();
+        size_of::<Offer>() + offer.header.len() + offer.body.len() + works
+    };
+    offers.iter().map(offer).sum()
 }
 
 /// How many recipients a message has.

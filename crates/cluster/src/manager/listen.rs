@@ -23,16 +23,14 @@ use tonic::transport::{Server, server::Connected};
 
 use super::{
     Shared,
+    bounds::{Bounded, SMALL},
     registry::{Connection, Registry, Room},
     seldom::Seldom,
     serve::Service,
 };
 use crate::{
     tls::{NotAdmitted, Peer, Protocol},
-    wire::{
-        CONNECTION_WINDOW, FRAME, MAX_MESSAGE, READ, STREAM_WINDOW, joining_server::JoiningServer,
-        link_server::LinkServer,
-    },
+    wire::{CONNECTION_WINDOW, FRAME, READ, STREAM_WINDOW, joining_server::JoiningServer},
 };
 
 /// How long a node may take for its handshake, and one that asks for a certificate for that.
@@ -47,6 +45,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Streams at once on a connection; more wait with whoever wants them.
 const STREAMS: u32 = 64;
+/// Who wants a certificate has one question, which takes much less than this.
+const QUESTION: u32 = 64 << 10;
 
 /// A connection whose node is proven.
 pub(super) struct Proven {
@@ -99,13 +99,13 @@ pub(super) fn start(socket: TcpListener, shared: Arc<Shared>, shutdown: Shutdown
     let (joins, to_join) = mpsc::channel::<io::Result<Proven>>(HANDSHAKES);
     let (links, to_link) = mpsc::channel::<io::Result<Proven>>(HANDSHAKES);
     let service = Service(shared.clone());
-    let link = LinkServer::new(service.clone()).max_decoding_message_size(MAX_MESSAGE);
-    let server = || {
+    let link = Bounded::new(service.clone());
+    let server = |window: u32, streams| {
         Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(window.min(STREAM_WINDOW))
+            .initial_connection_window_size(window)
+            .max_frame_size(window.min(FRAME))
+            .max_concurrent_streams(streams)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .tcp_nodelay(true)
     };
@@ -114,11 +114,12 @@ pub(super) fn start(socket: TcpListener, shared: Arc<Shared>, shutdown: Shutdown
         async move { shutdown.stopping().await }
     };
     let (stop_join, stop_link) = (stop(&shutdown), stop(&shutdown));
-    let join = server()
-        .add_service(JoiningServer::new(service))
+    let join = server(QUESTION, 1)
+        .add_service(JoiningServer::new(service).max_decoding_message_size(SMALL))
         .serve_with_incoming_shutdown(ReceiverStream::new(to_join), stop_join);
-    let link =
-        server().add_service(link).serve_with_incoming_shutdown(ReceiverStream::new(to_link), stop_link);
+    let link = server(CONNECTION_WINDOW, STREAMS)
+        .add_service(link)
+        .serve_with_incoming_shutdown(ReceiverStream::new(to_link), stop_link);
     tokio::spawn(said(join));
     tokio::spawn(said(link));
     tokio::spawn(accept(socket, shared, joins, links, shutdown));

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use queue::Boot;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::errands::{Errands, Item, Word};
@@ -29,6 +29,10 @@ pub(crate) struct Member {
     pub(crate) adoption: Arc<tokio::sync::Mutex<()>>,
     /// Shared with each link that has come up and whose works are not taken over yet.
     adopting: Arc<()>,
+    /// Room for what it has brought and the queue has not taken yet, in bytes.
+    room: Arc<Semaphore>,
+    /// Room for bodies that go along with what it is given and that it has not taken yet, in bytes.
+    along: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -80,6 +84,10 @@ struct Link {
 /// What waits to be taken by a node is less than this: of each thing that it has, it is given and answered once for each link. Who asks
 /// and asks and does not listen is cut.
 const MOST_GIVEN: usize = 3 * MOST_HELD;
+/// Most that a node has brought and that the queue has not taken, in bytes. It is some syncs of a quick disk.
+const IN_HAND: usize = 32 << 20;
+/// Most that waits to be taken by a node of bodies that go along, in bytes; those of further works it asks for.
+const ALONG: usize = 24 << 20;
 
 impl Link {
     fn give(&mut self, give: Give) -> Linked {
@@ -105,7 +113,11 @@ impl Link {
 /// One thing that is said to a node about its works.
 #[derive(Debug)]
 pub(crate) enum Give {
-    Grant(wire::Grant),
+    /// With the room that its bodies take until it is on its way.
+    Grant {
+        grant: wire::Grant,
+        _room: Vec<OwnedSemaphorePermit>,
+    },
     Permit(wire::Permit),
     Heard(wire::Item),
     Over(wire::Item),
@@ -132,7 +144,20 @@ impl Member {
         load: Arc<Load>,
     ) -> Arc<Self> {
         let (adoption, adopting, state) = (Arc::default(), Arc::default(), Mutex::default());
-        Arc::new(Self { node, key, boot, name: name.into(), facts, load, adoption, adopting, state })
+        let [room, along] = [IN_HAND, ALONG].map(|bytes| Arc::new(Semaphore::new(bytes)));
+        let name = name.into();
+        Arc::new(Self { node, key, boot, name, facts, load, adoption, adopting, room, along, state })
+    }
+
+    /// Waits until there is room for so many bytes of what it brings; what is larger than all the room goes alone.
+    pub(crate) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = u32::try_from(bytes.min(IN_HAND)).expect("the room is not so large");
+        self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed")
+    }
+
+    /// Room for a body of so many bytes with what is given to it; nothing while so much waits there already.
+    pub(crate) fn along(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        self.along.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 
     /// A link says hello, which has this number with the node.
@@ -188,7 +213,7 @@ impl Member {
     /// Gives it an errand, and returns what will come of that; nothing if there is no link.
     pub(crate) fn grant(
         &self,
-        grant: wire::Grant,
+        (grant, room): (wire::Grant, Vec<OwnedSemaphorePermit>),
         items: Vec<Item>,
     ) -> Option<mpsc::UnboundedReceiver<Word>> {
         let mut state = self.state.lock();
@@ -196,7 +221,7 @@ impl Member {
         let link = link.as_mut()?;
         let words = errands.open(grant.errand, items);
         // A stream that is going takes it along; what never came there is told when the node comes again.
-        link.give(Give::Grant(grant));
+        link.give(Give::Grant { grant, _room: room });
         Some(words)
     }
 
@@ -310,6 +335,27 @@ mod tests {
         tokio::time::timeout(100 * SOON, member.takes_nothing(SOON))
             .await
             .expect("it takes nothing any more");
+    }
+
+    #[test]
+    fn bodies_go_along_while_the_node_takes_them() {
+        let member = member();
+        let all = [(); 384].map(|()| member.along(64 << 10).expect("there is room"));
+        assert!(member.along(1).is_none(), "so much waits");
+        drop(all);
+        assert!(member.along(64 << 10).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_a_node_brings_waits_until_there_is_room() {
+        let member = member();
+        let first = member.room(IN_HAND - 10).await;
+        let (soon, next) = (Duration::from_millis(20), member.room(11));
+        let mut next = std::pin::pin!(next);
+        assert!(tokio::time::timeout(soon, &mut next).await.is_err(), "there is room for ten");
+        drop(first);
+        drop(next.await);
+        drop(member.room(10 * IN_HAND).await);
     }
 
     #[test]

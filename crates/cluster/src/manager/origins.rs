@@ -39,7 +39,7 @@ impl Origins {
         }
         cached.order.push_back((message, bytes));
         cached.bytes += bytes;
-        while cached.bytes > cached.capacity {
+        while cached.bytes > cached.capacity || cached.order.len() > MOST_MESSAGES {
             let Some((oldest, bytes)) = cached.order.pop_front() else { break };
             cached.bytes -= bytes;
             self.of.remove(&oldest);
@@ -51,6 +51,9 @@ impl Origins {
         self.of.get(&message).copied()
     }
 }
+
+/// Most messages that are known of a node, however many it says that it keeps: each takes some 80 bytes.
+const MOST_MESSAGES: usize = 200_000;
 
 #[cfg(test)]
 mod tests {
@@ -72,5 +75,9 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 5].map(|n| origins.of(id(n)).is_some()), [false, false, true, true, false]);
         origins.begin(node, 100);
         assert_eq!(origins.of(id(4)), None, "it has begun anew");
+        for n in 0..MOST_MESSAGES as u128 + 2 {
+            origins.took(node, MessageId::from_bytes(n.to_be_bytes()), 0);
+        }
+        assert_eq!((origins.of.len(), origins.by_node[&node].order.len()), (MOST_MESSAGES, MOST_MESSAGES));
     }
 }

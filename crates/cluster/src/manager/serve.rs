@@ -12,12 +12,13 @@ use queue::{Boot, Chunk, QueueError};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     Shared,
     control::Welcomed,
     errands::Say,
+    intake,
     listen::Caller,
     member::{Give, Linked, Member},
 };
@@ -46,8 +47,6 @@ const ANSWERS: usize = 64;
 /// How much is given in one go, in things and in bytes.
 const GIVEN_AT_ONCE: usize = 64;
 const GIVEN_BYTES: usize = 1 << 20;
-/// Most things that a worker says at once; it takes much less to say them.
-const MOST_DONE: usize = 10_000;
 /// Chunks of a body that wait for a worker to take them.
 const CHUNKS: usize = 4;
 /// The name under which a worker says which boot of it a stream is for.
@@ -142,10 +141,7 @@ impl Link for Service {
             let hear = async {
                 // What it says of what is being taken over is for whoever takes it over.
                 drop(member.adoption.lock().await);
-                while let Ok(Some(done)) = done.message().await {
-                    if done.commits.len() + done.told.len() > MOST_DONE {
-                        return;
-                    }
+                while let Some(done) = next(&mut done, &member).await {
                     shared.hear(&member, done);
                 }
             };
@@ -174,11 +170,13 @@ impl Link for Service {
         let (shared, listening) = (self.0.clone(), end.clone());
         tokio::spawn(async move {
             let take_in = async {
-                while let Ok(Some(Offers { offers })) = offered.message().await {
+                while let Some(Offers { offers }) = next(&mut offered, &member).await {
                     let Ok(turn) = answers.clone().reserve_owned().await else { return };
+                    let room = member.room(intake::weight(&offers)).await;
                     let (shared, member) = (shared.clone(), member.clone());
                     tokio::spawn(async move {
                         let answers = shared.take_in(&member, offers).await;
+                        drop(room);
                         turn.send(Ok(Answers { answers }));
                     });
                 }
@@ -270,6 +268,17 @@ impl Link for Service {
     }
 }
 
+/// What a node says next on a stream of its link, which ends with what is more than any node says at once.
+async fn next<T>(said: &mut Streaming<T>, member: &Member) -> Option<T> {
+    said.message().await.unwrap_or_else(|status| {
+        if status.code() == Code::OutOfRange {
+            let why = status.message();
+            tracing::warn!(node = %member.name, why, "a node says too much at once; its link is ended");
+        }
+        None
+    })
+}
+
 /// Follows what a worker says until its link ends.
 async fn follow(
     shared: Arc<Shared>,
@@ -278,7 +287,7 @@ async fn follow(
     (number, end): (u64, CancellationToken),
 ) {
     let words = async {
-        while let Ok(Some(word)) = said.message().await {
+        while let Some(word) = next(&mut said, &member).await {
             match word.word {
                 Some(worker_word::Word::Goodbye(_)) => return Goodbye::Said,
                 Some(worker_word::Word::Leaving(_)) => member.leaves(),
@@ -352,7 +361,7 @@ impl Stream for ToGive {
             }
             taken += 1;
             match give {
-                Give::Grant(grant) => {
+                Give::Grant { grant, .. } => {
                     bytes += grant.burst.len();
                     bytes += grant
                         .works

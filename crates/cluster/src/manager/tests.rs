@@ -108,6 +108,30 @@ async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
 }
 
 #[tokio::test]
+async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are_gone() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot: usize| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot as u128)), ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+    };
+    assert!((1..=OLDER).all(|boot| says(boot) == Ok(())));
+    assert_eq!([OLDER + 1, OLDER].map(says), [Err(Reason::Other), Ok(())]);
+    let oldest = home.manager.0.member(Boot(1)).expect("it is remembered");
+    oldest.unlink(1);
+    home.manager.0.changed(vec![crate::membership::Change::Gone(Boot(1))]);
+    assert_eq!(says(OLDER + 1), Ok(()), "one is gone");
+}
+
+#[test]
+fn what_is_short_on_the_link_weighs_what_it_takes_in_memory() {
+    let work = wire::NewWork { needs: vec![String::new(); 10], ..wire::NewWork::default() };
+    let offer = Offer { works: vec![work; 100], body: vec![7; 1000].into(), ..Offer::default() };
+    let takes = 100 * (size_of::<wire::NewWork>() + 10 * size_of::<String>()) + 1000;
+    assert!((takes..2 * takes).contains(&intake::weight(&[offer])));
+}
+
+#[tokio::test]
 async fn a_quarantined_node_is_only_resumed_or_removed() {
     let home = Home::new(Timing::default()).await;
     let (key, hello) = registered(&home);

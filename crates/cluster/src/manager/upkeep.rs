@@ -18,8 +18,8 @@ use crate::{
 
 /// Silence is judged this often at least: a tenth of the shortest heartbeat that makes sense.
 const TICK: Duration = Duration::from_millis(50);
-/// Most acknowledgements at once.
-const AT_ONCE: usize = 4096;
+/// Most acknowledgements at once: all that come in the time of a sync, so that a node cannot say things faster than they are answered.
+const AT_ONCE: usize = 1 << 20;
 /// How often it is looked whether the manager's certificate must be renewed, and when it is tried again.
 const CERTIFICATE: Duration = Duration::from_secs(1);
 const RENEW_AGAIN: Duration = Duration::from_secs(600);

@@ -130,7 +130,9 @@ impl World {
             burst: Bytes::new(),
             works: granted.collect(),
         };
-        let Some(words) = member.grant(grant, items.collect()) else { return self.drop_jobs(jobs) };
+        let Some(words) = member.grant((grant, Vec::new()), items.collect()) else {
+            return self.drop_jobs(jobs);
+        };
         let serving = Serving::new(member, words, jobs.into_iter().map(Some).collect());
         self.reign().servings.insert(number, serving);
     }

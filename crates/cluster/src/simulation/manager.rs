@@ -409,7 +409,7 @@ fn together(some: Vec<Give>) -> Given {
     let mut given = Given::default();
     for give in some {
         match give {
-            Give::Grant(grant) => given.grants.push(grant),
+            Give::Grant { grant, .. } => given.grants.push(grant),
             Give::Permit(permit) => given.permits.push(permit),
             Give::Heard(item) => given.heard.push(item),
             Give::Over(item) => given.over.push(item),

@@ -1,13 +1,25 @@
-//! How messages become bytes: as Protocol Buffers say, each in one piece of memory that is made for it.
+//! How messages become bytes, as Protocol Buffers say, each in one piece of memory that is made for it; and how they are read: one that
+//! has more things in it than a node says at once is refused before room is made for them.
+//!
+//! A thing of two bytes on the link may take a hundred in memory, so the length of a message alone does not bound what it costs.
 
 use std::marker::PhantomData;
 
-use prost::Message;
+use bytes::Buf as _;
+use prost::{
+    Message,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+};
 use tonic::{
     Status,
-    codec::{BufferSettings, EncodeBuf, Encoder},
+    codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
+
+use super::{
+    Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Chunk, Done, Given, MOST_HELD,
+    ManagerWord, Noted, Offers, Piece, Refusals, WorkerWord,
+};
 
 /// The codec of the generated clients and servers.
 #[derive(Debug)]
@@ -22,19 +34,19 @@ impl<T, U> Default for Codec<T, U> {
 impl<T, U> tonic::codec::Codec for Codec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Message + Default + Bounded + Send + 'static,
 {
-    type Encode = T;
     type Decode = U;
+    type Decoder = Reader<U>;
+    type Encode = T;
     type Encoder = Whole<T>;
-    type Decoder = ProstDecoder<U>;
 
-    fn encoder(&mut self) -> Whole<T> {
+    fn encoder(&mut self) -> Self::Encoder {
         Whole(PhantomData)
     }
 
-    fn decoder(&mut self) -> ProstDecoder<U> {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::default())
+    fn decoder(&mut self) -> Self::Decoder {
+        Reader(ProstCodec::<T, U>::raw_decoder(BufferSettings::default()))
     }
 }
 
@@ -43,11 +55,119 @@ where
 pub(crate) struct Whole<T>(PhantomData<T>);
 
 impl<T: Message> Encoder for Whole<T> {
-    type Item = T;
     type Error = Status;
+    type Item = T;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.reserve(item.encoded_len());
         item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }
+}
+
+/// Reads messages of one kind.
+#[derive(Debug)]
+pub(crate) struct Reader<U>(ProstDecoder<U>);
+
+impl<U: Message + Default + Bounded> Decoder for Reader<U> {
+    type Error = Status;
+    type Item = U;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // A message is decoded once all of it is here, in one piece.
+        let things = things(bytes.chunk(), U::LISTS);
+        if things > U::MOST {
+            let text = format!("a message has {things} things in it, and {} are taken at once", U::MOST);
+            return Err(Status::out_of_range(text));
+        }
+        self.0.decode(bytes)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
+    }
+}
+
+/// What a message may have in it.
+pub(crate) trait Bounded {
+    /// Its lists, and what leads to them.
+    const LISTS: &'static [List] = &[];
+    /// Most things in all of them together.
+    const MOST: usize = 0;
+}
+
+/// A field that is there any number of times or has such fields inside; by its number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List(u32, &'static [List]);
+
+/// Most things that a worker says or refuses at once; it takes much less to say them.
+const MOST_SAID: usize = 10_000;
+/// The works of a message are 65,536 at most, with what some of them need, and those of other messages go along.
+const MOST_OFFERED: usize = 200_000;
+/// Beside what it has: the hello itself, and its doors.
+const MOST_DOORS: usize = 1000;
+pub(super) const HELLO: &[List] = &[List(8, &[]), List(12, &[])];
+const OFFER: &[List] = &[List(5, &[List(7, &[])])];
+
+impl Bounded for WorkerWord {
+    const LISTS: &'static [List] = &[List(1, HELLO)];
+    const MOST: usize = MOST_HELD + MOST_DOORS;
+}
+
+impl Bounded for Done {
+    const LISTS: &'static [List] = &[List(1, &[]), List(2, &[])];
+    const MOST: usize = MOST_SAID;
+}
+
+impl Bounded for Offers {
+    const LISTS: &'static [List] = &[List(1, OFFER)];
+    const MOST: usize = MOST_OFFERED;
+}
+
+impl Bounded for Piece {
+    const LISTS: &'static [List] = &[List(1, OFFER)];
+    const MOST: usize = MOST_OFFERED;
+}
+
+impl Bounded for Refusals {
+    const LISTS: &'static [List] = &[List(1, &[])];
+    const MOST: usize = MOST_SAID;
+}
+
+// They have no lists.
+impl Bounded for Beat {}
+impl Bounded for BodyWanted {}
+impl Bounded for CertifyRequest {}
+
+// They come from the manager, which its workers trust.
+impl Bounded for Answer {}
+impl Bounded for Answers {}
+impl Bounded for Certificate {}
+impl Bounded for Chunk {}
+impl Bounded for Given {}
+impl Bounded for ManagerWord {}
+impl Bounded for Noted {}
+
+/// How many things are in the lists of a message, as far as it can be read; reading it goes no further either.
+pub(super) fn things(mut bytes: &[u8], lists: &[List]) -> usize {
+    let mut count: usize = 0;
+    while !lists.is_empty()
+        && let Ok((number, kind)) = decode_key(&mut bytes)
+    {
+        let Some(List(_, inside)) = lists.iter().find(|List(list, _)| *list == number) else {
+            if skip_field(kind, number, &mut bytes, DecodeContext::default()).is_err() {
+                break;
+            }
+            continue;
+        };
+        let Ok(len) = decode_varint(&mut bytes) else { break };
+        // What breaks off in the middle is read up to there.
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len());
+        if kind != WireType::LengthDelimited {
+            break;
+        }
+        let (thing, rest) = bytes.split_at(len);
+        bytes = rest;
+        count += 1 + things(thing, inside);
+    }
+    count
 }

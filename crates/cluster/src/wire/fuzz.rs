@@ -7,7 +7,10 @@ use queue::{BodySource, Recipients as Numbers};
 use testkit::fuzz::Fuzz;
 use tokio::sync::mpsc;
 
-use super::*;
+use super::{
+    codec::{Bounded as _, HELLO, things},
+    *,
+};
 use crate::{
     manager::errands::{Errands, Item as AtManager, Say, Stage},
     worker::desk::{Desk, Granted},
@@ -33,6 +36,7 @@ fn seeds() -> Vec<Vec<u8>> {
         newest: 1,
         boot: boot_bytes(Boot(9)),
         name: "mx2".into(),
+        doors: vec!["192.0.2.2:25".into(), String::new()],
         held: vec![held],
         link: 2,
         ..Hello::default()
@@ -58,7 +62,12 @@ fn seeds() -> Vec<Vec<u8>> {
         heard: vec![item(1)],
         over: vec![item(2)],
     };
-    let new_work = NewWork { lane: "example.com".into(), recipients: 2, ..NewWork::default() };
+    let new_work = NewWork {
+        lane: "example.com".into(),
+        recipients: 2,
+        needs: vec![String::new(), "8bit".into()],
+        ..NewWork::default()
+    };
     let offer = Offer {
         message: message_bytes(work(0).message),
         kind: 1,
@@ -109,6 +118,7 @@ fn manager() -> (Errands, mpsc::UnboundedReceiver<crate::manager::Word>) {
 
 fn hello(bytes: &[u8]) -> String {
     let Some(hello) = read::<Hello>(bytes) else { return "none".into() };
+    assert_eq!(things(bytes, HELLO), hello.doors.len() + hello.held.len());
     let (mut errands, _words) = manager();
     let foreign = errands.reconcile(&hello.held);
     assert!(foreign.len() <= hello.held.len() && foreign.iter().all(|held| held.errand != KNOWN));
@@ -117,6 +127,7 @@ fn hello(bytes: &[u8]) -> String {
 
 fn done(bytes: &[u8]) -> String {
     let Some(Done { commits, told }) = read::<Done>(bytes) else { return "none".into() };
+    assert_eq!(things(bytes, Done::LISTS), commits.len() + told.len());
     let (mut errands, mut words) = manager();
     let asked = commits.iter().filter(|item| errands.asks(item) == Say::Nothing).count();
     let heard = told.into_iter().filter(|told| errands.tells(told.clone()) == Say::Heard).count();
@@ -150,6 +161,9 @@ fn given(bytes: &[u8]) -> String {
 
 fn offers(bytes: &[u8]) -> String {
     let Some(Offers { offers }) = read::<Offers>(bytes) else { return "none".into() };
+    let works = offers.iter().flat_map(|offer| &offer.works);
+    let all: usize = works.map(|work| 1 + work.needs.len()).sum();
+    assert_eq!(things(bytes, Offers::LISTS), offers.len() + all);
     let publications = offers.iter().map(Offer::publication);
     let said = publications.take(3).map(|publication| match publication {
         Ok(publication) => {

@@ -50,10 +50,17 @@ impl Bodies {
                 Ok(answer) => return self.shared.offers.lock().answered(&answer),
                 Err(error) => {
                     tracing::info!(%error, "a large message could not be brought; it is offered again");
+                    self.broke(&error).await;
                 }
             }
-            *self.client.lock().await = None;
             tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
+        }
+    }
+
+    /// The next body goes over a new connection, unless it is not the connection's fault: too many would end the link's own.
+    async fn broke(&self, trouble: &Trouble) {
+        if !matches!(trouble, Trouble::NoRoom(_)) {
+            *self.client.lock().await = None;
         }
     }
 
@@ -85,7 +92,7 @@ impl Bodies {
             Err(Trouble::Damaged(what)) => BodySource::Missing(QueueError::Damaged(what)),
             Err(error) => {
                 tracing::info!(%error, "a body could not be fetched; its works are given back");
-                *self.client.lock().await = None;
+                self.broke(&error).await;
                 BodySource::Missing(QueueError::Away)
             }
         }

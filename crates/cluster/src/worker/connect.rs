@@ -54,6 +54,9 @@ pub enum Trouble {
     /// The link broke.
     #[error("the link broke: {0}")]
     Broke(String),
+    /// It has no room for one more stream of this kind now.
+    #[error("the manager has no room for it now: {0}")]
+    NoRoom(String),
     /// What was asked for is damaged at the manager.
     #[error("it is damaged at the manager: {0}")]
     Damaged(String),
@@ -69,6 +72,7 @@ impl Trouble {
 impl From<tonic::Status> for Trouble {
     fn from(status: tonic::Status) -> Self {
         match status.code() {
+            tonic::Code::ResourceExhausted => Self::NoRoom(status.message().to_owned()),
             tonic::Code::DataLoss => Self::Damaged(status.message().to_owned()),
             _ => Self::Broke(status.message().to_owned()),
         }

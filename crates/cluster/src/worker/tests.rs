@@ -7,7 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::{
-    home::{DAY, Home, until},
+    home::{DAY, Home, LONGEST, until},
     membership::{Liveness, Timing},
     wire::BodyWanted,
 };
@@ -16,27 +16,87 @@ use crate::{
 const SOON: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_connection_has_so_many_streams_and_the_next_one_waits() {
+async fn a_node_has_so_many_streams_of_a_kind_and_one_more_is_refused_with_the_reason() {
+    let home = Home::new(Timing::default()).await;
+    let worker = home.worker("mx2");
+    home.run(&worker, &home.shutdown).await;
+    let beats = async || {
+        // However many connections it makes.
+        let mut client = streams::client(worker.0.dial().await.expect("it is let in"));
+        let (beats, to_send) = mpsc::channel::<wire::Beat>(1);
+        let answers = client.heartbeat(worker.0.request(ReceiverStream::new(to_send))).await;
+        answers.map(|answers| (client, beats, answers))
+    };
+    // The link has one.
+    let mut open = vec![beats().await, beats().await, beats().await];
+    assert!(open.iter().all(Result::is_ok), "{open:?}");
+    let refused = beats().await.expect_err("there are four");
+    let said = (refused.code(), refused.message());
+    assert_eq!(said, (tonic::Code::ResourceExhausted, "this node has 4 streams of this kind"));
+    open.pop();
+    let another = async {
+        while beats().await.is_err() {
+            tokio::time::sleep(SOON / 20).await;
+        }
+    };
+    tokio::time::timeout(20 * SOON, another).await.expect("one has gone");
+}
+
+#[tokio::test]
+async fn more_things_than_any_node_says_at_once_are_refused_with_the_reason() {
     let home = Home::new(Timing::default()).await;
     let worker = home.worker("mx2");
     home.run(&worker, &home.shutdown).await;
     let mut client = streams::client(worker.0.dial().await.expect("it is let in"));
-    let mut open = Vec::new();
-    let mut next = loop {
-        let (beats, to_send) = mpsc::channel::<wire::Beat>(1);
-        let (mut client, request) = (client.clone(), worker.0.request(ReceiverStream::new(to_send)));
-        let mut asked = Box::pin(async move { client.heartbeat(request).await });
-        match tokio::time::timeout(SOON, &mut asked).await {
-            Ok(answers) => open.push((beats, answers.expect("it is linked"))),
-            Err(_) => break asked,
-        }
+    let mut says = async |count, helo: &str| {
+        let refusal = wire::Refusal { helo: helo.into(), ..wire::Refusal::default() };
+        let refusals = wire::Refusals { refusals: vec![refusal; count] };
+        client.records(worker.0.request(tokio_stream::once(refusals))).await.map(drop)
     };
-    assert_eq!(open.len(), 64);
-    open.pop();
-    next.as_mut().await.expect("another has gone");
-    // It is not the connection that is slow.
-    drop(open);
-    client.body(BodyWanted::default()).await.expect_err("of what?");
+    says(10_000, "").await.expect("so many are taken");
+    for (count, helo, why) in [(10_001, "", "10001 things"), (2100, &*"x".repeat(1000), "too large")] {
+        let refused = says(count, helo).await.expect_err("it is too much");
+        assert_eq!(refused.code(), tonic::Code::OutOfRange);
+        assert!(refused.message().contains(why), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_for_the_manager_is_refused_and_the_link_goes_on() {
+    let home = Home::new(Timing::default()).await;
+    let worker = home.worker("mx2");
+    home.run(&worker, &home.shutdown).await;
+    let links = || worker.0.links.load(Ordering::Relaxed);
+    let (publisher, before) = (worker.publisher(), links());
+    let publish = async |number: u8, len: u64| {
+        let work = queue::NewWork {
+            lane: "example.com".into(),
+            account: "".into(),
+            priority: 0,
+            not_before: base::Timestamp::default(),
+            expires: base::Timestamp::from_micros(i64::MAX),
+            recipients: 1,
+            needs: Vec::new(),
+            detail: bytes::Bytes::new(),
+        };
+        let body = vec![7; usize::try_from(len).expect("it is not long")];
+        let publication = queue::Publication {
+            message: base::MessageId::from_bytes([number; 16]),
+            kind: queue::Kind::Mail,
+            at: home.clock.clock().now(),
+            header: bytes::Bytes::new(),
+            body: queue::Body::Memory(body.into()),
+            works: vec![work],
+            repeat: queue::Repeat::Possible,
+        };
+        publisher.publish(vec![publication]).await
+    };
+    for number in 1..=20 {
+        let error = publish(number, 8 * LONGEST.0).await.expect_err("it is too large");
+        assert!(matches!(error, queue::QueueError::TooLarge(_)), "{error}");
+    }
+    publish(21, LONGEST.0).await.expect("it is as long as any may be");
+    assert_eq!((links(), worker.waiting()), (before, 0));
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 mod deaths;
 mod doors;
+mod hostile;
+mod late;
 mod lost;
 mod machines;
 mod network;
