@@ -142,6 +142,12 @@ pub enum Link {
 }
 
 impl Worker {
+    /// How many links it has begun.
+    #[cfg(test)]
+    pub(crate) fn links(&self) -> u64 {
+        self.0.links.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Sets a worker up; it dials when [`run`](Self::run) is called. Its clock goes by its manager's.
     #[must_use]
     pub fn new(options: Options, identity: &Identity) -> Self {

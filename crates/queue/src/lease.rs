@@ -47,6 +47,9 @@ impl Epoch {
     }
 }
 
+/// A work and the lease under which somebody has it.
+pub type Under = (WorkId, Epoch);
+
 /// A work that was leased, with all that an attempt needs.
 #[derive(Debug)]
 pub struct Leased {

@@ -58,7 +58,9 @@ pub mod conformance;
 pub use body::{Body, BodyReader, BodySource, BodyWriter, Chunk};
 pub use error::QueueError;
 pub use feed::{Feed, Position, Tale, Told};
-pub use lease::{Boot, Claim, Committing, Epoch, Holder, Lease, LeaseOver, Leased, Over, Point, Resumed};
+pub use lease::{
+    Boot, Claim, Committing, Epoch, Holder, Lease, LeaseOver, Leased, Over, Point, Resumed, Under,
+};
 pub use memory::Memory;
 pub use op::{MAX_REMEMBERED, REMEMBERED_FOR};
 pub use provider::{Given, Pending, Provider, Queue, Stats};

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::{
     Arrival, BodySource, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Given, Holder,
     Kind, LeaseOver, Point, Provider, Publication, Published, QueueError, Recipients, Repeat, Room, Seen,
-    Stats, Ticket, Words, WorkInfo,
+    Stats, Ticket, Under, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
     ledger::{Applied, Content, Ledger},
@@ -147,7 +147,7 @@ impl Provider for Memory {
     }
 
     /// Nothing of this queue outlives its process.
-    fn resume(&self, _boot: Boot, _works: Vec<(WorkId, Epoch)>) -> Pending<'_, Vec<(Point, Given)>> {
+    fn resume(&self, _boot: Boot, _works: Vec<Under>, _kept: &[Under]) -> Pending<'_, Vec<(Point, Given)>> {
         Box::pin(async { Vec::new() })
     }
 

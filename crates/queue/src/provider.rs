@@ -7,7 +7,7 @@ use base::{MessageId, Timestamp, WorkId};
 use crate::{
     Arrival, BodySource, BodyWriter, Boot, Change, Claim, Concluded, Conclusion, Cursor, End, Epoch, Feed,
     Holder, Kind, Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Point,
-    Publication, Published, QueueError, Recipients, Resumed, Room, Seen, Ticket, Words, WorkInfo,
+    Publication, Published, QueueError, Recipients, Resumed, Room, Seen, Ticket, Under, Words, WorkInfo,
     index::PAGE,
     spool::{Damage, Snapshot},
 };
@@ -37,7 +37,7 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::lease`]; a work that cannot be leased is left out, one that is damaged is set aside.
     fn lease(&self, holder: Holder, tickets: Vec<Ticket>) -> Pending<'_, Vec<Given>>;
     /// See [`Queue::resume`].
-    fn resume(&self, boot: Boot, works: Vec<(WorkId, Epoch)>) -> Pending<'_, Vec<(Point, Given)>>;
+    fn resume(&self, boot: Boot, works: Vec<Under>, kept: &[Under]) -> Pending<'_, Vec<(Point, Given)>>;
     /// See [`Queue::take_back`].
     fn take_back(&self, boot: Boot, until: Timestamp);
     /// See [`Queue::boots`].
@@ -204,9 +204,10 @@ impl Queue {
     /// own again. What else it held then waits again, and what it committed of that waits as [`Reason::PossiblyDone`].
     ///
     /// Works that were leased to it since the opening are left as they are: whoever leased them has their leases. Of a work that
-    /// is not its own any more it may say that it delivered.
-    pub async fn resume(&self, boot: Boot, works: Vec<(WorkId, Epoch)>) -> Vec<Resumed> {
-        let resumed = self.0.resume(boot, works).await;
+    /// is not its own any more it may say that it delivered. What is `kept` it has as well, and that stays as it is: it could not
+    /// be read before, and is not to be read now.
+    pub async fn resume(&self, boot: Boot, works: Vec<Under>, kept: &[Under]) -> Vec<Resumed> {
+        let resumed = self.0.resume(boot, works, kept).await;
         let resumed = resumed.into_iter().map(|(point, (epoch, info, words, body))| Resumed {
             claim: Claim::new(self.0.clone(), info.work, epoch, point),
             info,

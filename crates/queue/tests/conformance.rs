@@ -152,11 +152,11 @@ async fn what_another_node_holds_is_withheld_after_a_restart_until_it_comes_back
     assert_eq!(queue.boots(), [(BOOT, 4)]);
     queue.publish(vec![message("example.net")]).await.expect("it is published");
     assert_eq!(do_all(&queue).await.len(), 1, "all else flows at once");
-    let foreign = queue.resume(Boot(78), given.clone()).await;
+    let foreign = queue.resume(Boot(78), given.clone(), &[]).await;
     assert!(foreign.iter().all(|resumed| matches!(resumed.claim, Claim::Over(_))));
     assert!(do_all(&queue).await.is_empty());
     // It has not heard of the first two, and its permit for the fourth has reached it.
-    let resumed = queue.resume(BOOT, vec![given[2], given[3]]).await;
+    let resumed = queue.resume(BOOT, vec![given[2], given[3]], &[]).await;
     let mut unheard = [given[0].0, given[1].0];
     unheard.sort_unstable();
     assert_eq!(do_all(&queue).await, unheard);
@@ -187,7 +187,7 @@ async fn a_node_that_has_a_work_under_two_leases_has_it_again_under_the_latest_o
     let queue = open(&disk);
     let older = Epoch { incarnation: 1, counter: 1 };
     let both = given.iter().flat_map(|(work, latest)| [(*work, older), (*work, *latest)]).collect();
-    let resumed = queue.resume(BOOT, both).await;
+    let resumed = queue.resume(BOOT, both, &[]).await;
     assert_eq!(resumed.len(), 8);
     for Resumed { claim, info, .. } in resumed {
         assert_eq!(matches!(claim, Claim::Over(_)), info.lease == Some(older));
@@ -206,7 +206,7 @@ async fn what_another_node_held_waits_again_once_it_is_gone_also_after_another_r
     assert_eq!(queue.info(given[3].0).expect("it waits").not_before, until);
     assert_eq!(queue.info(given[3].0).expect("it waits").reason, Reason::PossiblyDone);
     // It comes back all the same, and has delivered one of them: that counts.
-    for resumed in queue.resume(BOOT, vec![given[2]]).await {
+    for resumed in queue.resume(BOOT, vec![given[2]], &[]).await {
         let Claim::Over(over) = resumed.claim else { panic!("it was taken back") };
         assert_eq!(over.conclude(done()).expect("it is heard"), Concluded::Late);
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base::WorkId;
-use queue::{Claim, Epoch, Resumed};
+use queue::{Claim, Epoch, Resumed, Under};
 
 use super::{
     Shared,
@@ -35,20 +35,21 @@ impl Shared {
     /// Takes over what a node has presented. What it says of that is heard afterwards only.
     pub(super) async fn adopt(self: &Arc<Self>, member: &Arc<Member>, foreign: Vec<wire::Held>) {
         let mut errands: BTreeMap<u64, Vec<Presented>> = BTreeMap::new();
+        let mut kept = Vec::new();
         for held in foreign {
-            // Another link may have brought it meanwhile.
+            let work = held.work.as_ref().and_then(|work| WorkId::try_from(work).ok());
+            let under = work.zip(held.epoch.map(Epoch::from)).filter(|_| held.item != WHOLE);
+            // What could not be read of it is the node's still; or another link has brought it meanwhile.
             if member.errands(|errands| errands.knows(held.errand)) {
+                kept.extend(under);
                 continue;
             }
             let items = errands.entry(held.errand).or_default();
-            let work = held.work.as_ref().and_then(|work| WorkId::try_from(work).ok());
-            if let (Some(work), Some(epoch), false) = (work, held.epoch, held.item == WHOLE) {
-                items.push(Presented { item: held.item, work, epoch: epoch.into() });
-            }
+            items.extend(under.map(|(work, epoch)| Presented { item: held.item, work, epoch }));
         }
         let works = errands.values().flatten().map(|presented| (presented.work, presented.epoch)).collect();
-        let mut resumed: HashMap<(WorkId, Epoch), Resumed> = HashMap::new();
-        for one in self.queue.resume(member.boot, works).await {
+        let mut resumed: HashMap<Under, Resumed> = HashMap::new();
+        for one in self.queue.resume(member.boot, works, &kept).await {
             resumed.insert((one.info.work, one.info.lease.unwrap_or_default()), one);
         }
         // Those of an errand that goes on wait until it has ended: then the node presents them as nobody's.
@@ -78,7 +79,7 @@ impl Shared {
         member: &Arc<Member>,
         number: u64,
         presented: &[Presented],
-        resumed: &mut HashMap<(WorkId, Epoch), Resumed>,
+        resumed: &mut HashMap<Under, Resumed>,
     ) -> usize {
         let mut deaf = 0;
         let most = presented.iter().map(|presented| presented.item + 1).max().unwrap_or(0);
@@ -87,8 +88,9 @@ impl Shared {
         for Presented { item, work, epoch } in presented {
             let at = *item as usize;
             let Some(resumed) = resumed.remove(&(*work, *epoch)) else {
-                // It has ended; or it could not be read, and is heard of when the node comes again.
-                if self.queue.info(*work).is_some_and(|info| info.lease == Some(*epoch)) {
+                // It has ended; or it could not be read, and is heard of when the node comes again: also when it is another's by now, for
+                // the node may have delivered it.
+                if self.queue.info(*work).is_some() {
                     items[at].stage = Stage::Deaf;
                     deaf += 1;
                 }
@@ -143,6 +145,7 @@ mod tests {
         home::{Home, until},
         manager::{Grant, Granted, Trade, Word},
         membership::Timing,
+        worker::{Assignment, Worker},
     };
 
     /// Keeps the errands with works, as mail does, and counts all.
@@ -210,42 +213,98 @@ mod tests {
         Queue::new(spool.expect("it can be read"))
     }
 
+    /// A node with two works of one errand, and the queue as it is after a kill of its manager.
+    struct Killed {
+        home: Home,
+        trade: Arc<Adopts>,
+        worker: Worker,
+        assignment: Assignment,
+        boot: queue::Boot,
+        disk: SimulatedDisk,
+        queue: Queue,
+    }
+
+    impl Killed {
+        async fn new() -> Self {
+            let (disk, trade) = (SimulatedDisk::default(), Arc::new(Adopts::default()));
+            let queue = open(&disk);
+            let home = Home::with(Timing::default(), queue.clone(), trade.clone()).await;
+            let worker = home.worker("mx2");
+            let mut assignments = home.run(&worker, &base::Shutdown::new()).await;
+            let shared = &home.manager.0;
+            let member = shared.members.lock().by_boot.values().next().expect("it is linked").clone();
+            let leased = leased(&queue, Holder::Node(member.boot), 2).await;
+            let works = leased.iter().map(|leased| Granted {
+                work: leased.info.work,
+                epoch: leased.info.lease.expect("it is leased"),
+                body: leased.body.clone(),
+            });
+            let grant = Grant { kind: Kind::Mail, burst: Bytes::new(), works: works.collect() };
+            let errand = Errand::give(shared, &member, grant).await.expect("there is a link");
+            let assignment = assignments.recv().await.expect("it is given");
+            queue.settles().await.expect("it is on the disk who has it");
+            let disk = disk.after_kill();
+            // They go with that manager, and give nothing back.
+            std::mem::forget((errand, leased));
+            let boot = member.boot;
+            Self { home, trade, worker, assignment, boot, queue: open(&disk), disk }
+        }
+
+        /// Starts a manager with the queue; the node comes back to it.
+        async fn restarted(&self) -> Home {
+            let before = self.home.manager.0.members.lock().by_boot.values().next().cloned();
+            let home = self.home.restarted(Timing::default(), self.queue.clone(), self.trade.clone()).await;
+            before.expect("it was linked").cut();
+            home
+        }
+
+        /// How many works were taken over each time, 0 of an errand of which none could be read.
+        fn all(&self) -> Vec<usize> {
+            self.trade.all.lock().clone()
+        }
+
+        async fn tells(&self) {
+            self.assignment.tell(0, Bytes::from_static(b"well"));
+            until("it comes again and again", || self.all().len() > 2).await;
+            assert!(self.all().iter().all(|works| *works == 0), "nothing of it can be heard");
+            assert_eq!(self.worker.works(), 2, "it keeps what it has said");
+            self.disk.mend();
+            until("it is taken over", || self.all().last() == Some(&2)).await;
+            let mut errand = self.trade.errands.lock().pop().expect("it is kept");
+            assert_eq!(errand.next().await, Some(Word::Told(0, Bytes::from_static(b"well"))));
+            errand.heard(0);
+            until("the node need not keep it any more", || self.worker.works() < 2).await;
+        }
+    }
+
     #[tokio::test]
     async fn what_a_node_says_of_works_that_could_not_be_read_is_heard_over_a_later_link() {
-        let (disk, trade) = (SimulatedDisk::default(), Arc::new(Adopts::default()));
-        let queue = open(&disk);
-        let home = Home::with(Timing::default(), queue.clone(), trade.clone()).await;
-        let (worker, off) = (home.worker("mx2"), base::Shutdown::new());
-        let mut assignments = home.run(&worker, &off).await;
-        let shared = &home.manager.0;
-        let member = shared.members.lock().by_boot.values().next().expect("it is linked").clone();
-        let leased = leased(&queue, Holder::Node(member.boot), 2).await;
-        let works = leased.iter().map(|leased| Granted {
-            work: leased.info.work,
-            epoch: leased.info.lease.expect("it is leased"),
-            body: leased.body.clone(),
-        });
-        let grant = Grant { kind: Kind::Mail, burst: Bytes::new(), works: works.collect() };
-        let _errand = Errand::give(shared, &member, grant).await.expect("there is a link");
-        let assignment = assignments.recv().await.expect("it is given");
-        queue.settles().await.expect("it is on the disk who has it");
+        let killed = Killed::new().await;
+        killed.disk.fail(Call::Read, Fault::Broken, When::From(0));
+        let _home = killed.restarted().await;
+        killed.tells().await;
+    }
 
-        let disk = disk.after_kill();
-        let queue = open(&disk);
-        disk.fail(Call::Read, Fault::Broken, When::From(0));
-        let restarted = home.restarted(Timing::default(), queue, trade.clone()).await;
-        member.cut();
-        until("it comes with what cannot be read", || *trade.all.lock() == [0]).await;
-        assignment.tell(0, Bytes::from_static(b"well"));
-        until("it comes again and again", || trade.all.lock().len() > 2).await;
-        assert!(trade.all.lock().iter().all(|works| *works == 0), "nothing of it can be heard");
-        assert_eq!(worker.works(), 2, "it keeps what it has said");
-        disk.mend();
-        until("it is taken over", || trade.all.lock().last() == Some(&2)).await;
-        let mut errand = trade.errands.lock().pop().expect("it is kept");
-        assert_eq!(errand.next().await, Some(Word::Told(0, Bytes::from_static(b"well"))));
-        errand.heard(0);
-        until("the node need not keep it any more", || worker.works() == 1).await;
-        drop(restarted);
+    #[tokio::test]
+    async fn what_a_node_says_is_heard_later_also_of_works_that_were_taken_from_it() {
+        let killed = Killed::new().await;
+        killed.queue.take_back(killed.boot, Timestamp::default());
+        killed.disk.fail(Call::Read, Fault::Broken, When::From(0));
+        let _home = killed.restarted().await;
+        killed.tells().await;
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_the_nodes_while_the_rest_of_its_errand_goes_on() {
+        let killed = Killed::new().await;
+        killed.disk.fail(Call::Read, Fault::Broken, When::After(0));
+        let _home = killed.restarted().await;
+        until("one can be read", || killed.all() == [1]).await;
+        let before = killed.worker.links();
+        until("it comes again and again", || killed.worker.links() > before + 2).await;
+        assert_eq!(killed.queue.boots(), [(killed.boot, 2)], "nobody else is given the other one");
+        assert_eq!(killed.all(), [1]);
+        drop(killed.trade.errands.lock().pop());
+        until("the other one is taken over", || killed.all() == [1, 1]).await;
     }
 }

@@ -202,7 +202,7 @@ impl Errands {
     }
 
     /// The node has come back over another link with these: what it was given and does not have never reached it. Returns what it has
-    /// and nobody here knows.
+    /// and nobody here hears of.
     pub(crate) fn reconcile(&mut self, held: &[wire::Held]) -> Vec<wire::Held> {
         // Nobody listens there; it may be taken over now.
         self.0.retain(|_, entry| !entry.words.is_closed());
@@ -219,7 +219,13 @@ impl Errands {
                 entry.end(Bytes::new());
             }
         }
-        held.iter().filter(|held| !self.0.contains_key(&held.errand)).cloned().collect()
+        held.iter().filter(|held| self.is_to_be_taken_over(held)).cloned().collect()
+    }
+
+    /// Whether nobody here knows it, or what is said of it cannot be heard yet.
+    fn is_to_be_taken_over(&self, held: &wire::Held) -> bool {
+        let Some(entry) = self.0.get(&held.errand) else { return true };
+        entry.items.get(held.item as usize).is_some_and(|item| item.stage == Stage::Deaf)
     }
 
     /// The body of a work that the node has.

@@ -128,7 +128,7 @@ pub(crate) enum Give {
 pub(crate) struct Begun {
     pub(crate) number: u64,
     pub(crate) end: CancellationToken,
-    /// What the node has, and nobody here knows.
+    /// What the node has, and nobody here hears of.
     pub(crate) foreign: Vec<wire::Held>,
     /// Until this is dropped the node is granted nothing: it is not known what it has.
     pub(crate) adopting: Arc<()>,

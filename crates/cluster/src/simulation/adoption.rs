@@ -180,7 +180,7 @@ impl World {
         self.truth.came_back(member.boot, &works, self.wall());
         let (queue, boot) = (self.reign().queue.clone(), member.boot);
         let mut resuming: Pin<Box<dyn Future<Output = _>>> =
-            Box::pin(async move { queue.resume(boot, works).await });
+            Box::pin(async move { queue.resume(boot, works, &[]).await });
         let resuming = match resuming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(resumed) => Resuming::Done(resumed),
             Poll::Pending => Resuming::Under(resuming),

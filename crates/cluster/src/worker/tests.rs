@@ -66,8 +66,7 @@ async fn a_message_that_is_too_large_for_the_manager_is_refused_and_the_link_goe
     let home = Home::new(Timing::default()).await;
     let worker = home.worker("mx2");
     home.run(&worker, &home.shutdown).await;
-    let links = || worker.0.links.load(Ordering::Relaxed);
-    let (publisher, before) = (worker.publisher(), links());
+    let (publisher, before) = (worker.publisher(), worker.links());
     let publish = async |number: u8, len: u64| {
         let work = queue::NewWork {
             lane: "example.com".into(),
@@ -96,7 +95,7 @@ async fn a_message_that_is_too_large_for_the_manager_is_refused_and_the_link_goe
         assert!(matches!(error, queue::QueueError::TooLarge(_)), "{error}");
     }
     publish(21, LONGEST.0).await.expect("it is as long as any may be");
-    assert_eq!((links(), worker.waiting()), (before, 0));
+    assert_eq!((worker.links(), worker.waiting()), (before, 0));
 }
 
 #[tokio::test]
@@ -158,7 +157,7 @@ async fn a_certificate_near_its_end_is_renewed_while_the_link_goes_on() {
     let home = Home::new(quick()).await;
     let worker = home.worker("mx2");
     home.run(&worker, &home.shutdown).await;
-    let (first, link) = (ends(&worker), worker.0.links.load(Ordering::Relaxed));
+    let (first, link) = (ends(&worker), worker.links());
     home.clock.advance(3 * DAY);
     until("it knows the time", || worker.clock().now() + 4 * DAY >= first).await;
     assert_eq!(ends(&worker), first, "half of its life is not over");
@@ -168,7 +167,7 @@ async fn a_certificate_near_its_end_is_renewed_while_the_link_goes_on() {
     home.clock.advance(2 * DAY);
     let second = ends(&worker);
     worker.0.dial().await.expect("it is let in");
-    assert_eq!((ends(&worker), worker.0.links.load(Ordering::Relaxed)), (second, link));
+    assert_eq!((ends(&worker), worker.links()), (second, link));
 }
 
 #[tokio::test]

@@ -190,8 +190,8 @@ pub async fn a_node_that_comes_back_leaves_alone_what_has_its_lease(queue: Queue
     queue.publish(vec![message("example.com")]).await.expect("it is published");
     let leased = leased_elsewhere(&queue).await;
     let (work, epoch) = (leased.info.work, leased.lease.epoch());
-    assert!(queue.resume(OTHER, vec![(work, epoch)]).await.is_empty());
-    assert!(queue.resume(OTHER, Vec::new()).await.is_empty());
+    assert!(queue.resume(OTHER, vec![(work, epoch)], &[]).await.is_empty());
+    assert!(queue.resume(OTHER, Vec::new(), &[]).await.is_empty());
     no_arrival(&queue);
     leased.lease.conclude(done()).expect("it is concluded");
     queue.settled().await.expect("the disk works");

@@ -6,7 +6,7 @@ use base::{Timestamp, WorkId};
 
 use super::{Given, Holding, Inner, Ledger, Life, Stage};
 use crate::{
-    Boot, Epoch, Holder, Point, Reason, WorkInfo,
+    Boot, Epoch, Holder, Point, Reason, Under, WorkInfo,
     granted::{Grant, Granted},
     index::Effects,
 };
@@ -42,19 +42,22 @@ impl Ledger {
     }
 
     /// A node has come back with these works: those that were its own when the queue was opened are again, and what else it had
-    /// then is taken back.
+    /// then, but what is kept, is taken back.
     pub(crate) fn resume(
         &self,
         boot: Boot,
-        works: &[(WorkId, Epoch)],
+        works: Vec<Under>,
+        kept: &[Under],
         until: Timestamp,
     ) -> Vec<(Given, Point)> {
-        let has: HashSet<(WorkId, Epoch)> = works.iter().copied().collect();
+        let works: HashSet<Under> = works.into_iter().collect();
+        let kept: HashSet<&Under> = kept.iter().collect();
         self.take_back_some(boot, until, |work, holding| {
-            holding.life == Life::Restored && !has.contains(&(work, holding.epoch))
+            let under = (work, holding.epoch);
+            holding.life == Life::Restored && !works.contains(&under) && !kept.contains(&under)
         });
         let mut inner = self.state.lock();
-        has.into_iter().filter_map(|(work, epoch)| inner.resume(boot, work, epoch)).collect()
+        works.into_iter().filter_map(|(work, epoch)| inner.resume(boot, work, epoch)).collect()
     }
 
     fn take_back_some(&self, boot: Boot, until: Timestamp, which: impl Fn(WorkId, &Holding) -> bool) {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Arrival, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind, LeaseOver,
     Point, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen, Stats, Ticket,
-    Words, WorkInfo,
+    Under, Words, WorkInfo,
     feed::Archive,
     ledger::{Content, Given},
     op::Op,
@@ -187,9 +187,14 @@ impl Provider for Spool {
         Box::pin(async move { loading.await.into_iter().filter_map(Loaded::take).collect() })
     }
 
-    fn resume(&self, boot: Boot, works: Vec<(WorkId, Epoch)>) -> Pending<'_, Vec<(Point, crate::Given)>> {
+    fn resume(
+        &self,
+        boot: Boot,
+        works: Vec<Under>,
+        kept: &[Under],
+    ) -> Pending<'_, Vec<(Point, crate::Given)>> {
         let mut points = HashMap::new();
-        let resumed = self.shared.ledger.resume(boot, &works, self.shared.after_loss()).into_iter();
+        let resumed = self.shared.ledger.resume(boot, works, kept, self.shared.after_loss()).into_iter();
         let given = resumed.map(|(given, point)| {
             // It may have one work under two leases.
             points.insert((given.info.work, given.epoch), point);

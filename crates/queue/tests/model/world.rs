@@ -372,7 +372,7 @@ impl World {
             self.waits.entry(*work).or_default().insert(until);
         }
         let has: Vec<(WorkId, Epoch)> = had.into_iter().step_by(2).collect();
-        for resumed in self.queue.resume(OTHER, has.clone()).await {
+        for resumed in self.queue.resume(OTHER, has.clone(), &[]).await {
             let (work, epoch) = (resumed.info.work, resumed.info.lease.expect("it is held"));
             assert!(has.contains(&(work, epoch)), "{work} was not its own");
             let right = match resumed.claim {
