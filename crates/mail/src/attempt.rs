@@ -106,7 +106,10 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
                 return finished;
             }
             // What was told is told; nothing else of the burst has passed the point of no return.
-            Err(Stop::LeaseOver) => return finished,
+            Err(Stop::LeaseOver(at)) => {
+                home.tell(at, Tried::unsent(tools.clock.now())).await;
+                return finished;
+            }
         }
     }
 }
@@ -151,7 +154,7 @@ enum Stop {
     /// Our own copy of an item is damaged, and SMTP knows no way to take back what was sent of it.
     Damaged(usize, String),
     /// The home refuses to pass the point of no return, and SMTP knows no way to take a text back.
-    LeaseOver,
+    LeaseOver(usize),
 }
 
 impl From<Failure> for Stop {
@@ -260,13 +263,13 @@ impl<'a> Attempt<'a> {
     }
 
     async fn commit<H: Home>(&mut self, at: usize, home: &mut H) -> Result<(), Stop> {
-        let remaining = home.commit(at).await.map_err(|LeaseOver| Stop::LeaseOver)?;
+        let remaining = home.commit(at).await.map_err(|LeaseOver| Stop::LeaseOver(at))?;
         let numbers = self.burst.items[at].recipients.iter().map(|(number, _)| *number);
         // If somebody else has delivered to one of them meanwhile, this text would be his second.
         if numbers.into_iter().all(|number| remaining.contains(number)) {
             Ok(())
         } else {
-            Err(Stop::LeaseOver)
+            Err(Stop::LeaseOver(at))
         }
     }
 

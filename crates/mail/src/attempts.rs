@@ -134,9 +134,14 @@ mod tests {
         envelope::Dots,
     };
 
-    /// A home far away, whose works each have one recipient.
-    #[derive(Default)]
-    struct Far(Vec<Tried>);
+    /// A home far away: what it hears, and what it answers to whoever asks to pass the point of no return.
+    struct Far(Vec<Tried>, Result<Recipients, LeaseOver>);
+
+    impl Default for Far {
+        fn default() -> Self {
+            Self(Vec::new(), Ok(Recipients::first(1)))
+        }
+    }
 
     impl Home for Far {
         fn body(&self, _: usize) -> BodySource {
@@ -144,7 +149,7 @@ mod tests {
         }
 
         async fn commit(&mut self, _: usize) -> Result<Recipients, LeaseOver> {
-            Ok(Recipients::first(1))
+            self.1
         }
 
         async fn tell(&mut self, _: usize, tried: Tried) {
@@ -196,5 +201,19 @@ mod tests {
         }
         assert_eq!((home.0.len(), peer.count()), (4, 4));
         assert_eq!(*hellos.lock(), ["EHLO mx1.example.org", "EHLO mx2.example.org"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_must_not_be_sent_to_its_end_is_said_to_be_unsent() {
+        let peer = Peer::willing();
+        let burst = burst_to(&peer);
+        let attempts =
+            Attempts::new(&Live::new(Config::for_tests()), Arc::default(), Clock::system()).unwrap();
+        for answer in [Err(LeaseOver), Ok(Recipients::NONE)] {
+            let mut home = Far(Vec::new(), answer);
+            attempts.run(&burst, &mut home).await;
+            assert!(matches!(&home.0[..], [tried] if tried.is_unsent()), "{:?}", home.0);
+        }
+        assert_eq!(peer.count(), 0);
     }
 }

@@ -76,11 +76,21 @@ pub(crate) struct Tried {
     pub(crate) host: String,
     /// The address that was spoken to.
     pub(crate) address: Option<SocketAddr>,
-    /// One for each of the item's recipients, by their numbers.
+    /// One for each of the item's recipients, by their numbers; none if it was not sent to the end.
     pub(crate) results: Vec<(u8, TriedRecipient)>,
 }
 
 impl Tried {
+    /// Of a work that was not sent to the end: its lease was over, or somebody else had delivered it by then.
+    pub(crate) fn unsent(at: Timestamp) -> Self {
+        Self { at, host: String::new(), address: None, results: Vec::new() }
+    }
+
+    /// Whether it was not sent to the end, so that nobody can have got it.
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.results.is_empty()
+    }
+
     /// Whether there was no attempt, because the machine had nothing left for one.
     pub(crate) fn is_exhausted(&self) -> bool {
         let is = |result: &TriedRecipient| {

@@ -432,7 +432,9 @@ impl Home for AtHome<'_> {
             self.contact = contact(&tried);
         }
         let Some(mut job) = self.jobs[item].take() else { return };
-        let outcome = if tried.is_exhausted() {
+        let outcome = if tried.is_unsent() {
+            outcome::of_unsent(&job.info, std::mem::take(&mut job.state), tried.at)
+        } else if tried.is_exhausted() {
             let state = std::mem::take(&mut job.state);
             outcome::of_exhaustion(&job.info, state, tried.at, fastrand::f64())
         } else {

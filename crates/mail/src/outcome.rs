@@ -105,6 +105,16 @@ pub(crate) fn of_attempt(info: &WorkInfo, tried: Tried, patient: Patient<'_>) ->
     attempted(info, tried.at, remote, recipients, rest, patient)
 }
 
+/// What follows when it was not sent to the end after all: that is no attempt, and it may go at once. What may have been delivered
+/// before still may.
+pub(crate) fn of_unsent(info: &WorkInfo, state: State, now: Timestamp) -> Outcome {
+    let reason = match info.reason {
+        Reason::PossiblyDone => Reason::PossiblyDone,
+        _ => Reason::GivenBack,
+    };
+    waits_on(info, state, now, reason, now)
+}
+
 /// What follows when this machine had nothing left to open a connection with: that is no attempt, and no host's fault.
 pub(crate) fn of_exhaustion(info: &WorkInfo, state: State, now: Timestamp, spread: f64) -> Outcome {
     let until = info.expires.min(now + EXHAUSTED_FOR.mul_f64(1.0 + spread));
@@ -573,5 +583,17 @@ mod tests {
         let soon = NOW + Duration::from_secs(5);
         let outcome = outcome(soon, vec![reply(Stage::Rcpt, 450)]);
         assert_eq!(outcome.rest, Rest::Retry { not_before: soon, reason: Reason::Deferred });
+    }
+
+    #[test]
+    fn what_was_not_sent_to_its_end_goes_at_once_and_keeps_the_mark_of_a_possible_duplicate() {
+        let expires = NOW + Duration::from_secs(3600);
+        for (before, after) in
+            [(Reason::New, Reason::GivenBack), (Reason::PossiblyDone, Reason::PossiblyDone)]
+        {
+            let outcome = of_unsent(&WorkInfo { reason: before, ..info(expires) }, State::default(), NOW);
+            assert_eq!(outcome.rest, Rest::Wait { not_before: NOW, reason: after });
+            assert_eq!((outcome.attempts, outcome.told().count()), (0, 0));
+        }
     }
 }

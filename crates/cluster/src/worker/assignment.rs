@@ -67,7 +67,8 @@ impl Assignment {
         }
     }
 
-    /// Says that this node is through, and in the trade's words what it took. What was not told of was not attempted.
+    /// Says that this node is through, and in the trade's words what it took. What was not told of was not
+    /// attempted; or, if it was committed, may have been done.
     pub fn end(mut self, words: Bytes) {
         self.took = words;
     }

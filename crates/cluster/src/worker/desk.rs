@@ -175,7 +175,8 @@ impl Desk {
         self.say(Say::Told(wire::Told { item: Some(wire::Item { errand, item }), words }));
     }
 
-    /// Says that the whole is through. What was not told of was not attempted.
+    /// Says that the whole is through. What was not told of was not attempted, or nobody knows what became of it: it may have been
+    /// permitted.
     pub(crate) fn end(&mut self, errand: u64, words: Bytes) {
         let Some(entry) = self.errands.get_mut(&errand) else { return };
         entry.ended = Some(words.clone());
