@@ -51,7 +51,7 @@ impl Delivery {
                         Err(error) => {
                             let node = errand.node();
                             tracing::error!(node, %error, "what a node says became of a work cannot be read");
-                            home.unheard(item).await;
+                            home.unheard(item);
                         }
                     }
                     if home.said == Said::All {

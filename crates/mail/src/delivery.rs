@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::{Clock, RetryPlan, WorkId};
+use base::{Clock, RetryPlan, Timestamp, WorkId};
 use queue::{
     BodySource, Claim, Concluded, Conclusion, Holder, Lease, LeaseOver, Leased, Publication, Queue,
     QueueError, Reason, Recipients, Resumed, Ticket, Words, WorkInfo,
@@ -69,7 +69,7 @@ impl Delivery {
         let hop = match self.resolve(&slot.key.way, &config, rule).await {
             Ok(hop) => hop,
             Err(no_way) => {
-                self.conclude_without(jobs, &no_way, |_| rule.clone()).await;
+                Box::pin(self.conclude_without(jobs, &no_way, |_| rule.clone())).await;
                 let is_ours = no_way.why == Why::Exhausted;
                 let contact = if is_ours { Contact::None } else { Contact::Failed(no_way.text) };
                 return Used { contact, ..nothing };
@@ -114,24 +114,39 @@ impl Delivery {
     async fn lease(&self, holder: Holder, works: Vec<Ticket>) -> Vec<Job> {
         let leased = self.queue.lease(holder, works).await;
         let now = self.clock.now();
-        let mut jobs = Vec::with_capacity(leased.len());
+        let (mut jobs, mut expired) = (Vec::with_capacity(leased.len()), Vec::new());
         for leased in leased {
             match Job::new(leased) {
-                Ok(mut job) if job.info.expires <= now => {
-                    let outcome = outcome::of_expiry(&job.info, std::mem::take(&mut job.state), now);
-                    self.conclude(job, outcome).await;
-                }
+                Ok(job) if job.info.expires <= now => expired.push(job),
                 Ok(job) => jobs.push(job),
                 Err((work, error)) => {
                     tracing::error!(%work, %error, "held back: its words cannot be read");
                 }
             }
         }
+        if !expired.is_empty() {
+            Box::pin(self.conclude_expired(expired, now)).await;
+        }
         jobs
+    }
+
+    async fn conclude_expired(&self, jobs: Vec<Job>, now: Timestamp) {
+        for mut job in jobs {
+            let outcome = outcome::of_expiry(&job.info, std::mem::take(&mut job.state), now);
+            self.conclude(job, outcome).await;
+        }
     }
 
     /// Sets apart what must not go: mail from senders that are paused, and recipients that are suppressed.
     async fn set_apart(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let intake = &self.bounces.intake;
+        if intake.pauses().is_empty() && intake.suppresses_nobody() {
+            return jobs;
+        }
+        Box::pin(self.sift(jobs)).await
+    }
+
+    async fn sift(&self, jobs: Vec<Job>) -> Vec<Job> {
         let (pauses, config) = (self.bounces.intake.pauses(), self.config.now());
         let now = self.clock.now();
         let mut left = Vec::with_capacity(jobs.len());
@@ -199,30 +214,33 @@ impl Delivery {
 
     /// Concludes a job with an outcome that was found on this node.
     async fn conclude(&self, job: Job, outcome: Outcome) {
+        let follow_ups = self.reports(&job, &outcome).await;
         let config = self.config.now();
         // What the queue does not take is said in the log; the work waits as whoever drops its lease leaves it.
-        let _ = self.conclude_by(&config.node, job, outcome).await;
+        let _ = self.conclude_by(&config.node, job, &outcome, follow_ups);
+    }
+
+    /// What senders are to be told of an outcome, which is seldom anything.
+    async fn reports(&self, job: &Job, outcome: &Outcome) -> Vec<Publication> {
+        if !outcome.is_to_be_reported() {
+            return Vec::new();
+        }
+        let Job { info, header, recipients, body, .. } = job;
+        // Somebody else's late word may have said of some of them that they have it.
+        let left = self.queue.info(info.work).map_or(Recipients::NONE, |info| info.remaining);
+        Box::pin(self.bounces.reports(Reported { header, info, recipients, body, outcome, left })).await
     }
 
     /// Concludes a job with an outcome that was found on the node of this name.
-    async fn conclude_by(&self, node: &str, job: Job, outcome: Outcome) -> Said {
+    fn conclude_by(&self, node: &str, job: Job, outcome: &Outcome, follow_ups: Vec<Publication>) -> Said {
         let work = job.info.work;
-        let Job { info, header, recipients, body, .. } = &job;
-        // Somebody else's late word may have said of some of them that they have it.
-        let left = if outcome.is_to_be_reported() {
-            self.queue.info(work).map_or(Recipients::NONE, |info| info.remaining)
-        } else {
-            Recipients::NONE
-        };
-        let reported = Reported { header, info, recipients, body, outcome: &outcome, left };
-        let follow_ups: Vec<Publication> = self.bounces.reports(reported).await;
         let reports = follow_ups.len();
         let conclusion = Conclusion {
             at: outcome.at,
             ends: outcome.ends(),
             rest: outcome.rest,
             state: outcome.state.write(),
-            record: record(node, &job.info, &outcome),
+            record: record(node, &job.info, outcome),
             follow_ups,
         };
         let concluded = match job.claim {
@@ -391,7 +409,7 @@ impl<'a> AtHome<'a> {
     }
 
     /// What became of an item cannot be known: it is tried again, but not at once.
-    pub(crate) async fn unheard(&mut self, item: usize) {
+    pub(crate) fn unheard(&mut self, item: usize) {
         let Some(mut job) = self.jobs[item].take() else { return };
         // What may have been delivered waits as such.
         if !matches!(job.claim, Some(Claim::Lease(_))) {
@@ -399,11 +417,11 @@ impl<'a> AtHome<'a> {
         }
         let state = std::mem::take(&mut job.state);
         let outcome = outcome::of_exhaustion(&job.info, state, self.delivery.clock.now(), fastrand::f64());
-        self.conclude(job, outcome).await;
+        self.conclude(job, &outcome, Vec::new());
     }
 
-    async fn conclude(&mut self, job: Job, outcome: Outcome) {
-        let said = self.delivery.conclude_by(&self.node, job, outcome).await;
+    fn conclude(&mut self, job: Job, outcome: &Outcome, reports: Vec<Publication>) {
+        let said = self.delivery.conclude_by(&self.node, job, outcome, reports);
         if said == Said::NotAll {
             self.said = said;
         }
@@ -440,7 +458,8 @@ impl Home for AtHome<'_> {
         } else {
             outcome::of_attempt(&job.info, tried, job.patient(self.rule))
         };
-        self.conclude(job, outcome).await;
+        let reports = self.delivery.reports(&job, &outcome).await;
+        self.conclude(job, &outcome, reports);
     }
 }
 
