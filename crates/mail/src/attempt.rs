@@ -74,7 +74,8 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
             Some(connection) => Ok(connection),
             None => {
                 finished.opened += 1;
-                opening::open(&burst.hop, tools).await
+                // By far the largest part, which those with a kept connection do not need.
+                Box::pin(opening::open(&burst.hop, tools)).await
             }
         };
         let connection = match opened {
