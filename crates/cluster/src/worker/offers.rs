@@ -9,7 +9,7 @@ use std::{
 use base::MessageId;
 use bytes::Bytes;
 use prost::Message as _;
-use queue::{Body, BodyWriter, Pending, Publication, Publish, Published, QueueError, Room};
+use queue::{Body, BodyWriter, Pending, Publication, Publish, Published, QueueError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -19,8 +19,19 @@ use crate::wire::{self, INLINE, answer::Verdict};
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
     waiting: HashMap<MessageId, Waiting>,
-    /// Where offers go, while there is a link.
-    link: Option<mpsc::UnboundedSender<Offered>>,
+    way: Way,
+}
+
+/// The way to the manager.
+#[derive(Debug, Default)]
+enum Way {
+    /// There is a link.
+    Open(mpsc::UnboundedSender<Offered>),
+    /// There is none now.
+    #[default]
+    Broken,
+    /// The manager will not have this node, and nobody waits for it.
+    Shut,
 }
 
 #[derive(Debug)]
@@ -45,12 +56,20 @@ impl Offers {
         for waiting in self.waiting.values() {
             let _ = link.send(waiting.offered.clone());
         }
-        self.link = Some(link);
+        self.way = Way::Open(link);
     }
 
     /// The link is gone.
     pub(crate) fn unlinked(&mut self) {
-        self.link = None;
+        self.way = Way::Broken;
+    }
+
+    /// The manager will not have this node: who waits is told so, and until there is a link again nobody waits.
+    pub(crate) fn refused(&mut self) {
+        self.way = Way::Shut;
+        for (_, waiting) in self.waiting.drain() {
+            let _ = waiting.answer.send(Err(QueueError::Away));
+        }
     }
 
     fn offer(
@@ -59,8 +78,15 @@ impl Offers {
         offered: Offered,
     ) -> oneshot::Receiver<Result<Published, QueueError>> {
         let (answer, answered) = oneshot::channel();
-        if let Some(link) = &self.link {
-            let _ = link.send(offered.clone());
+        match &self.way {
+            Way::Open(link) => {
+                let _ = link.send(offered.clone());
+            }
+            Way::Broken => {}
+            Way::Shut => {
+                let _ = answer.send(Err(QueueError::Away));
+                return answered;
+            }
         }
         self.waiting.insert(message, Waiting { offered, since: Instant::now(), answer });
         answered
@@ -139,8 +165,11 @@ impl Publish for AtManager {
         BodyWriter::in_memory(message, expect)
     }
 
-    fn room(&self) -> Room {
-        if self.0.state.borrow().full { Room::Full } else { Room::Enough }
+    fn takes(&self) -> Result<(), QueueError> {
+        if self.0.out_of_reach().is_some() {
+            return Err(QueueError::Away);
+        }
+        if self.0.state.borrow().full { Err(QueueError::NoSpace) } else { Ok(()) }
     }
 }
 
@@ -202,6 +231,30 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn offered(message: MessageId) -> Offered {
+        let offer = wire::Offer { message: wire::message_bytes(message), ..wire::Offer::default() };
+        Offered { offer, len: 0, large: None }
+    }
+
+    #[test]
+    fn who_waits_for_a_manager_that_will_not_have_this_node_is_told_at_once() {
+        let mut offers = Offers::default();
+        let offer = |offers: &mut Offers, n| {
+            let message = MessageId::from_bytes([n; 16]);
+            offers.offer(message, offered(message))
+        };
+        let is_away = |answer| matches!(answer, Ok(Err(QueueError::Away)));
+        let mut before = offer(&mut offers, 1);
+        offers.refused();
+        assert!(is_away(before.try_recv()));
+        assert!(is_away(offer(&mut offers, 2).try_recv()));
+        assert_eq!(offers.len(), 0);
+        let (link, mut said) = mpsc::unbounded_channel();
+        offers.linked(link);
+        let mut after = offer(&mut offers, 3);
+        assert!(after.try_recv().is_err() && said.try_recv().is_ok() && said.try_recv().is_err());
+    }
 
     #[test]
     fn the_latest_bodies_are_kept() {
