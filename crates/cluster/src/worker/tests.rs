@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::{
-    home::{DAY, Home, LONGEST, linked, until},
+    home::{DAY, Home, Keeps, LONGEST, linked, until},
     membership::{Liveness, Timing},
     wire::BodyWanted,
 };
@@ -98,6 +98,28 @@ async fn a_node_that_is_removed_waits_for_no_answer_until_it_is_added_again() {
     linked(&worker).await;
     assert!(publisher.takes().is_ok());
     publisher.publish(vec![publication(3, 100, &home)]).await.expect("it is taken");
+}
+
+#[tokio::test]
+async fn what_got_no_answer_in_time_is_cancelled_once_the_manager_is_back() {
+    let queue = queue::Queue::new(Arc::new(queue::Memory::new(Clock::system(), Duration::ZERO)));
+    let home = Home::with(Timing::default(), queue.clone(), Arc::new(Keeps::default())).await;
+    let worker = home.worker("mx2");
+    let off = home.shutdown.child();
+    home.run(&worker, &off).await;
+    let publisher = worker.publisher();
+    for number in 1..=3 {
+        publisher.publish(vec![publication(number, 100, &home)]).await.expect("it is taken");
+    }
+    let withdraw = |number| worker.0.offers.lock().withdraw(base::MessageId::from_bytes([number; 16]));
+    withdraw(1);
+    until("it is cancelled", || queue.stats().works == 2).await;
+    off.stop();
+    until("there is no link", || !home.manager.nodes()[0].linked).await;
+    withdraw(2);
+    assert_eq!(queue.stats().works, 2);
+    home.run(&worker, &home.shutdown).await;
+    until("it is cancelled", || queue.stats().works == 1).await;
 }
 
 #[tokio::test]

@@ -113,19 +113,37 @@ fn clients_of_a_worker_wait_while_the_manager_restarts_and_get_their_250() {
 
 #[test]
 fn a_client_is_told_to_come_again_when_the_manager_stays_away_and_the_worker_was_not_ready_before() {
+    // Replies are held for less than it takes to see that a manager that stands still is away.
+    comes_again("2s", &[Away::StandsStill, Away::Killed]);
+}
+
+#[test]
+fn what_a_manager_reads_only_after_its_client_was_told_to_come_again_is_not_delivered_as_well() {
+    // The link ends first, and the message waits at the manager with it.
+    comes_again("5s", &[Away::StandsStill]);
+}
+
+/// Why the manager does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    StandsStill,
+    Killed,
+}
+
+/// A client whose reply is held for so long is told to come again each time that the manager is away, does so, and its message arrives
+/// once.
+fn comes_again(hold: &str, ways: &[Away]) {
     let peer = Peer::willing();
     let mut cluster = cluster(0, &peer);
-    // Replies are held for less than it takes to see that a manager that stands still is away.
-    let worker = cluster.worker("mx2").file("cluster.hold = '2s'").start();
+    let worker = cluster.worker("mx2").file(&format!("cluster.hold = '{hold}'")).start();
     cluster.introduce(&worker, "mx2");
     testkit::cluster::linked(&worker);
     let mut session = Session::open(worker.smtp());
     let text = b"Subject: x\r\n\r\nx\r\n";
-    for stands_still in [true, false] {
-        if stands_still {
-            cluster.manager.freeze();
-        } else {
-            cluster.manager.kill();
+    for away in ways {
+        match away {
+            Away::StandsStill => cluster.manager.freeze(),
+            Away::Killed => drop(cluster.manager.kill()),
         }
         assert!(worker.get("/readyz").contains("200 OK"), "replies can still be held");
         let waiting = std::thread::spawn(move || {
@@ -140,16 +158,18 @@ fn a_client_is_told_to_come_again_when_the_manager_stays_away_and_the_worker_was
         assert_eq!(code, 451);
         assert!(not_ready < answered, "it was to say so before");
         assert!(worker.get("/readyz").contains("its manager has been silent for "));
-        if stands_still {
-            cluster.manager.thaw();
-        } else {
-            cluster.manager.restart();
+        match away {
+            Away::StandsStill => cluster.manager.thaw(),
+            Away::Killed => cluster.manager.restart(),
         }
         // The session goes on, and so does the next message once the manager is back.
         until("ready again", || worker.get("/readyz").contains("200 OK").then_some(()));
         assert_eq!(send(&mut session, "b@example.com", text), 250);
     }
-    let _ = peer.wait_for(2);
+    // What was answered with a no is not delivered as well.
+    let _ = peer.wait_for(ways.len());
+    let accepted = cluster.manager.quiet().iter().filter(|record| record["what"] == "accepted").count();
+    assert_eq!((peer.count(), accepted), (ways.len(), ways.len()));
 }
 
 /// What a worker says that can bring nothing to its manager.
