@@ -37,7 +37,7 @@ pub(crate) struct Home {
 }
 
 #[derive(Debug, Default)]
-struct Keeps(Mutex<Vec<Errand>>);
+pub(crate) struct Keeps(Mutex<Vec<Errand>>);
 
 impl Trade for Keeps {
     fn adopt(&self, errand: Errand, _: Vec<(usize, Resumed)>) {

@@ -22,6 +22,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod withdrawn;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -49,6 +50,7 @@ use self::{
     member::{Linked, Member, Stay},
     origins::Origins,
     registry::Registry,
+    withdrawn::Withdrawn,
 };
 use crate::{
     authority::{Authority, Pin},
@@ -120,6 +122,7 @@ pub(crate) struct Shared {
     members: Mutex<Members>,
     membership: Mutex<Membership>,
     origins: Mutex<Origins>,
+    withdrawn: Mutex<Withdrawn>,
     turn: Mutex<Turn>,
     here: Arc<Load>,
     /// Told when a node may take more than before.
@@ -196,6 +199,7 @@ impl Manager {
             members: Mutex::default(),
             membership: Mutex::new(membership),
             origins: Mutex::default(),
+            withdrawn: Mutex::default(),
             turn: Mutex::default(),
             here,
             freed: Arc::default(),

@@ -176,6 +176,7 @@ impl Offer {
             header: publication.header.clone(),
             works: works.collect(),
             body: if body.len() <= inline { body.clone() } else { bytes::Bytes::new() },
+            until_micros: 0,
         }
     }
 

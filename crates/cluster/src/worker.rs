@@ -4,13 +4,15 @@
 //! * does: keeps a link, holds back what the manager has not answered, asks before each point of no return
 //! * gives: assignments to the trades; a publisher to the doors
 //!
-//! `connect` keeps the link up, `streams` drives it; `desk` and `offers` keep what must be said again over the next one.
+//! `connect` keeps the link up, `streams` drives it; `desk` and `offers` keep what must be said again over the next one; `reach`
+//! says when there is none that anybody can wait for.
 
 mod assignment;
 mod bodies;
 mod connect;
 pub(crate) mod desk;
 mod offers;
+mod reach;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,7 @@ use queue::{Boot, Publisher};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{assignment::Assignment, connect::Trouble};
+pub use self::{assignment::Assignment, connect::Trouble, reach::OutOfReach};
 use self::{
     desk::Desk,
     offers::{AtManager, Cache, Offers},
@@ -139,6 +141,13 @@ pub enum Link {
         /// Why the last try came to nothing; empty before the first.
         why: Arc<str>,
     },
+    /// It has not, and its manager has said that it will not have this node. That counts until there is a link again.
+    Refused {
+        /// Since when there is none.
+        since: Instant,
+        /// What the manager said.
+        why: Arc<str>,
+    },
 }
 
 impl Worker {
@@ -245,8 +254,13 @@ impl Worker {
     /// How long the manager has been silent: since the latest beat that it acknowledged was sent. Nothing before the first.
     #[must_use]
     pub fn silent(&self) -> Option<Duration> {
-        let heard = self.0.fence.lock().heard()?;
-        Some(boot_time::now().since(heard))
+        self.0.silent()
+    }
+
+    /// Why what is taken in now could not be brought to the manager while its sender waits; nothing if it could.
+    #[must_use]
+    pub fn out_of_reach(&self) -> Option<OutOfReach> {
+        self.0.out_of_reach()
     }
 
     /// How long the message has waited that has waited longest for the manager's answer.
@@ -265,6 +279,13 @@ impl Worker {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.0.offers.lock().len()
+    }
+}
+
+impl Shared {
+    fn silent(&self) -> Option<Duration> {
+        let heard = self.fence.lock().heard()?;
+        Some(boot_time::now().since(heard))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use queue::{QueueError, Room};
+use queue::QueueError;
 use smtp::{
     Address, Reply,
     server::{BodyFacts, Config as ServerConfig, Event, Hello, MailFrom, Server},
@@ -223,8 +223,9 @@ impl Session {
         self.pace = None;
         self.config = self.shared.intake.config.now();
         self.standing = Standing::of(self.peer.ip(), &self.config.relay);
-        if self.shared.intake.publisher.room() == Room::Full {
-            return self.server.reject(&no_space());
+        if let Err(error) = self.shared.intake.publisher.takes() {
+            let reply = if matches!(error, QueueError::Away) { out_of_reach() } else { not_stored(&error) };
+            return self.server.reject(&reply);
         }
         let now = self.shared.intake.clock.now();
         let handling = match policy::handling(self.standing, &mail, &self.config, now) {
@@ -348,14 +349,7 @@ impl Session {
     /// Our answer when the queue does not take a message.
     fn failed(&self, error: &QueueError) -> Reply {
         tracing::warn!(peer = %self.peer, %error, "message not stored");
-        match error {
-            QueueError::NoSpace => no_space(),
-            QueueError::TooLarge(_) => Reply::new(552, (5, 3, 4), "too large for this system"),
-            QueueError::Closed => stopping(),
-            QueueError::Away | QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
-                Reply::new(451, (4, 3, 0), "the message could not be stored; try again later")
-            }
-        }
+        not_stored(error)
     }
 
     /// Writes what is to be said.
@@ -381,6 +375,22 @@ impl Pace {
         let time = self.began.elapsed();
         time > RATE_AFTER && self.received < bytes_per_second.saturating_mul(time.as_secs())
     }
+}
+
+fn not_stored(error: &QueueError) -> Reply {
+    match error {
+        QueueError::NoSpace => no_space(),
+        QueueError::TooLarge(_) => Reply::new(552, (5, 3, 4), "too large for this system"),
+        QueueError::Closed => stopping(),
+        QueueError::Away | QueueError::Damaged(_) | QueueError::Disk(_) | QueueError::Refused(_) => {
+            Reply::new(451, (4, 3, 0), "the message could not be stored; try again later")
+        }
+    }
+}
+
+/// It ends the session, so that the client goes to another address at once.
+fn out_of_reach() -> Reply {
+    Reply::closing("this node has no link to its manager; try another, or try again later")
 }
 
 fn stopping() -> Reply {

@@ -12,7 +12,10 @@ use axum::{
 use base::Shutdown;
 use tokio::net::TcpListener;
 
-use crate::{api::Readiness, control::NodeView};
+use crate::{
+    api::{Readiness, Role, StatusReport, WorkerStatus},
+    control::NodeView,
+};
 
 /// The type of the metrics' text (Prometheus exposition format 0.0.4).
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -47,23 +50,57 @@ async fn metrics<V: NodeView>(State(view): State<Arc<V>>) -> impl IntoResponse {
 }
 
 async fn page<V: NodeView>(State(view): State<Arc<V>>) -> impl IntoResponse {
-    let (name, state) = match view.status().await {
-        Ok(status) => (status.name, state_of(&status.readiness)),
-        Err(error) => ("Posthouse".to_owned(), error.to_string()),
+    let (name, state, role) = match view.status().await {
+        Ok(status) => {
+            let role = role_of(&status);
+            (status.name, state_of(&status.readiness), role)
+        }
+        Err(error) => ("Posthouse".to_owned(), error.to_string(), String::new()),
     };
     Html(format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{name} - Posthouse</title>\n\
-         <h1>{name}</h1>\n<p>A node of Posthouse {version}, {state}.</p>\n<ul>\n\
+         <h1>{name}</h1>\n<p>A node of Posthouse {version}, {state}.</p>\n<p>{role}</p>\n<ul>\n\
          <li><a href=\"/healthz\">/healthz</a>: the process lives\n\
          <li><a href=\"/readyz\">/readyz</a>: it takes mail in\n\
-         <li><a href=\"/metrics\">/metrics</a>: its counters, for Prometheus\n</ul>\n\
-         <p>More with <code>posthouse status</code> and <code>posthouse mail queue</code>.</p>\n</html>\n",
+         <li><a href=\"/metrics\">/metrics</a>: its counters, for Prometheus\n</ul>\n</html>\n",
         name = escape(&name),
         state = escape(&state),
         version = env!("CARGO_PKG_VERSION"),
     ))
+}
+
+/// What it is to others, and where there is more: one line of HTML.
+fn role_of(status: &StatusReport) -> String {
+    match (status.role, &status.worker) {
+        (Role::Worker, worker) => format!(
+            "{} Its manager has the queue. More with <code>posthouse status</code> here, and with <code>posthouse mail queue</code> there.",
+            escape(&whose(&worker.clone().unwrap_or_default()))
+        ),
+        (Role::Manager, _) => {
+            "It is a manager, and keeps the queue for its workers. More with <code>posthouse status</code>, \
+             <code>posthouse mail queue</code> and <code>posthouse nodes list</code>."
+                .to_owned()
+        }
+        (Role::Standalone, _) => {
+            "It stands alone. More with <code>posthouse status</code> and <code>posthouse mail queue</code>."
+                .to_owned()
+        }
+    }
+}
+
+/// Whose worker it is, and whether it is linked.
+fn whose(WorkerStatus { manager, away, .. }: &WorkerStatus) -> String {
+    let of = match manager.as_str() {
+        "" => "It is a worker, which its manager has not let in yet".to_owned(),
+        manager => format!("It is a worker of {manager}"),
+    };
+    match away.as_deref() {
+        None => format!("{of}, and is linked to it."),
+        Some("") => format!("{of}, and has no link to it."),
+        Some(why) => format!("{of}, and has no link to it: {why}."),
+    }
 }
 
 fn state_of(readiness: &Readiness) -> String {
@@ -76,4 +113,26 @@ fn state_of(readiness: &Readiness) -> String {
 /// The text as it stands in HTML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_says_whose_it_is_and_whether_it_is_linked() {
+        let whose = |manager: &str, away: Option<&str>| {
+            let (manager, away) = (manager.to_owned(), away.map(str::to_owned));
+            whose(&WorkerStatus { manager, away, ..WorkerStatus::default() })
+        };
+        assert_eq!(whose("mx1", None), "It is a worker of mx1, and is linked to it.");
+        assert_eq!(
+            whose("mx1", Some("it is removed")),
+            "It is a worker of mx1, and has no link to it: it is removed."
+        );
+        assert_eq!(
+            whose("", Some("")),
+            "It is a worker, which its manager has not let in yet, and has no link to it."
+        );
+    }
 }

@@ -12,8 +12,8 @@ pub trait Publish: fmt::Debug + Send + Sync + 'static {
     fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>>;
     /// See [`Queue::body`].
     fn body(&self, message: MessageId, expect: usize) -> BodyWriter;
-    /// See [`Queue::room`].
-    fn room(&self) -> Room;
+    /// See [`Publisher::takes`].
+    fn takes(&self) -> Result<(), QueueError>;
 }
 
 impl Publish for Queue {
@@ -25,8 +25,8 @@ impl Publish for Queue {
         Self::body(self, message, expect)
     }
 
-    fn room(&self) -> Room {
-        Self::room(self)
+    fn takes(&self) -> Result<(), QueueError> {
+        if self.room() == Room::Full { Err(QueueError::NoSpace) } else { Ok(()) }
     }
 }
 
@@ -58,10 +58,12 @@ impl Publisher {
         self.0.body(message, expect)
     }
 
-    /// How much room there is; without any, nothing new is taken.
-    #[must_use]
-    pub fn room(&self) -> Room {
-        self.0.room()
+    /// Whether what is begun now can be published, as far as is known.
+    ///
+    /// # Errors
+    /// What publishing it would meet: [`QueueError::NoSpace`], or [`QueueError::Away`].
+    pub fn takes(&self) -> Result<(), QueueError> {
+        self.0.takes()
     }
 }
 

@@ -22,6 +22,10 @@ impl Shared {
         for mut offer in offers {
             let body = std::mem::take(&mut offer.body);
             let message = offer.message.clone();
+            if self.is_late(&offer) {
+                answers.push(answer(message, &Err(late())));
+                continue;
+            }
             match complete(&offer, body) {
                 Ok(publication) => {
                     let bytes = publication.body.size();
@@ -36,6 +40,7 @@ impl Shared {
         for (message, recipients, published) in pending {
             let published = published.await;
             self.count(recipients, &published);
+            self.cancel_if_withdrawn(&message).await;
             // A manager that stops leaves its workers to offer it again to the next.
             if !matches!(published, Err(QueueError::Closed)) {
                 answers.push(answer(message, &published));
@@ -89,10 +94,14 @@ impl Shared {
             if known {
                 return Ok(vec![Published::AlreadyHave]);
             }
+            if self.is_late(&offer) {
+                return Err(late());
+            }
             publication.body = body.finish().await?;
             let recipients = recipients(&publication);
             let published = self.queue.publish(vec![publication]).await;
             self.count(recipients, &published);
+            self.cancel_if_withdrawn(&offer.message).await;
             published
         };
         let published = take.await;
@@ -119,8 +128,12 @@ impl Shared {
     }
 }
 
-/// How much memory offers take: what they say, and the room for each thing in them.
-pub(super) fn weight(offers: &[Offer]) -> usize {
+fn late() -> QueueError {
+    QueueError::Refused("its sender waits for the answer no more".into())
+}
+
+/// How much memory offers take: what they say, and the room for each thing in them; and what is withdrawn, with its answers.
+pub(super) fn weight(offers: &[Offer], withdrawn: &[Bytes]) -> usize {
     let work = |work: &wire::NewWork| {
         size_of::<wire::NewWork>() + work.encoded_len() + work.needs.len() * size_of::<String>()
     };
@@ -128,7 +141,8 @@ pub(super) fn weight(offers: &[Offer]) -> usize {
         let works: usize = offer.works.iter().map(work).sum();
         size_of::<Offer>() + offer.header.len() + offer.body.len() + works
     };
-    offers.iter().map(offer).sum()
+    let withdraw = |message: &Bytes| size_of::<Bytes>() + size_of::<Answer>() + message.len();
+    offers.iter().map(offer).sum::<usize>() + withdrawn.iter().map(withdraw).sum::<usize>()
 }
 
 /// How many recipients a message has.

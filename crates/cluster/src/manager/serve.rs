@@ -170,12 +170,14 @@ impl Link for Service {
         let (shared, listening) = (self.0.clone(), end.clone());
         tokio::spawn(async move {
             let take_in = async {
-                while let Some(Offers { offers }) = next(&mut offered, &member).await {
+                while let Some(Offers { offers, withdrawn }) = next(&mut offered, &member).await {
                     let Ok(turn) = answers.clone().reserve_owned().await else { return };
-                    let room = member.room(intake::weight(&offers)).await;
+                    shared.note_withdrawn(&withdrawn);
+                    let room = member.room(intake::weight(&offers, &withdrawn)).await;
                     let (shared, member) = (shared.clone(), member.clone());
                     tokio::spawn(async move {
-                        let answers = shared.take_in(&member, offers).await;
+                        let mut answers = shared.take_in(&member, offers).await;
+                        answers.extend(shared.withdraw(withdrawn).await);
                         drop(room);
                         turn.send(Ok(Answers { answers }));
                     });

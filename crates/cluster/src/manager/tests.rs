@@ -31,6 +31,12 @@ async fn brought(
     pieces: impl Stream<Item = Result<Piece, Status>> + Unpin,
     patience: Duration,
 ) -> Answer {
+    let first = Piece { offer: Some(offer(home, 7)), bytes: Bytes::new(), size };
+    home.manager.0.take_large(&member(), first, pieces, patience).await.expect("it runs")
+}
+
+/// A message with one recipient, without its body.
+fn offer(home: &Home, number: u8) -> Offer {
     let work = NewWork {
         lane: "example.com".into(),
         account: "".into(),
@@ -42,7 +48,7 @@ async fn brought(
         detail: Bytes::new(),
     };
     let publication = Publication {
-        message: MessageId::from_bytes([7; 16]),
+        message: MessageId::from_bytes([number; 16]),
         kind: Kind::Mail,
         at: home.clock.clock().now(),
         header: Bytes::new(),
@@ -50,9 +56,49 @@ async fn brought(
         works: vec![work],
         repeat: Repeat::Possible,
     };
-    let offer = Some(Offer::of(&publication, &Bytes::new(), 0));
-    let first = Piece { offer, bytes: Bytes::new(), size };
-    home.manager.0.take_large(&member(), first, pieces, patience).await.expect("it runs")
+    Offer::of(&publication, &Bytes::new(), 0)
+}
+
+#[tokio::test]
+async fn an_offer_for_whose_answer_nobody_waits_any_more_is_refused() {
+    let home = Home::new(Timing::default()).await;
+    let now = home.clock.clock().now();
+    let until = |number, until: Timestamp| Offer { until_micros: until.micros(), ..offer(&home, number) };
+    let offers = vec![until(1, now + SOON), until(2, now), until(3, now - SOON), offer(&home, 4)];
+    let mut answers = home.manager.0.take_in(&member(), offers).await;
+    answers.sort_by(|one, other| one.message.cmp(&other.message));
+    let verdicts: Vec<Verdict> = answers.iter().map(Answer::verdict).collect();
+    assert_eq!(verdicts, [Verdict::Stored, Verdict::Stored, Verdict::NotNow, Verdict::Stored]);
+    assert_eq!(answers[2].text, "its sender waits for the answer no more");
+    let late = Some(Offer { until_micros: (now - SOON).micros(), ..offer(&home, 5) });
+    let first = Piece { offer: late, bytes: Bytes::new(), size: 100 };
+    let pieces = tokio_stream::iter([piece(100)]);
+    let answer = home.manager.0.take_large(&member(), first, pieces, PATIENCE).await.expect("it runs");
+    assert_eq!(answer.verdict(), Verdict::NotNow);
+    assert_eq!(home.manager.0.queue.stats().works, 3);
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_goes_out_no_more_and_is_not_taken_afterwards() {
+    let home = Home::new(Timing::default()).await;
+    let shared = &home.manager.0;
+    let works = || shared.queue.stats().works;
+    let taken = shared.take_in(&member(), vec![offer(&home, 1), offer(&home, 2)]).await;
+    assert_eq!((taken.len(), works()), (2, 2));
+    let messages: Vec<Bytes> = [1, 3].map(|number| offer(&home, number).message).into();
+    shared.note_withdrawn(&messages);
+    let answers = shared.withdraw(messages.clone()).await;
+    assert!(answers.iter().all(|answer| answer.verdict() == Verdict::Withdrawn));
+    assert!(answers.iter().map(|answer| &answer.message).eq(&messages));
+    assert_eq!(works(), 1);
+    let late = shared.take_in(&member(), vec![offer(&home, 3)]).await;
+    assert_eq!((late[0].verdict(), works()), (Verdict::NotNow, 1));
+    // It is withdrawn while it is on its way to the disk.
+    let published = shared.queue.publish(vec![offer(&home, 3).publication().expect("it is one")]).await;
+    assert!(published.is_ok() && works() == 2);
+    shared.cancel_if_withdrawn(&messages[1]).await;
+    shared.cancel_if_withdrawn(&offer(&home, 2).message).await;
+    assert_eq!(works(), 1);
 }
 
 fn piece(len: u64) -> Result<Piece, Status> {
@@ -128,7 +174,7 @@ fn what_is_short_on_the_link_weighs_what_it_takes_in_memory() {
     let work = wire::NewWork { needs: vec![String::new(); 10], ..wire::NewWork::default() };
     let offer = Offer { works: vec![work; 100], body: vec![7; 1000].into(), ..Offer::default() };
     let takes = 100 * (size_of::<wire::NewWork>() + 10 * size_of::<String>()) + 1000;
-    assert!((takes..2 * takes).contains(&intake::weight(&[offer])));
+    assert!((takes..2 * takes).contains(&intake::weight(&[offer], &[])));
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ impl Bounded for Done {
 }
 
 impl Bounded for Offers {
-    const LISTS: &'static [List] = &[List(1, OFFER)];
+    const LISTS: &'static [List] = &[List(1, OFFER), List(2, &[])];
     const MOST: usize = MOST_OFFERED;
 }
 

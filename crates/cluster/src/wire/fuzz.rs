@@ -75,7 +75,7 @@ fn seeds() -> Vec<Vec<u8>> {
         body: Bytes::from_static(b"body"),
         ..Offer::default()
     };
-    let offers = Offers { offers: vec![offer] };
+    let offers = Offers { offers: vec![offer], withdrawn: vec![Bytes::from_static(&[7; 16])] };
     let with = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
         with(0, hello.encode_to_vec()),
@@ -160,10 +160,10 @@ fn given(bytes: &[u8]) -> String {
 }
 
 fn offers(bytes: &[u8]) -> String {
-    let Some(Offers { offers }) = read::<Offers>(bytes) else { return "none".into() };
+    let Some(Offers { offers, withdrawn }) = read::<Offers>(bytes) else { return "none".into() };
     let works = offers.iter().flat_map(|offer| &offer.works);
     let all: usize = works.map(|work| 1 + work.needs.len()).sum();
-    assert_eq!(things(bytes, Offers::LISTS), offers.len() + all);
+    assert_eq!(things(bytes, Offers::LISTS), offers.len() + withdrawn.len() + all);
     let publications = offers.iter().map(Offer::publication);
     let said = publications.take(3).map(|publication| match publication {
         Ok(publication) => {

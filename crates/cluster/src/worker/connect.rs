@@ -13,7 +13,7 @@ use super::{Certified, Link, Shared, streams};
 use crate::{
     authority::{self, Certificate},
     identity::CERTIFICATE_LIFE,
-    tls::{ConnectError, Credential},
+    tls::{ConnectError, Credential, NotAdmitted},
     wire::{CONNECTION_WINDOW, CertifyRequest, FRAME, READ, STREAM_WINDOW, joining_client::JoiningClient},
 };
 
@@ -40,13 +40,21 @@ pub enum Trouble {
         /// Why.
         why: String,
     },
-    /// It is another, or it does not let us in.
+    /// What answers there has not proven to be it, or one of the two is set up wrongly.
     #[error("{manager}: {why}")]
     NotLetIn {
         /// Its address.
         manager: String,
         /// Why.
         why: String,
+    },
+    /// It is the manager, and it does not admit this node's key.
+    #[error("{manager}: {why}")]
+    NotAdmitted {
+        /// Its address.
+        manager: String,
+        /// Why.
+        why: NotAdmitted,
     },
     /// It does not want this node.
     #[error("the manager refuses this node: {0}")]
@@ -65,7 +73,12 @@ pub enum Trouble {
 impl Trouble {
     /// Whether only an operator can mend it.
     fn is_lasting(&self) -> bool {
-        matches!(self, Self::NotLetIn { .. } | Self::Refused(_))
+        matches!(self, Self::NotLetIn { .. }) || self.is_refusal()
+    }
+
+    /// Whether it is the manager's own word that it will not have this node. Whoever else answers at its address cannot say that.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotAdmitted { .. } | Self::Refused(_))
     }
 }
 
@@ -114,11 +127,18 @@ impl Shared {
         let why: Arc<str> = trouble.to_string().into();
         self.state.send_modify(|state| {
             let since = match &state.link {
-                Link::Away { since, .. } => *since,
+                Link::Away { since, .. } | Link::Refused { since, .. } => *since,
                 Link::Up { .. } => std::time::Instant::now(),
             };
-            state.link = Link::Away { since, why };
+            if trouble.is_refusal() {
+                state.link = Link::Refused { since, why };
+            } else if !matches!(state.link, Link::Refused { .. }) {
+                state.link = Link::Away { since, why };
+            }
         });
+        if trouble.is_refusal() {
+            self.offers.lock().refused();
+        }
     }
 
     /// A connection for the link, with a certificate that counts.
@@ -141,6 +161,7 @@ impl Shared {
         let manager = self.options.manager.clone();
         match dial {
             Dial::Unreachable(why) => Trouble::Unreachable { manager, why },
+            Dial::Tls(ConnectError::Refused(why)) => Trouble::NotAdmitted { manager, why },
             Dial::Tls(error) => {
                 let why = error.to_string();
                 match error {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base::{Shutdown, Timestamp, WorkId};
+use base::{MessageId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use prost::Message as _;
 use queue::{BodySource, QueueError};
@@ -18,7 +18,7 @@ use super::{
     bodies::Bodies,
     connect::ANSWER,
     desk::{Granted, Say},
-    offers::Offered,
+    offers::{Bring, Offered},
 };
 use crate::{
     boot_time,
@@ -267,7 +267,7 @@ struct Work {
     done: mpsc::Sender<Done>,
     said: mpsc::UnboundedReceiver<Say>,
     offers: mpsc::Sender<Offers>,
-    offered: mpsc::UnboundedReceiver<Offered>,
+    offered: mpsc::UnboundedReceiver<Bring>,
     bodies: Arc<Bodies>,
 }
 
@@ -396,21 +396,27 @@ async fn say_all(mut said: mpsc::UnboundedReceiver<Say>, done: &mpsc::Sender<Don
     }
 }
 
-/// Offers what there is to offer, as much at once as there is; large bodies go apart.
+/// Offers what there is to offer, and withdraws, as much at once as there is; large bodies go apart.
 async fn offer_all(
-    mut offered: mpsc::UnboundedReceiver<Offered>,
+    mut offered: mpsc::UnboundedReceiver<Bring>,
     offers: &mpsc::Sender<Offers>,
     bodies: &Arc<Bodies>,
 ) {
-    let (mut some, mut pace) = (Vec::<Offered>::with_capacity(AT_ONCE), Pace::default());
+    let (mut some, mut pace) = (Vec::with_capacity(AT_ONCE), Pace::default());
     while together(&mut offered, &mut some, &mut pace).await {
-        let each = some.drain(..).filter_map(|Offered { offer, len, large: body }| {
-            let Some(body) = body else { return Some((len, offer)) };
-            let bodies = bodies.clone();
-            tokio::spawn(async move { bodies.bring(offer, body).await });
-            None
+        let each = some.drain(..).filter_map(|bring| match bring {
+            Bring::Offer(Offered { offer, large: Some(body), .. }) => {
+                let bodies = bodies.clone();
+                tokio::spawn(async move { bodies.bring(offer, body).await });
+                None
+            }
+            Bring::Offer(Offered { len, .. }) => Some((len, bring)),
+            Bring::Withdraw(_) => Some((size_of::<MessageId>(), bring)),
         });
-        let put = |all: &mut Offers, offer| all.offers.push(offer);
+        let put = |all: &mut Offers, bring| match bring {
+            Bring::Offer(Offered { offer, .. }) => all.offers.push(offer),
+            Bring::Withdraw(message) => all.withdrawn.push(wire::message_bytes(message)),
+        };
         if pack(each, put, offers).await == Taken::No {
             return;
         }

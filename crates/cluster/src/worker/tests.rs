@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use store::settings::NodeState;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::{
-    home::{DAY, Home, LONGEST, until},
+    home::{DAY, Home, Keeps, LONGEST, linked, until},
     membership::{Liveness, Timing},
     wire::BodyWanted,
 };
@@ -67,35 +68,57 @@ async fn a_message_that_is_too_large_for_the_manager_is_refused_and_the_link_goe
     let worker = home.worker("mx2");
     home.run(&worker, &home.shutdown).await;
     let (publisher, before) = (worker.publisher(), worker.links());
-    let publish = async |number: u8, len: u64| {
-        let work = queue::NewWork {
-            lane: "example.com".into(),
-            account: "".into(),
-            priority: 0,
-            not_before: base::Timestamp::default(),
-            expires: base::Timestamp::from_micros(i64::MAX),
-            recipients: 1,
-            needs: Vec::new(),
-            detail: bytes::Bytes::new(),
-        };
-        let body = vec![7; usize::try_from(len).expect("it is not long")];
-        let publication = queue::Publication {
-            message: base::MessageId::from_bytes([number; 16]),
-            kind: queue::Kind::Mail,
-            at: home.clock.clock().now(),
-            header: bytes::Bytes::new(),
-            body: queue::Body::Memory(body.into()),
-            works: vec![work],
-            repeat: queue::Repeat::Possible,
-        };
-        publisher.publish(vec![publication]).await
-    };
+    let publish = async |number: u8, len: u64| publisher.publish(vec![publication(number, len, &home)]).await;
     for number in 1..=20 {
         let error = publish(number, 8 * LONGEST.0).await.expect_err("it is too large");
         assert!(matches!(error, queue::QueueError::TooLarge(_)), "{error}");
     }
     publish(21, LONGEST.0).await.expect("it is as long as any may be");
     assert_eq!((worker.links(), worker.waiting()), (before, 0));
+}
+
+#[tokio::test]
+async fn a_node_that_is_removed_waits_for_no_answer_until_it_is_added_again() {
+    let home = Home::new(Timing::default()).await;
+    let worker = home.worker("mx2");
+    home.run(&worker, &home.shutdown).await;
+    let publisher = worker.publisher();
+    publisher.publish(vec![publication(1, 100, &home)]).await.expect("it is taken");
+    assert!(publisher.takes().is_ok());
+    assert!(home.manager.set_state("mx2", NodeState::Removed, "").expect("it can be noted"));
+    until("it knows", || matches!(worker.state().link, Link::Refused { .. })).await;
+    let why = worker.out_of_reach().expect("it is refused").to_string();
+    assert!(why.ends_with("the manager has removed this node"), "{why}");
+    assert!(matches!(publisher.takes(), Err(queue::QueueError::Away)));
+    let published = publisher.publish(vec![publication(2, 100, &home)]);
+    let answer = tokio::time::timeout(SOON, published).await.expect("at once");
+    assert!(matches!(answer, Err(queue::QueueError::Away)), "{answer:?}");
+    home.manager.add_key("mx2", &worker.0.identity.public_key()).expect("it was removed");
+    linked(&worker).await;
+    assert!(publisher.takes().is_ok());
+    publisher.publish(vec![publication(3, 100, &home)]).await.expect("it is taken");
+}
+
+#[tokio::test]
+async fn what_got_no_answer_in_time_is_cancelled_once_the_manager_is_back() {
+    let queue = queue::Queue::new(Arc::new(queue::Memory::new(Clock::system(), Duration::ZERO)));
+    let home = Home::with(Timing::default(), queue.clone(), Arc::new(Keeps::default())).await;
+    let worker = home.worker("mx2");
+    let off = home.shutdown.child();
+    home.run(&worker, &off).await;
+    let publisher = worker.publisher();
+    for number in 1..=3 {
+        publisher.publish(vec![publication(number, 100, &home)]).await.expect("it is taken");
+    }
+    let withdraw = |number| worker.0.offers.lock().withdraw(base::MessageId::from_bytes([number; 16]));
+    withdraw(1);
+    until("it is cancelled", || queue.stats().works == 2).await;
+    off.stop();
+    until("there is no link", || !home.manager.nodes()[0].linked).await;
+    withdraw(2);
+    assert_eq!(queue.stats().works, 2);
+    home.run(&worker, &home.shutdown).await;
+    until("it is cancelled", || queue.stats().works == 1).await;
 }
 
 #[tokio::test]
@@ -140,6 +163,30 @@ async fn a_node_whose_work_stands_still_beats_and_is_suspect_nevertheless() {
     assert!(matches!(liveness(), Some(Liveness::Suspect { .. })));
     drop(go_on);
     until("it is back", || liveness() == Some(Liveness::Alive)).await;
+}
+
+/// A message with one recipient, and a body that is so long.
+fn publication(number: u8, len: u64, home: &Home) -> queue::Publication {
+    let work = queue::NewWork {
+        lane: "example.com".into(),
+        account: "".into(),
+        priority: 0,
+        not_before: base::Timestamp::default(),
+        expires: base::Timestamp::from_micros(i64::MAX),
+        recipients: 1,
+        needs: Vec::new(),
+        detail: bytes::Bytes::new(),
+    };
+    let body = vec![7; usize::try_from(len).expect("it is not long")];
+    queue::Publication {
+        message: base::MessageId::from_bytes([number; 16]),
+        kind: queue::Kind::Mail,
+        at: home.clock.clock().now(),
+        header: bytes::Bytes::new(),
+        body: queue::Body::Memory(body.into()),
+        works: vec![work],
+        repeat: queue::Repeat::Possible,
+    }
 }
 
 /// Beats come soon, and bring the manager's time.

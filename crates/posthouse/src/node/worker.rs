@@ -49,8 +49,7 @@ pub(super) struct View {
     stopping: std::sync::atomic::AtomicBool,
 }
 
-/// A worker is not ready any more once its manager has been silent, or a reply has been held, for so much of the longest time for which
-/// a reply can be held.
+/// A worker is not ready any more once a reply has been held for so much of the longest time for which one can be held.
 const HELD_SAFELY: f64 = 0.75;
 /// How long the manager may take to hear of what was attempted, and of the goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -187,7 +186,7 @@ impl NodeView for View {
                 manager: state.manager.to_string(),
                 away: match &state.link {
                     Link::Up { .. } => None,
-                    Link::Away { why, .. } => Some(why.to_string()),
+                    Link::Away { why, .. } | Link::Refused { why, .. } => Some(why.to_string()),
                 },
                 doors: self.reload.doors().await.iter().map(ToString::to_string).collect(),
                 works: self.link.works() as u64,
@@ -211,21 +210,15 @@ impl NodeView for View {
         if !self.reload.lets_in() {
             return Readiness::NotReady("its manager has not let it in since its start".into());
         }
+        if let Some(why) = self.link.out_of_reach() {
+            return Readiness::NotReady(why.to_string());
+        }
         if let Some(why) = self.mail.no_room() {
             return Readiness::NotReady(why.into());
         }
         let state = self.link.state();
-        let safely = self.hold.mul_f64(HELD_SAFELY);
-        match (self.link.silent(), self.link.longest_wait()) {
-            (Some(silent), _) if silent > safely => Readiness::NotReady(format!(
-                "its manager has been silent for {} s{}",
-                silent.as_secs(),
-                match &state.link {
-                    Link::Away { why, .. } => format!(": {why}"),
-                    Link::Up { .. } => String::new(),
-                }
-            )),
-            (_, wait) if wait > safely => Readiness::NotReady(format!(
+        match self.link.longest_wait() {
+            wait if wait > self.hold.mul_f64(HELD_SAFELY) => Readiness::NotReady(format!(
                 "its manager has not answered a message for {} s",
                 wait.as_secs()
             )),

@@ -1,10 +1,17 @@
 //! Mail that comes in by any node and goes out by any.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
 
 use testkit::{Cluster, Node, Peer, Session, node::word, text, until};
 
 use crate::cluster;
+
+/// For how long a worker holds a reply that is not told otherwise.
+const HOLD: Duration = Duration::from_secs(60);
 
 /// Sends a text to one recipient; what the answer to its end is.
 fn send(session: &mut Session, to: &str, text: &[u8]) -> u16 {
@@ -106,19 +113,37 @@ fn clients_of_a_worker_wait_while_the_manager_restarts_and_get_their_250() {
 
 #[test]
 fn a_client_is_told_to_come_again_when_the_manager_stays_away_and_the_worker_was_not_ready_before() {
+    // Replies are held for less than it takes to see that a manager that stands still is away.
+    comes_again("2s", &[Away::StandsStill, Away::Killed]);
+}
+
+#[test]
+fn what_a_manager_reads_only_after_its_client_was_told_to_come_again_is_not_delivered_as_well() {
+    // The link ends first, and the message waits at the manager with it.
+    comes_again("5s", &[Away::StandsStill]);
+}
+
+/// Why the manager does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    StandsStill,
+    Killed,
+}
+
+/// A client whose reply is held for so long is told to come again each time that the manager is away, does so, and its message arrives
+/// once.
+fn comes_again(hold: &str, ways: &[Away]) {
     let peer = Peer::willing();
     let mut cluster = cluster(0, &peer);
-    // Replies are held for less than it takes to see that a manager that stands still is away.
-    let worker = cluster.worker("mx2").file("cluster.hold = '2s'").start();
+    let worker = cluster.worker("mx2").file(&format!("cluster.hold = '{hold}'")).start();
     cluster.introduce(&worker, "mx2");
     testkit::cluster::linked(&worker);
     let mut session = Session::open(worker.smtp());
     let text = b"Subject: x\r\n\r\nx\r\n";
-    for stands_still in [true, false] {
-        if stands_still {
-            cluster.manager.freeze();
-        } else {
-            cluster.manager.kill();
+    for away in ways {
+        match away {
+            Away::StandsStill => cluster.manager.freeze(),
+            Away::Killed => drop(cluster.manager.kill()),
         }
         assert!(worker.get("/readyz").contains("200 OK"), "replies can still be held");
         let waiting = std::thread::spawn(move || {
@@ -133,16 +158,91 @@ fn a_client_is_told_to_come_again_when_the_manager_stays_away_and_the_worker_was
         assert_eq!(code, 451);
         assert!(not_ready < answered, "it was to say so before");
         assert!(worker.get("/readyz").contains("its manager has been silent for "));
-        if stands_still {
-            cluster.manager.thaw();
-        } else {
-            cluster.manager.restart();
+        match away {
+            Away::StandsStill => cluster.manager.thaw(),
+            Away::Killed => cluster.manager.restart(),
         }
         // The session goes on, and so does the next message once the manager is back.
         until("ready again", || worker.get("/readyz").contains("200 OK").then_some(()));
         assert_eq!(send(&mut session, "b@example.com", text), 250);
     }
-    let _ = peer.wait_for(2);
+    // What was answered with a no is not delivered as well.
+    let _ = peer.wait_for(ways.len());
+    let accepted = cluster.manager.quiet().iter().filter(|record| record["what"] == "accepted").count();
+    assert_eq!((peer.count(), accepted), (ways.len(), ways.len()));
+}
+
+/// What a worker says that can bring nothing to its manager.
+const OUT_OF_REACH: &str = "421 4.3.2 this node has no link to its manager; try another, or try again later";
+
+/// What a node answers to MAIL in a new session.
+fn to_mail(node: &Node) -> String {
+    Session::open(node.smtp()).say("MAIL FROM:<a@example.org>").to_string()
+}
+
+#[test]
+fn a_removed_worker_says_so_at_once_and_takes_mail_again_when_it_is_added() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let worker = &cluster.workers[0];
+    let mut session = Session::open(worker.smtp());
+    session.envelope("a@example.org", &["waits@example.com"]);
+    assert_eq!(session.say("DATA").code, 354);
+    let mut between = Session::open(worker.smtp());
+    // Its text comes while nobody knows yet that it is removed.
+    worker.freeze();
+    session.write(b"Subject: waits\r\n\r\nfor nobody\r\n.\r\n").expect("it is read later");
+    let _ = cluster.manager.command(&["nodes", "remove", "mx2"]).done();
+    let removed = Instant::now();
+    worker.thaw();
+    assert_eq!(session.reply().expect("an answer").code, 451);
+    until("not ready", || worker.get("/readyz").contains("the manager has removed this node").then_some(()));
+    assert_eq!(between.say("MAIL FROM:<a@example.org>").to_string(), OUT_OF_REACH);
+    assert!(between.reply().is_err(), "the session is over");
+    assert_eq!(to_mail(worker), OUT_OF_REACH);
+    assert!(removed.elapsed() < HOLD / 2, "nobody waits for a manager that wants nothing of this node");
+    cluster.introduce(worker, "mx2");
+    until("ready again", || worker.get("/readyz").contains("200 OK").then_some(()));
+    assert_eq!(send(&mut Session::open(worker.smtp()), "b@example.com", b"Subject: x\r\n\r\nx\r\n"), 250);
+    let _ = peer.wait_for(1);
+}
+
+#[test]
+fn both_processes_of_a_quarantined_node_turn_senders_away_at_once() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let original = &cluster.workers[0];
+    let copy = cluster.worker("mx2");
+    fs::create_dir_all(copy.data_dir()).expect("the folder is ours");
+    for file in ["node-id", "node.key"] {
+        fs::copy(original.setup().data_dir().join(file), copy.data_dir().join(file)).expect("it is there");
+    }
+    let copy = copy.start();
+    cluster.shows("mx2", "quarantined");
+    for node in [original, &copy] {
+        until("not ready", || node.get("/readyz").contains("503 Service Unavailable").then_some(()));
+    }
+    let why = "two processes seem to run with";
+    until("the reason", || original.get("/readyz").contains(why).then_some(()));
+    assert_eq!(to_mail(original), OUT_OF_REACH);
+    // The copy was let in for a moment, or never.
+    assert!(Session::greeted(copy.smtp()).is_err() || to_mail(&copy) == OUT_OF_REACH);
+}
+
+#[test]
+fn a_worker_whose_manager_has_been_away_for_long_turns_new_mail_away_at_once() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(0, &peer);
+    let worker = cluster.worker("mx2").file("cluster.hold = '4s'").start();
+    cluster.introduce(&worker, "mx2");
+    testkit::cluster::linked(&worker);
+    cluster.manager.kill();
+    assert!(to_mail(&worker).starts_with("250 "), "replies can still be held");
+    until("a no to MAIL", || (to_mail(&worker) == OUT_OF_REACH).then_some(()));
+    assert!(worker.get("/readyz").contains("its manager has been silent for "));
+    cluster.manager.restart();
+    until("a yes to MAIL", || to_mail(&worker).starts_with("250 ").then_some(()));
+    assert!(worker.get("/readyz").contains("200 OK"));
 }
 
 #[test]

@@ -156,6 +156,12 @@ fn a_worker_shows_what_it_knows_of_the_cluster_and_says_where_there_is_more() {
         assert!(ran.stderr.contains("hint: give the command on the manager; `posthouse status` names it"));
     }
     assert_eq!(worker.json(&["status"])["worker"]["manager"], "mx1");
+    let (page, of_manager) = (worker.get("/"), cluster.manager.get("/"));
+    assert!(
+        page.contains("It is a worker of mx1, and is linked to it. Its manager has the queue."),
+        "{page}"
+    );
+    assert!(of_manager.contains("It is a manager, and keeps the queue for its workers."), "{of_manager}");
 }
 
 #[test]

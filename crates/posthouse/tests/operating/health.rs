@@ -18,6 +18,7 @@ fn a_running_node_is_healthy_and_ready_and_what_is_not_there_is_not_found() {
     assert_eq!(parts(&node.get("/nothing")).0, "HTTP/1.1 404 Not Found");
     let page = node.get("/");
     assert!(page.contains("<h1>mx1</h1>") && page.contains("href=\"/metrics\""), "{page}");
+    assert!(page.contains("<p>It stands alone. More with <code>posthouse status</code>"), "{page}");
 }
 
 #[test]
