@@ -81,7 +81,7 @@ impl Shared {
         let (shared, member) = (self.clone(), member.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = shared.registry.seen(&member.key, id, member.boot, now) {
-                tracing::warn!(node = %member.name, %error, "it cannot be noted that the node was here");
+                tracing::warn!(node = %member.name(), %error, "it cannot be noted that the node was here");
             }
         });
     }
@@ -151,7 +151,9 @@ impl Shared {
         }
         let member = by_boot.entry(boot).or_insert_with(|| {
             self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
-            member(incarnations.node, key, boot, node, hello)
+            let (works, bytes) = (hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
+            let load = Load::new(incarnations.node, works, bytes);
+            Member::new(incarnations.node, key, boot, &node.name, facts(hello), load)
         });
         let member = member.clone();
         if let Err(Overtaken) = member.greeted(hello.link) {
@@ -171,6 +173,9 @@ impl Shared {
             }
             self.membership.lock().superseded(current, boot, boot_time::now());
         }
+        // It may have been registered under another name, and its configuration read again, since its last hello.
+        member.rename(&node.name);
+        member.says(facts(hello));
         let is_new = incarnations.current.replace(boot) != Some(boot);
         let begun = member.link(control, &hello.held);
         let mut membership = self.membership.lock();
@@ -205,16 +210,14 @@ impl Shared {
     }
 }
 
-/// The member of a boot that has not been here.
-fn member(number: NodeIndex, key: PublicKey, boot: Boot, node: &Node, hello: &Hello) -> Arc<Member> {
-    let load = Load::new(number, hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
+/// What a node says of itself.
+fn facts(hello: &Hello) -> Facts {
     let short = |text: &String| text.chars().take(MOST_TEXT).collect();
-    let facts = Facts {
+    Facts {
         version: short(&hello.version),
         ehlo: short(&hello.ehlo),
         doors: hello.doors.iter().take(MOST_DOORS).map(short).collect(),
-    };
-    Member::new(number, key, boot, &node.name, facts, load)
+    }
 }
 
 /// What a hello must be.

@@ -75,7 +75,13 @@ impl Manager {
     /// The key or the name is another's, or the registry cannot be written.
     pub fn add_key(&self, name: &str, key: &PublicKey) -> Result<(), AddError> {
         match self.0.registry.add(name, key, self.0.clock.now())? {
-            Added::Added => Ok(()),
+            Added::Added => {
+                // Its processes of before may be here still, as long as they are not over.
+                for member in self.0.members.lock().by_boot.values().filter(|member| member.key == *key) {
+                    member.rename(name);
+                }
+                Ok(())
+            }
             Added::KeyKnown { name } => Err(AddError::KeyKnown(name)),
             Added::NameTaken { name, key } => {
                 Err(AddError::NameTaken { name, fingerprint: PublicKey::from_bytes(key).fingerprint() })
@@ -144,6 +150,7 @@ impl Manager {
                 .or_else(|| node.boot.map(|boot| Boot(u128::from_be_bytes(boot))));
             let believed: Option<&Believed> = boot
                 .and_then(|boot| membership.members().find(|(other, _)| *other == boot).map(|(_, of)| of));
+            let facts = current.map(|member| member.facts()).unwrap_or_default();
             let (works, bytes) = current.map(|member| member.load.held()).unwrap_or_default();
             NodeReport {
                 name: node.name,
@@ -155,9 +162,9 @@ impl Manager {
                 liveness: believed.map(|member| member.liveness),
                 heard: believed.map(|member| now.since(member.heard)),
                 linked: current.is_some_and(|member| member.linked() == Linked::Yes),
-                version: current.map(|member| member.facts.version.clone()).unwrap_or_default(),
-                ehlo: current.map(|member| member.facts.ehlo.clone()).unwrap_or_default(),
-                doors: current.map(|member| member.facts.doors.clone()).unwrap_or_default(),
+                version: facts.version,
+                ehlo: facts.ehlo,
+                doors: facts.doors,
                 works,
                 bytes,
                 held: held.iter().filter(|(boot, _)| is_its(boot)).map(|(_, held)| held).sum(),
@@ -170,7 +177,7 @@ impl Manager {
     #[must_use]
     pub fn name_of(&self, boot: Boot) -> Option<String> {
         if let Some(member) = self.0.member(boot) {
-            return Some(member.name.to_string());
+            return Some(member.name().to_string());
         }
         let nodes = self.0.registry.all().into_iter();
         nodes.map(|(_, node)| node).find(|node| node.boot == Some(boot.0.to_be_bytes())).map(|node| node.name)

@@ -149,7 +149,7 @@ impl Link for Service {
                 tokio::select! {
                     () = hear => {}
                     () = member.takes_nothing(STALLED) => {
-                        tracing::warn!(node = %member.name, "a node takes nothing of what it is given; its link is ended");
+                        tracing::warn!(node = %member.name(), "a node takes nothing of what it is given; its link is ended");
                     }
                 }
             };
@@ -192,7 +192,7 @@ impl Link for Service {
         let mut refusals = request.into_inner();
         while let Some(Refusals { refusals }) = refusals.message().await? {
             let Some(trade) = self.0.trade.get() else { continue };
-            refusals.into_iter().for_each(|refusal| trade.refused(&member.name, refusal));
+            refusals.into_iter().for_each(|refusal| trade.refused(&member.name(), refusal));
         }
         Ok(Response::new(Noted {}))
     }
@@ -273,7 +273,7 @@ async fn next<T>(said: &mut Streaming<T>, member: &Member) -> Option<T> {
     said.message().await.unwrap_or_else(|status| {
         if status.code() == Code::OutOfRange {
             let why = status.message();
-            tracing::warn!(node = %member.name, why, "a node says too much at once; its link is ended");
+            tracing::warn!(node = %member.name(), why, "a node says too much at once; its link is ended");
         }
         None
     })
@@ -412,7 +412,7 @@ impl Shared {
         match goodbye {
             Goodbye::Said => self.leave(member),
             Goodbye::NotSaid => {
-                tracing::warn!(node = %member.name, boot = %member.boot, "the link to a node has ended");
+                tracing::warn!(node = %member.name(), boot = %member.boot, "the link to a node has ended");
                 self.membership.lock().closed(member.boot, now);
             }
         }

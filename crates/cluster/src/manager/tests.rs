@@ -19,9 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(50);
 
 fn member() -> Arc<Member> {
-    let facts = member::Facts { version: String::new(), ehlo: String::new(), doors: Vec::new() };
     let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
-    Member::new(node, key, Boot(1), "mx2", facts, Load::new(node, 0, 0))
+    Member::new(node, key, Boot(1), "mx2", member::Facts::default(), Load::new(node, 0, 0))
 }
 
 /// A message that is said to have so long a body comes in these pieces.
@@ -202,4 +201,29 @@ async fn a_worker_that_speaks_only_other_protocols_is_refused_and_told_why() {
     }
     assert_eq!(says(PROTOCOL, PROTOCOL + 7), Ok(PROTOCOL));
     assert_eq!(says(0, OLDEST_PROTOCOL), Ok(OLDEST_PROTOCOL));
+}
+
+#[tokio::test]
+async fn a_node_goes_by_the_name_that_it_has_now_and_by_what_it_said_last() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |ehlo: &str| {
+        let hello = Hello { ehlo: ehlo.into(), doors: vec![format!("{ehlo}:25")], ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("it is let in").member
+    };
+    let member = says("mx2.example.org");
+    let body = queue::BodySource::Memory(Bytes::new());
+    let item = errands::Item { body, stage: errands::Stage::Given };
+    let words = member.errands(|errands| errands.open(7, vec![item]));
+    let errand = Errand { number: 7, member, shared: home.manager.0.clone(), words, _share: None };
+    home.manager.set_state("mx2", NodeState::Removed, "").expect("it is there");
+    home.manager.add_key("mx9", &key).expect("it is new");
+    assert_eq!(home.manager.name_of(Boot(1)).as_deref(), Some("mx9"), "whether it has come again or not");
+    says("mx9.example.org");
+    assert_eq!(&*errand.node(), "mx9", "what it was given before as well");
+    let report = &home.manager.nodes()[0];
+    assert_eq!(
+        (&*report.ehlo, &report.doors[..]),
+        ("mx9.example.org", &["mx9.example.org:25".to_owned()][..])
+    );
 }

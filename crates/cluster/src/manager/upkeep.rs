@@ -85,7 +85,7 @@ impl Shared {
     }
 
     fn name_of(&self, boot: queue::Boot) -> String {
-        self.member(boot).map(|member| member.name.to_string()).unwrap_or_default()
+        self.member(boot).map(|member| member.name().to_string()).unwrap_or_default()
     }
 
     /// A node is gone: what it had goes to others, but what it had committed waits.
@@ -108,7 +108,7 @@ impl Shared {
 
     /// A node has stopped and said so.
     pub(super) fn leave(&self, member: &Arc<Member>) {
-        tracing::info!(node = %member.name, boot = %member.boot, "a node has stopped");
+        tracing::info!(node = %member.name(), boot = %member.boot, "a node has stopped");
         self.membership.lock().left(member.boot, boot_time::now());
         self.queue.take_back(member.boot, self.clock.now() + self.options.after_loss);
         member.gone();
