@@ -118,7 +118,7 @@ impl Shared {
     /// Finds or makes the member of this boot, and links it. A newer boot of a node supersedes the older; an older that returns is a
     /// clone.
     fn incarnate(
-        &self,
+        self: &Arc<Self>,
         key: PublicKey,
         boot: Boot,
         hello: &Hello,
@@ -187,18 +187,21 @@ impl Shared {
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.
-    fn quarantine(&self, key: &PublicKey, node: &Node) -> Refused {
+    fn quarantine(self: &Arc<Self>, key: &PublicKey, node: &Node) -> Refused {
         let why = "a boot that a newer one had superseded came back: two processes run with its key";
         tracing::error!(
             node = node.name,
             "{why}; the node is quarantined. Stop the copy, give it a data directory of its own, then `posthouse nodes resume {}`",
             node.name
         );
-        if let Err(error) = self.registry.set_state(&node.name, NodeState::Quarantined, why, self.clock.now())
-        {
-            tracing::error!(node = node.name, %error, "the quarantine cannot be noted");
-        }
+        self.registry.quarantine(key);
         self.cut(key);
+        let (shared, key, name, now) = (self.clone(), *key, node.name.clone(), self.clock.now());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.registry.note_quarantine(&key, why, now) {
+                tracing::error!(node = name, %error, "the quarantine cannot be noted; it counts until the manager starts anew");
+            }
+        });
         refused(Reason::Clone, "two processes seem to run with this node's key: it is quarantined".into())
     }
 
