@@ -7,7 +7,7 @@ use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::{member::Give, *};
+use super::{control::Welcomed, member::Give, *};
 use crate::{
     home::{Home, LONGEST},
     wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
@@ -120,6 +120,20 @@ async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are
     oldest.unlink(1);
     home.manager.0.changed(vec![crate::membership::Change::Gone(Boot(1))]);
     assert_eq!(says(OLDER + 1), Ok(()), "one is gone");
+}
+
+#[tokio::test]
+async fn a_node_that_stops_and_starts_in_order_leaves_nothing_behind() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    for boot in 1..=2 * OLDER {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot as u128)), ..hello.clone() };
+        let Welcomed { member, begun, .. } =
+            home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("however often it comes");
+        member.unlink(begun.number);
+        home.manager.0.leave(&member);
+    }
+    assert_eq!(home.manager.0.members.lock().by_boot.len(), 1, "the last that was here");
 }
 
 #[test]

@@ -112,6 +112,7 @@ impl Shared {
         self.membership.lock().left(member.boot, boot_time::now());
         self.queue.take_back(member.boot, self.clock.now() + self.options.after_loss);
         member.gone();
+        self.forget_old();
         self.freed.notify_one();
     }
 
