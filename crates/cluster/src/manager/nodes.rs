@@ -52,6 +52,9 @@ pub struct NodeReport {
 /// A node cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
+    /// The name is the manager's.
+    #[error("{0} is the manager's own name")]
+    OwnName(String),
     /// The key is another node's.
     #[error("this key is registered already, as {0}")]
     KeyKnown(String),
@@ -74,6 +77,9 @@ impl Manager {
     /// # Errors
     /// The key or the name is another's, or the registry cannot be written.
     pub fn add_key(&self, name: &str, key: &PublicKey) -> Result<(), AddError> {
+        if self.0.registry.is_own(name) {
+            return Err(AddError::OwnName(name.to_owned()));
+        }
         match self.0.registry.add(name, key, self.0.clock.now())? {
             Added::Added => {
                 // Its processes of before may be here still, as long as they are not over.

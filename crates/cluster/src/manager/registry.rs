@@ -23,6 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Registry {
     settings: Arc<Settings>,
+    /// The manager's own name, which no node may have.
+    own: String,
     copy: RwLock<Known>,
     connections: Mutex<Connections>,
     /// Held by whoever writes: what he has read or written must not be older than what is in the copy when he puts it there.
@@ -91,10 +93,10 @@ impl Drop for Connection {
 }
 
 impl Registry {
-    /// Reads it.
-    pub(crate) fn read(settings: Arc<Settings>) -> Result<Self> {
+    /// Reads it, for a manager of this name.
+    pub(crate) fn read(settings: Arc<Settings>, own: &str) -> Result<Self> {
         let (copy, connections, changing) = (RwLock::default(), Mutex::default(), Mutex::default());
-        let registry = Self { settings, copy, connections, changing };
+        let registry = Self { settings, own: own.to_owned(), copy, connections, changing };
         registry.write(|_| Ok(()))?;
         Ok(registry)
     }
@@ -151,9 +153,18 @@ impl Registry {
         all
     }
 
-    /// Whether another node has this name.
+    /// Whether the manager has this name.
+    pub(crate) fn is_own(&self, name: &str) -> bool {
+        self.own.eq_ignore_ascii_case(name)
+    }
+
+    /// Whether another node has this name, or the manager.
     pub(crate) fn is_taken(&self, name: &str, by_other_than: &PublicKey) -> bool {
-        self.all().iter().any(|(key, node)| key != by_other_than && node.name.eq_ignore_ascii_case(name))
+        self.is_own(name)
+            || self
+                .all()
+                .iter()
+                .any(|(key, node)| key != by_other_than && node.name.eq_ignore_ascii_case(name))
     }
 
     pub(crate) fn add(&self, name: &str, key: &PublicKey, now: Timestamp) -> Result<Added> {
@@ -271,7 +282,7 @@ mod tests {
 
     fn registry(folder: &tempfile::TempDir) -> Arc<Registry> {
         let settings = Settings::open(folder.path().join("settings.db")).expect("a new file");
-        Arc::new(Registry::read(Arc::new(settings)).expect("it is empty"))
+        Arc::new(Registry::read(Arc::new(settings), "mx0").expect("it is empty"))
     }
 
     #[test]

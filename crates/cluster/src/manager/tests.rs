@@ -241,3 +241,14 @@ async fn a_node_goes_by_the_name_that_it_has_now_and_by_what_it_said_last() {
         ("mx9.example.org", &["mx9.example.org:25".to_owned()][..])
     );
 }
+
+#[tokio::test]
+async fn no_node_is_called_what_the_manager_is_called() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let error = home.manager.add_key("HOME", &PublicKey::from_bytes([8; 32])).expect_err("it is taken");
+    assert_eq!(error.to_string(), "HOME is the manager's own name");
+    let hello = Hello { name: "home".into(), ..hello };
+    let refused = home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).expect_err("it is taken");
+    assert_eq!(refused.reason(), Reason::NameTaken);
+}

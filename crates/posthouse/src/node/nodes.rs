@@ -50,10 +50,6 @@ impl View {
             .parse()
             .map_err(|error: PublicKeyError| ApiError::new(ErrorKind::Invalid, error.to_string()))?;
         let name = request.name.as_str().to_owned();
-        if self.is_own_name(&name) {
-            return Err(ApiError::new(ErrorKind::Refused, format!("{name} is the manager's own name"))
-                .hint("choose another name for the node"));
-        }
         blocking(move || {
             manager.add_key(&name, &key).map_err(cannot_add)?;
             find(&manager, &name)
@@ -156,6 +152,9 @@ fn cannot_change(error: StateError) -> ApiError {
 fn cannot_add(error: AddError) -> ApiError {
     let text = error.to_string();
     match error {
+        AddError::OwnName(_) => {
+            ApiError::new(ErrorKind::Refused, text).hint("choose another name for the node")
+        }
         AddError::KeyKnown(name) => ApiError::new(ErrorKind::Refused, text)
             .hint(format!("to give it another name, `posthouse nodes remove {name}` first")),
         AddError::NameTaken { name, .. } => ApiError::new(ErrorKind::Refused, text).hint(format!(
