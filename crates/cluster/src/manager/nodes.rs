@@ -182,11 +182,7 @@ impl Manager {
     /// What the node of a boot is called, unless a later boot is all that is known of it.
     #[must_use]
     pub fn name_of(&self, boot: Boot) -> Option<String> {
-        if let Some(member) = self.0.member(boot) {
-            return Some(member.name().to_string());
-        }
-        let nodes = self.0.registry.all().into_iter();
-        nodes.map(|(_, node)| node).find(|node| node.boot == Some(boot.0.to_be_bytes())).map(|node| node.name)
+        Some(self.0.process(boot).node).filter(|name| !name.is_empty())
     }
 
     /// What was counted since the start.

@@ -252,3 +252,28 @@ async fn no_node_is_called_what_the_manager_is_called() {
     let refused = home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).expect_err("it is taken");
     assert_eq!(refused.reason(), Reason::NameTaken);
 }
+
+#[tokio::test]
+async fn a_process_that_its_node_has_no_more_is_known_for_over() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+    };
+    let over = |boot| {
+        let upkeep::Process { node, over } = home.manager.0.process(Boot(boot));
+        assert_eq!(node, "mx2");
+        over
+    };
+    assert_eq!([1, 2].map(says), [Ok(()), Ok(())]);
+    assert_eq!([1, 2].map(over), [Some("its node has started anew"), None]);
+    home.manager.0.member(Boot(1)).expect("it was here").unlink(1);
+    home.manager.0.changed(vec![crate::membership::Change::Gone(Boot(1))]);
+    assert!(home.manager.0.member(Boot(1)).is_none(), "it is forgotten");
+    assert_eq!(over(1), Some("its node has started anew"));
+    assert_eq!(says(1), Err(Reason::Clone));
+    assert_eq!([1, 2].map(over), [Some("its node is quarantined"); 2]);
+    home.manager.set_state("mx2", NodeState::Removed, "").expect("it is there");
+    assert_eq!(over(2), Some("its node was removed"));
+}

@@ -128,6 +128,18 @@ fn a_worker_that_stops_says_goodbye_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_node_that_is_back_before_it_was_missed_is_no_alarm() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(1, &peer);
+    cluster.workers[0].kill();
+    cluster.workers[0].restart();
+    let over = cluster.manager.said("a former process of a node is over");
+    let over: serde_json::Value = serde_json::from_str(&over).expect("each line is an object");
+    assert_eq!((&over["level"], &over["node"], &over["held"]), (&"INFO".into(), &"mx2".into(), &0.into()));
+    cluster.shows("mx2", "active");
+}
+
+#[test]
 fn a_directory_with_mail_of_its_own_makes_no_worker() {
     let peer = Peer::willing();
     let cluster = cluster(0, &peer);
