@@ -49,6 +49,7 @@ use self::{
     member::{Linked, Member, Stay},
     origins::Origins,
     registry::Registry,
+    seldom::Seldom,
 };
 use crate::{
     authority::{Authority, Pin},
@@ -127,6 +128,8 @@ pub(crate) struct Shared {
     trade: OnceLock<Arc<dyn Trade>>,
     /// What was concluded and is to be acknowledged once it is synced.
     heard: mpsc::UnboundedSender<(Arc<Member>, wire::Item)>,
+    /// What is said of nodes whose hello is refused.
+    refusals: Seldom,
     pub(crate) counters: Counters,
 }
 
@@ -204,6 +207,7 @@ impl Manager {
             freed: Arc::default(),
             trade: OnceLock::new(),
             heard,
+            refusals: Seldom::default(),
             counters: Counters::default(),
             options,
         });

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use base::NodeId;
@@ -109,7 +110,7 @@ impl Link for Service {
             return Err(Status::failed_precondition("say hello first"));
         };
         let (control, words) = mpsc::channel(CONTROL_WORDS);
-        let first = match self.0.hello(caller.peer.key, &hello, control.clone()) {
+        let refused = match self.0.hello(caller.peer.key, &hello, control.clone()) {
             Ok(Welcomed { member, begun, welcome }) => {
                 let (shared, end) = (self.0.clone(), begun.end.clone());
                 tokio::spawn(follow(shared.clone(), member.clone(), said, (begun.number, begun.end)));
@@ -124,9 +125,14 @@ impl Link for Service {
                 });
                 return Ok(Response::new(Box::pin(until(ReceiverStream::new(words).map(Ok), end))));
             }
-            Err(refused) => manager_word::Word::Refused(refused),
+            Err(refused) => refused,
         };
-        tracing::warn!(address = %caller.address, ?first, "a node is refused");
+        let (address, key) = (caller.address, caller.peer.key);
+        if let Some(unsaid) = self.0.refusals.may_say(address.ip(), Some(key), Instant::now()) {
+            let (node, why) = (self.0.registry.find(&key).map(|node| node.name), &refused.text);
+            tracing::warn!(node, %address, key = key.fingerprint(), why, unsaid, "a node is refused");
+        }
+        let first = manager_word::Word::Refused(refused);
         let only = tokio_stream::once(Ok(ManagerWord { word: Some(first) }));
         Ok(Response::new(Box::pin(only)))
     }

@@ -1,6 +1,6 @@
 //! Keeping a link to the manager: a certificate, a connection, and another try when it has gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use base::{Shutdown, Timestamp};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::{Certified, Link, Shared, streams};
 use crate::{
     authority::{self, Certificate},
     identity::CERTIFICATE_LIFE,
-    tls::{ConnectError, Credential},
+    tls::{ConnectError, Credential, NotAdmitted},
     wire::{CONNECTION_WINDOW, CertifyRequest, FRAME, READ, STREAM_WINDOW, joining_client::JoiningClient},
 };
 
@@ -74,9 +74,21 @@ impl From<tonic::Status> for Trouble {
         match status.code() {
             tonic::Code::ResourceExhausted => Self::NoRoom(status.message().to_owned()),
             tonic::Code::DataLoss => Self::Damaged(status.message().to_owned()),
-            _ => Self::Broke(status.message().to_owned()),
+            _ => Self::Broke(match broken(&status) {
+                Some(why) => format!("the manager, or the network, has ended it: {why}"),
+                None => status.message().to_owned(),
+            }),
         }
     }
+}
+
+/// What broke a connection, in the words of whoever found it broken; nothing if the manager has said what is wrong.
+fn broken(status: &tonic::Status) -> Option<String> {
+    let mut innermost: &dyn Error = status.source()?;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Some(innermost.to_string())
 }
 
 /// Keeps a link until the node stops.
@@ -142,7 +154,14 @@ impl Shared {
         match dial {
             Dial::Unreachable(why) => Trouble::Unreachable { manager, why },
             Dial::Tls(error) => {
-                let why = error.to_string();
+                let why = match &error {
+                    ConnectError::Refused(NotAdmitted::Unknown) => format!(
+                        "{error}; there, `posthouse nodes add-key '{}' --name {}` lets it in",
+                        self.identity.public_key(),
+                        self.options.name.as_deref().unwrap_or("NAME"),
+                    ),
+                    error => error.to_string(),
+                };
                 match error {
                     ConnectError::Network(_) | ConnectError::Deadline(_) => {
                         Trouble::Unreachable { manager, why }

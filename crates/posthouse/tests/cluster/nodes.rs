@@ -53,6 +53,8 @@ fn a_second_node_with_a_name_that_is_taken_is_refused_with_the_reason() {
     // Registered otherwise, it still calls itself so.
     cluster.introduce(&second, "mx9");
     second.said("the name mx2 is taken by another node");
+    let why = cluster.manager.said_in("a node is refused", "why");
+    assert!(why.starts_with("the name mx2 is taken by another node"), "{why}");
 }
 
 #[test]
