@@ -36,7 +36,7 @@ use crate::{
     boot_time,
     fence::Fence,
     identity::Identity,
-    tls::ClientTls,
+    tls::{ClientTls, NotAdmitted},
     wire::{self, wanted},
 };
 
@@ -138,6 +138,8 @@ pub enum Link {
         since: Instant,
         /// Why the last try came to nothing; empty before the first.
         why: Arc<str>,
+        /// What the manager has said of this node, if it has not let it in.
+        told: Option<NotAdmitted>,
     },
 }
 
@@ -147,7 +149,7 @@ impl Worker {
     pub fn new(options: Options, identity: &Identity) -> Self {
         let offset = Offset::default();
         let clock = Clock::following(&offset);
-        let link = Link::Away { since: Instant::now(), why: "".into() };
+        let link = Link::Away { since: Instant::now(), why: "".into(), told: None };
         let state =
             State { link, name: "".into(), manager: "".into(), wanted: wanted::State::Active, full: false };
         let (refusals, to_tell) = mpsc::channel(REFUSALS);

@@ -14,7 +14,10 @@ use crate::{
     authority::{self, Certificate},
     identity::CERTIFICATE_LIFE,
     tls::{ConnectError, Credential, NotAdmitted},
-    wire::{CONNECTION_WINDOW, CertifyRequest, FRAME, READ, STREAM_WINDOW, joining_client::JoiningClient},
+    wire::{
+        CONNECTION_WINDOW, CertifyRequest, FRAME, READ, Refused, STREAM_WINDOW,
+        joining_client::JoiningClient, refused::Reason,
+    },
 };
 
 /// How long a connection and its handshake may take.
@@ -47,10 +50,17 @@ pub enum Trouble {
         manager: String,
         /// Why.
         why: String,
+        /// What the manager has said, if it was the manager.
+        told: Option<NotAdmitted>,
     },
     /// It does not want this node.
-    #[error("the manager refuses this node: {0}")]
-    Refused(String),
+    #[error("the manager refuses this node: {text}")]
+    Refused {
+        /// In its words.
+        text: String,
+        /// What has become of this node, if it is that.
+        told: Option<NotAdmitted>,
+    },
     /// The link broke.
     #[error("the link broke: {0}")]
     Broke(String),
@@ -65,7 +75,21 @@ pub enum Trouble {
 impl Trouble {
     /// Whether only an operator can mend it.
     fn is_lasting(&self) -> bool {
-        matches!(self, Self::NotLetIn { .. } | Self::Refused(_))
+        matches!(self, Self::NotLetIn { .. } | Self::Refused { .. })
+    }
+
+    /// The manager's no to a hello.
+    pub(super) fn refused(refused: Refused) -> Self {
+        let told = (refused.reason() == Reason::Clone).then_some(NotAdmitted::Quarantined);
+        Self::Refused { text: refused.text, told }
+    }
+
+    /// What the manager has said of this node when it did not let it in.
+    const fn told(&self) -> Option<NotAdmitted> {
+        match self {
+            Self::NotLetIn { told, .. } | Self::Refused { told, .. } => *told,
+            Self::Unreachable { .. } | Self::Broke(_) | Self::NoRoom(_) | Self::Damaged(_) => None,
+        }
     }
 }
 
@@ -129,7 +153,7 @@ impl Shared {
                 Link::Away { since, .. } => *since,
                 Link::Up { .. } => std::time::Instant::now(),
             };
-            state.link = Link::Away { since, why };
+            state.link = Link::Away { since, why, told: trouble.told() };
         });
     }
 
@@ -166,7 +190,8 @@ impl Shared {
                     ConnectError::Network(_) | ConnectError::Deadline(_) => {
                         Trouble::Unreachable { manager, why }
                     }
-                    _ => Trouble::NotLetIn { manager, why },
+                    ConnectError::Refused(told) => Trouble::NotLetIn { manager, why, told: Some(told) },
+                    _ => Trouble::NotLetIn { manager, why, told: None },
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What operators do and ask about the nodes of a cluster, at its manager.
+//! What operators do and ask about the nodes of a cluster, at its manager, and what a worker was told of itself.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use cluster::{
     identity::{PublicKey, PublicKeyError},
     manager::{AddError, Manager, NodeReport, StateError},
     membership::Liveness,
+    tls::NotAdmitted,
+    worker::Link,
 };
 use store::settings::NodeState;
 
@@ -162,6 +164,16 @@ fn cannot_add(error: AddError) -> ApiError {
         )),
         AddError::Store(store::Error::TooMuch(_)) => ApiError::new(ErrorKind::Refused, text),
         AddError::Store(_) => ApiError::new(ErrorKind::Failed, text),
+    }
+}
+
+/// What a worker without a link was told that its manager has made of it.
+pub(super) fn told(link: &Link) -> Option<Wanted> {
+    let Link::Away { told, .. } = link else { return None };
+    match (*told)? {
+        NotAdmitted::Unknown => None,
+        NotAdmitted::Removed => Some(Wanted::Removed),
+        NotAdmitted::Quarantined => Some(Wanted::Quarantined),
     }
 }
 
