@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::{
     authority::Authority,
-    identity::Identity,
+    identity::{Identity, PublicKey},
     manager::{self, Errand, Manager, Trade, Works},
     membership::Timing,
     placement::Policy,
@@ -122,8 +122,14 @@ impl Home {
 
     /// A worker whose key is registered under its name.
     pub(crate) fn worker(&self, name: &str) -> Worker {
+        let (worker, key) = self.stranger(name);
+        self.manager.add_key(name, &key).expect("it is new");
+        worker
+    }
+
+    /// A worker whose key is not registered, and the key.
+    pub(crate) fn stranger(&self, name: &str) -> (Worker, PublicKey) {
         let identity = identity(&self.folder, name);
-        self.manager.add_key(name, &identity.public_key()).expect("it is new");
         let options = Options {
             manager: self.address.to_string(),
             pin: self.manager.pin(),
@@ -136,7 +142,7 @@ impl Home {
             cache_bytes: 1 << 20,
             hold: PATIENCE,
         };
-        Worker::new(options, &identity)
+        (Worker::new(options, &identity), identity.public_key())
     }
 
     /// Has a worker dial until the manager has welcomed it; what it is given comes out here.

@@ -50,6 +50,7 @@ use self::{
     member::{Linked, Member, Stay},
     origins::Origins,
     registry::Registry,
+    seldom::Seldom,
     withdrawn::Withdrawn,
 };
 use crate::{
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     trade: OnceLock<Arc<dyn Trade>>,
     /// What was concluded and is to be acknowledged once it is synced.
     heard: mpsc::UnboundedSender<(Arc<Member>, wire::Item)>,
+    /// What is said of nodes whose hello is refused.
+    refusals: Seldom,
     pub(crate) counters: Counters,
 }
 
@@ -167,7 +170,7 @@ impl Manager {
     /// Sets a manager up; nobody can dial in before [`listen`](Self::listen).
     ///
     /// # Errors
-    /// The registry cannot be read, or TLS cannot be set up.
+    /// The registry cannot be read, a node in it has the manager's name, or TLS cannot be set up.
     pub fn start(
         options: Options,
         queue: Queue,
@@ -176,7 +179,10 @@ impl Manager {
         clock: Clock,
         shutdown: &Shutdown,
     ) -> Result<Self, StartError> {
-        let registry = Arc::new(Registry::read(settings)?);
+        let registry = Arc::new(Registry::read(settings, &options.name)?);
+        if let Some((_, node)) = registry.all().into_iter().find(|(_, node)| registry.is_own(&node.name)) {
+            return Err(StartError::NameTaken(node.name));
+        }
         let authority = Arc::new(authority);
         let tls = ServerTls::new(authority.clone(), identity, registry.clone(), clock.clone())?;
         let now = boot_time::now();
@@ -205,6 +211,7 @@ impl Manager {
             freed: Arc::default(),
             trade: OnceLock::new(),
             heard,
+            refusals: Seldom::default(),
             counters: Counters::default(),
             options,
         });
@@ -318,7 +325,24 @@ pub enum StartError {
     /// The registry cannot be read.
     #[error(transparent)]
     Registry(#[from] store::Error),
+    /// A node has the manager's name.
+    #[error("the manager cannot be called {0}: a node that is registered has this name")]
+    NameTaken(String),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+}
+
+impl StartError {
+    /// What an operator can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NameTaken(name) => Some(format!(
+                "set `name` to another; or, if that node is no more, start the manager with another `--name` and then \
+                 `posthouse nodes remove {name}`"
+            )),
+            Self::Registry(_) | Self::Tls(_) => None,
+        }
+    }
 }

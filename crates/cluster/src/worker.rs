@@ -38,7 +38,7 @@ use crate::{
     boot_time,
     fence::Fence,
     identity::Identity,
-    tls::ClientTls,
+    tls::{ClientTls, NotAdmitted},
     wire::{self, wanted},
 };
 
@@ -147,6 +147,8 @@ pub enum Link {
         since: Instant,
         /// What the manager said.
         why: Arc<str>,
+        /// What has become of it there, if it is that.
+        told: Option<NotAdmitted>,
     },
 }
 

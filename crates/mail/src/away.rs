@@ -35,7 +35,6 @@ impl Delivery {
         let grant = Grant { kind: Kind::Mail, burst: encode(burst), works: works.collect() };
         // Without a link to it the leases go back.
         let Some(mut errand) = cluster.give(place, grant).await else { return NOTHING };
-        home.node = errand.node().into();
         self.serve(&mut errand, home).await
     }
 
@@ -45,12 +44,13 @@ impl Delivery {
             match word {
                 Word::Commit(item) => errand.permit(item, home.commit(item).await),
                 Word::Told(item, words) => {
+                    // It may have got another name since it was given this.
+                    home.node = errand.node();
                     match decode::<Tried>(&words) {
                         // Its clock is not ours.
                         Ok(tried) => home.tell(item, Tried { at: self.clock.now(), ..tried }).await,
                         Err(error) => {
-                            let node = errand.node();
-                            tracing::error!(node, %error, "what a node says became of a work cannot be read");
+                            tracing::error!(node = %home.node, %error, "what a node says became of a work cannot be read");
                             home.unheard(item);
                         }
                     }
@@ -76,7 +76,7 @@ impl Delivery {
         }
         let Some(lane) = jobs.iter().flatten().next().map(|job| job.info.lane.clone()) else { return };
         let rule = self.config.now().delivery.rule(&lane, None);
-        let node = errand.node().into();
+        let node = errand.node();
         let mut home = AtHome::new(self, &rule, node, jobs);
         self.serve(&mut errand, &mut home).await;
     }

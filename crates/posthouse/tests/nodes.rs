@@ -104,6 +104,24 @@ fn a_node_is_let_in_once_and_under_one_name() {
 }
 
 #[test]
+fn a_manager_does_not_start_under_the_name_of_one_of_its_nodes() {
+    let mut node = manager();
+    add(&node, "mx2");
+    node.stop();
+    let ports = ["--link", "--smtp", "--console"].into_iter().flat_map(|flag| [flag, "127.0.0.1:0"]);
+    let mut up = Command::new(PROGRAM);
+    up.args(["up", "--role", "manager", "--name", "MX2"]).args(ports);
+    failed(
+        &run(up.arg("--data-dir").arg(node.setup().data_dir()), b""),
+        1,
+        "the manager cannot be called mx2: a node that is registered has this name",
+        "set `name` to another; or, if that node is no more, start the manager with another `--name` and then \
+         `posthouse nodes remove mx2`",
+    );
+    node.restart();
+}
+
+#[test]
 fn what_is_wanted_of_a_node_is_shown_and_outlives_a_restart() {
     let mut node = manager();
     add(&node, "mx2");

@@ -61,7 +61,7 @@ impl Shared {
             return;
         }
         tracing::warn!(
-            node = %member.name,
+            node = %member.name(),
             works = deaf,
             "works of a node cannot be read now; its link begins anew in {} s, and they are tried again",
             HEARD_AGAIN.as_secs()

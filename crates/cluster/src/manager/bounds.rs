@@ -94,7 +94,9 @@ impl Serve<http::Request<Body>> for Bounded {
         };
         let Kind { path, longest, most } = KINDS[kind];
         let Some(place) = self.places.take(caller.peer.key, kind) else {
-            if let Some(unsaid) = self.said.may_say(caller.address.ip(), Instant::now()) {
+            if let Some(unsaid) =
+                self.said.may_say(caller.address.ip(), Some(caller.peer.key), Instant::now())
+            {
                 let key = caller.peer.key.fingerprint();
                 tracing::warn!(address = %caller.address, key, path, unsaid, "a node has too many streams; one more is refused");
             }

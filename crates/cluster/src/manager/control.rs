@@ -81,7 +81,7 @@ impl Shared {
         let (shared, member) = (self.clone(), member.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = shared.registry.seen(&member.key, id, member.boot, now) {
-                tracing::warn!(node = %member.name, %error, "it cannot be noted that the node was here");
+                tracing::warn!(node = %member.name(), %error, "it cannot be noted that the node was here");
             }
         });
     }
@@ -118,7 +118,7 @@ impl Shared {
     /// Finds or makes the member of this boot, and links it. A newer boot of a node supersedes the older; an older that returns is a
     /// clone.
     fn incarnate(
-        &self,
+        self: &Arc<Self>,
         key: PublicKey,
         boot: Boot,
         hello: &Hello,
@@ -151,7 +151,9 @@ impl Shared {
         }
         let member = by_boot.entry(boot).or_insert_with(|| {
             self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
-            member(incarnations.node, key, boot, node, hello)
+            let (works, bytes) = (hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
+            let load = Load::new(incarnations.node, works, bytes);
+            Member::new(incarnations.node, key, boot, &node.name, facts(hello), load)
         });
         let member = member.clone();
         if let Err(Overtaken) = member.greeted(hello.link) {
@@ -171,6 +173,9 @@ impl Shared {
             }
             self.membership.lock().superseded(current, boot, boot_time::now());
         }
+        // It may have been registered under another name, and its configuration read again, since its last hello.
+        member.rename(&node.name);
+        member.says(facts(hello));
         let is_new = incarnations.current.replace(boot) != Some(boot);
         let begun = member.link(control, &hello.held);
         let mut membership = self.membership.lock();
@@ -182,18 +187,21 @@ impl Shared {
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.
-    fn quarantine(&self, key: &PublicKey, node: &Node) -> Refused {
+    fn quarantine(self: &Arc<Self>, key: &PublicKey, node: &Node) -> Refused {
         let why = "a boot that a newer one had superseded came back: two processes run with its key";
         tracing::error!(
             node = node.name,
             "{why}; the node is quarantined. Stop the copy, give it a data directory of its own, then `posthouse nodes resume {}`",
             node.name
         );
-        if let Err(error) = self.registry.set_state(&node.name, NodeState::Quarantined, why, self.clock.now())
-        {
-            tracing::error!(node = node.name, %error, "the quarantine cannot be noted");
-        }
+        self.registry.quarantine(key);
         self.cut(key);
+        let (shared, key, name, now) = (self.clone(), *key, node.name.clone(), self.clock.now());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.registry.note_quarantine(&key, why, now) {
+                tracing::error!(node = name, %error, "the quarantine cannot be noted; it counts until the manager starts anew");
+            }
+        });
         refused(Reason::Clone, "two processes seem to run with this node's key: it is quarantined".into())
     }
 
@@ -205,16 +213,14 @@ impl Shared {
     }
 }
 
-/// The member of a boot that has not been here.
-fn member(number: NodeIndex, key: PublicKey, boot: Boot, node: &Node, hello: &Hello) -> Arc<Member> {
-    let load = Load::new(number, hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
+/// What a node says of itself.
+fn facts(hello: &Hello) -> Facts {
     let short = |text: &String| text.chars().take(MOST_TEXT).collect();
-    let facts = Facts {
+    Facts {
         version: short(&hello.version),
         ehlo: short(&hello.ehlo),
         doors: hello.doors.iter().take(MOST_DOORS).map(short).collect(),
-    };
-    Member::new(number, key, boot, &node.name, facts, load)
+    }
 }
 
 /// What a hello must be.

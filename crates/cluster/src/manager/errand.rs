@@ -80,10 +80,10 @@ impl Errand {
         self.words.recv().await
     }
 
-    /// The node whose it is.
+    /// The name of the node whose it is, as of now.
     #[must_use]
-    pub fn node(&self) -> &str {
-        &self.member.name
+    pub fn node(&self) -> Arc<str> {
+        self.member.name()
     }
 
     /// Answers [`Word::Commit`].

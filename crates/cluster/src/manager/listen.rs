@@ -165,9 +165,9 @@ async fn accept(
             let proven = match shared.tls.accept(BufReader::with_capacity(READ, stream), HANDSHAKE).await {
                 Ok((stream, peer)) => {
                     Proven::new(stream, Caller { peer, address }, &shared.registry, (turn, begun))
-                        .map_err(|error| error.to_string())
+                        .map_err(|error| (Some(peer.key), error.to_string()))
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err((error.key(), error.to_string())),
             };
             match proven {
                 Ok(proven) => {
@@ -175,9 +175,10 @@ async fn accept(
                         Counts::Join { .. } => joins,
                         Counts::Link(connection) => {
                             if connection.room == Room::No
-                                && let Some(unsaid) = crowds.may_say(address.ip(), Instant::now())
+                                && let key = proven.peer.peer.key
+                                && let Some(unsaid) = crowds.may_say(address.ip(), Some(key), Instant::now())
                             {
-                                let key = proven.peer.peer.key.fingerprint();
+                                let key = key.fingerprint();
                                 tracing::warn!(%address, key, unsaid, "a node has too many connections; its oldest is ended");
                             }
                             links
@@ -186,9 +187,9 @@ async fn accept(
                     // A server that is gone takes nobody.
                     let _ = to.send(Ok(proven)).await;
                 }
-                Err(error) => {
+                Err((key, error)) => {
                     shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    if let Some(unsaid) = refusals.may_say(address.ip(), Instant::now()) {
+                    if let Some(unsaid) = refusals.may_say(address.ip(), key, Instant::now()) {
                         tracing::info!(%address, error, unsaid, "not let in at the link's port");
                     }
                 }

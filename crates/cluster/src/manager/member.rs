@@ -21,9 +21,6 @@ pub(crate) struct Member {
     pub(crate) node: NodeIndex,
     pub(crate) key: PublicKey,
     pub(crate) boot: Boot,
-    /// The name under which it is registered.
-    pub(crate) name: Arc<str>,
-    pub(crate) facts: Facts,
     pub(crate) load: Arc<Load>,
     /// Held while it is taken over what the node has: what it says of that is heard afterwards.
     pub(crate) adoption: Arc<tokio::sync::Mutex<()>>,
@@ -33,11 +30,20 @@ pub(crate) struct Member {
     room: Arc<Semaphore>,
     /// Room for bodies that go along with what it is given and that it has not taken yet, in bytes.
     along: Arc<Semaphore>,
+    about: Mutex<About>,
     state: Mutex<State>,
 }
 
+/// What is known of a node; each hello says it anew, and an operator may register the node under another name meanwhile.
+#[derive(Debug)]
+struct About {
+    /// The name under which it is registered.
+    name: Arc<str>,
+    facts: Facts,
+}
+
 /// What a node says of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) version: String,
     pub(crate) ehlo: String,
@@ -145,8 +151,28 @@ impl Member {
     ) -> Arc<Self> {
         let (adoption, adopting, state) = (Arc::default(), Arc::default(), Mutex::default());
         let [room, along] = [IN_HAND, ALONG].map(|bytes| Arc::new(Semaphore::new(bytes)));
-        let name = name.into();
-        Arc::new(Self { node, key, boot, name, facts, load, adoption, adopting, room, along, state })
+        let about = Mutex::new(About { name: name.into(), facts });
+        Arc::new(Self { node, key, boot, load, adoption, adopting, room, along, about, state })
+    }
+
+    /// The name under which it is registered.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.about.lock().name.clone()
+    }
+
+    /// It is registered under this name now.
+    pub(crate) fn rename(&self, name: &str) {
+        self.about.lock().name = name.into();
+    }
+
+    /// What it said of itself last.
+    pub(crate) fn facts(&self) -> Facts {
+        self.about.lock().facts.clone()
+    }
+
+    /// It says this of itself now.
+    pub(crate) fn says(&self, facts: Facts) {
+        self.about.lock().facts = facts;
     }
 
     /// Waits until there is room for so many bytes of what it brings; what is larger than all the room goes alone.
@@ -302,9 +328,8 @@ mod tests {
     use super::*;
 
     fn member() -> Arc<Member> {
-        let facts = Facts { version: String::new(), ehlo: String::new(), doors: Vec::new() };
         let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
-        Member::new(node, key, Boot(1), "mx2", facts, Load::new(node, 0, 0))
+        Member::new(node, key, Boot(1), "mx2", Facts::default(), Load::new(node, 0, 0))
     }
 
     fn heard() -> Give {

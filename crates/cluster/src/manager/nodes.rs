@@ -52,6 +52,9 @@ pub struct NodeReport {
 /// A node cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
+    /// The name is the manager's.
+    #[error("{0} is the manager's own name")]
+    OwnName(String),
     /// The key is another node's.
     #[error("this key is registered already, as {0}")]
     KeyKnown(String),
@@ -74,8 +77,17 @@ impl Manager {
     /// # Errors
     /// The key or the name is another's, or the registry cannot be written.
     pub fn add_key(&self, name: &str, key: &PublicKey) -> Result<(), AddError> {
+        if self.0.registry.is_own(name) {
+            return Err(AddError::OwnName(name.to_owned()));
+        }
         match self.0.registry.add(name, key, self.0.clock.now())? {
-            Added::Added => Ok(()),
+            Added::Added => {
+                // Its processes of before may be here still, as long as they are not over.
+                for member in self.0.members.lock().by_boot.values().filter(|member| member.key == *key) {
+                    member.rename(name);
+                }
+                Ok(())
+            }
             Added::KeyKnown { name } => Err(AddError::KeyKnown(name)),
             Added::NameTaken { name, key } => {
                 Err(AddError::NameTaken { name, fingerprint: PublicKey::from_bytes(key).fingerprint() })
@@ -144,6 +156,7 @@ impl Manager {
                 .or_else(|| node.boot.map(|boot| Boot(u128::from_be_bytes(boot))));
             let believed: Option<&Believed> = boot
                 .and_then(|boot| membership.members().find(|(other, _)| *other == boot).map(|(_, of)| of));
+            let facts = current.map(|member| member.facts()).unwrap_or_default();
             let (works, bytes) = current.map(|member| member.load.held()).unwrap_or_default();
             NodeReport {
                 name: node.name,
@@ -155,9 +168,9 @@ impl Manager {
                 liveness: believed.map(|member| member.liveness),
                 heard: believed.map(|member| now.since(member.heard)),
                 linked: current.is_some_and(|member| member.linked() == Linked::Yes),
-                version: current.map(|member| member.facts.version.clone()).unwrap_or_default(),
-                ehlo: current.map(|member| member.facts.ehlo.clone()).unwrap_or_default(),
-                doors: current.map(|member| member.facts.doors.clone()).unwrap_or_default(),
+                version: facts.version,
+                ehlo: facts.ehlo,
+                doors: facts.doors,
                 works,
                 bytes,
                 held: held.iter().filter(|(boot, _)| is_its(boot)).map(|(_, held)| held).sum(),
@@ -169,11 +182,7 @@ impl Manager {
     /// What the node of a boot is called, unless a later boot is all that is known of it.
     #[must_use]
     pub fn name_of(&self, boot: Boot) -> Option<String> {
-        if let Some(member) = self.0.member(boot) {
-            return Some(member.name.to_string());
-        }
-        let nodes = self.0.registry.all().into_iter();
-        nodes.map(|(_, node)| node).find(|node| node.boot == Some(boot.0.to_be_bytes())).map(|node| node.name)
+        Some(self.0.process(boot).node).filter(|name| !name.is_empty())
     }
 
     /// What was counted since the start.

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use base::NodeId;
@@ -109,7 +110,7 @@ impl Link for Service {
             return Err(Status::failed_precondition("say hello first"));
         };
         let (control, words) = mpsc::channel(CONTROL_WORDS);
-        let first = match self.0.hello(caller.peer.key, &hello, control.clone()) {
+        let refused = match self.0.hello(caller.peer.key, &hello, control.clone()) {
             Ok(Welcomed { member, begun, welcome }) => {
                 let (shared, end) = (self.0.clone(), begun.end.clone());
                 tokio::spawn(follow(shared.clone(), member.clone(), said, (begun.number, begun.end)));
@@ -124,9 +125,14 @@ impl Link for Service {
                 });
                 return Ok(Response::new(Box::pin(until(ReceiverStream::new(words).map(Ok), end))));
             }
-            Err(refused) => manager_word::Word::Refused(refused),
+            Err(refused) => refused,
         };
-        tracing::warn!(address = %caller.address, ?first, "a node is refused");
+        let (address, key) = (caller.address, caller.peer.key);
+        if let Some(unsaid) = self.0.refusals.may_say(address.ip(), Some(key), Instant::now()) {
+            let (node, why) = (self.0.registry.find(&key).map(|node| node.name), &refused.text);
+            tracing::warn!(node, %address, key = key.fingerprint(), why, unsaid, "a node is refused");
+        }
+        let first = manager_word::Word::Refused(refused);
         let only = tokio_stream::once(Ok(ManagerWord { word: Some(first) }));
         Ok(Response::new(Box::pin(only)))
     }
@@ -149,7 +155,7 @@ impl Link for Service {
                 tokio::select! {
                     () = hear => {}
                     () = member.takes_nothing(STALLED) => {
-                        tracing::warn!(node = %member.name, "a node takes nothing of what it is given; its link is ended");
+                        tracing::warn!(node = %member.name(), "a node takes nothing of what it is given; its link is ended");
                     }
                 }
             };
@@ -194,7 +200,7 @@ impl Link for Service {
         let mut refusals = request.into_inner();
         while let Some(Refusals { refusals }) = refusals.message().await? {
             let Some(trade) = self.0.trade.get() else { continue };
-            refusals.into_iter().for_each(|refusal| trade.refused(&member.name, refusal));
+            refusals.into_iter().for_each(|refusal| trade.refused(&member.name(), refusal));
         }
         Ok(Response::new(Noted {}))
     }
@@ -275,7 +281,7 @@ async fn next<T>(said: &mut Streaming<T>, member: &Member) -> Option<T> {
     said.message().await.unwrap_or_else(|status| {
         if status.code() == Code::OutOfRange {
             let why = status.message();
-            tracing::warn!(node = %member.name, why, "a node says too much at once; its link is ended");
+            tracing::warn!(node = %member.name(), why, "a node says too much at once; its link is ended");
         }
         None
     })
@@ -414,7 +420,7 @@ impl Shared {
         match goodbye {
             Goodbye::Said => self.leave(member),
             Goodbye::NotSaid => {
-                tracing::warn!(node = %member.name, boot = %member.boot, "the link to a node has ended");
+                tracing::warn!(node = %member.name(), boot = %member.boot, "the link to a node has ended");
                 self.membership.lock().closed(member.boot, now);
             }
         }

@@ -7,7 +7,7 @@ use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::{member::Give, *};
+use super::{control::Welcomed, member::Give, *};
 use crate::{
     home::{Home, LONGEST},
     wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
@@ -19,9 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_millis(50);
 
 fn member() -> Arc<Member> {
-    let facts = member::Facts { version: String::new(), ehlo: String::new(), doors: Vec::new() };
     let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
-    Member::new(node, key, Boot(1), "mx2", facts, Load::new(node, 0, 0))
+    Member::new(node, key, Boot(1), "mx2", member::Facts::default(), Load::new(node, 0, 0))
 }
 
 /// A message that is said to have so long a body comes in these pieces.
@@ -169,6 +168,20 @@ async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are
     assert_eq!(says(OLDER + 1), Ok(()), "one is gone");
 }
 
+#[tokio::test]
+async fn a_node_that_stops_and_starts_in_order_leaves_nothing_behind() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    for boot in 1..=2 * OLDER {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot as u128)), ..hello.clone() };
+        let Welcomed { member, begun, .. } =
+            home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("however often it comes");
+        member.unlink(begun.number);
+        home.manager.0.leave(&member);
+    }
+    assert_eq!(home.manager.0.members.lock().by_boot.len(), 1, "the last that was here");
+}
+
 #[test]
 fn what_is_short_on_the_link_weighs_what_it_takes_in_memory() {
     let work = wire::NewWork { needs: vec![String::new(); 10], ..wire::NewWork::default() };
@@ -248,4 +261,65 @@ async fn a_worker_that_speaks_only_other_protocols_is_refused_and_told_why() {
     }
     assert_eq!(says(PROTOCOL, PROTOCOL + 7), Ok(PROTOCOL));
     assert_eq!(says(0, OLDEST_PROTOCOL), Ok(OLDEST_PROTOCOL));
+}
+
+#[tokio::test]
+async fn a_node_goes_by_the_name_that_it_has_now_and_by_what_it_said_last() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |ehlo: &str| {
+        let hello = Hello { ehlo: ehlo.into(), doors: vec![format!("{ehlo}:25")], ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("it is let in").member
+    };
+    let member = says("mx2.example.org");
+    let body = queue::BodySource::Memory(Bytes::new());
+    let item = errands::Item { body, stage: errands::Stage::Given };
+    let words = member.errands(|errands| errands.open(7, vec![item]));
+    let errand = Errand { number: 7, member, shared: home.manager.0.clone(), words, _share: None };
+    home.manager.set_state("mx2", NodeState::Removed, "").expect("it is there");
+    home.manager.add_key("mx9", &key).expect("it is new");
+    assert_eq!(home.manager.name_of(Boot(1)).as_deref(), Some("mx9"), "whether it has come again or not");
+    says("mx9.example.org");
+    assert_eq!(&*errand.node(), "mx9", "what it was given before as well");
+    let report = &home.manager.nodes()[0];
+    assert_eq!(
+        (&*report.ehlo, &report.doors[..]),
+        ("mx9.example.org", &["mx9.example.org:25".to_owned()][..])
+    );
+}
+
+#[tokio::test]
+async fn no_node_is_called_what_the_manager_is_called() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let error = home.manager.add_key("HOME", &PublicKey::from_bytes([8; 32])).expect_err("it is taken");
+    assert_eq!(error.to_string(), "HOME is the manager's own name");
+    let hello = Hello { name: "home".into(), ..hello };
+    let refused = home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).expect_err("it is taken");
+    assert_eq!(refused.reason(), Reason::NameTaken);
+}
+
+#[tokio::test]
+async fn a_process_that_its_node_has_no_more_is_known_for_over() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+    };
+    let over = |boot| {
+        let upkeep::Process { node, over } = home.manager.0.process(Boot(boot));
+        assert_eq!(node, "mx2");
+        over
+    };
+    assert_eq!([1, 2].map(says), [Ok(()), Ok(())]);
+    assert_eq!([1, 2].map(over), [Some("its node has started anew"), None]);
+    home.manager.0.member(Boot(1)).expect("it was here").unlink(1);
+    home.manager.0.changed(vec![crate::membership::Change::Gone(Boot(1))]);
+    assert!(home.manager.0.member(Boot(1)).is_none(), "it is forgotten");
+    assert_eq!(over(1), Some("its node has started anew"));
+    assert_eq!(says(1), Err(Reason::Clone));
+    assert_eq!([1, 2].map(over), [Some("its node is quarantined"); 2]);
+    home.manager.set_state("mx2", NodeState::Removed, "").expect("it is there");
+    assert_eq!(over(2), Some("its node was removed"));
 }

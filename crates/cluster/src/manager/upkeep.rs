@@ -4,10 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use base::Shutdown;
+use queue::Boot;
+use store::settings::NodeState;
 use tokio::sync::mpsc;
 
 use super::{
-    Shared,
+    Incarnations, Shared,
     member::{Give, Linked, Member},
 };
 use crate::{
@@ -34,6 +36,15 @@ pub(super) fn start(
     tokio::spawn(renew(shared.clone(), shutdown.clone()));
 }
 
+/// Whose process a boot is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Process {
+    /// What its node is called; empty if that is not known.
+    pub(super) node: String,
+    /// Why it is the process of its node no more, if it is not.
+    pub(super) over: Option<&'static str>,
+}
+
 async fn tick(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -58,12 +69,15 @@ impl Shared {
         for change in changes {
             match change {
                 Change::Suspected(boot) => {
-                    let name = self.name_of(boot);
-                    tracing::warn!(node = name, %boot, "a node is silent: it is granted nothing more");
+                    let Process { node, over } = self.process(boot);
+                    // Nobody waits for a word of one that is over.
+                    if over.is_none() {
+                        tracing::warn!(node, %boot, "a node is silent: it is granted nothing more");
+                    }
                 }
                 Change::Gone(boot) => self.take_back(boot),
                 Change::Returned(boot) => {
-                    tracing::info!(node = self.name_of(boot), %boot, "a node is back");
+                    tracing::info!(node = self.process(boot).node, %boot, "a node is back");
                     self.freed.notify_one();
                 }
                 Change::Frozen { until, lost } => tracing::error!(
@@ -84,20 +98,52 @@ impl Shared {
         }
     }
 
-    fn name_of(&self, boot: queue::Boot) -> String {
-        self.member(boot).map(|member| member.name.to_string()).unwrap_or_default()
+    /// Whose process a boot is or was.
+    pub(super) fn process(&self, boot: Boot) -> Process {
+        let members = self.members.lock();
+        let member = members.by_boot.get(&boot);
+        let is_its = |of: &Incarnations| of.current == Some(boot) || of.older.contains(&boot);
+        let key = member.map(|member| member.key);
+        let key = key.or_else(|| members.nodes.iter().find(|(_, of)| is_its(of)).map(|(key, _)| *key));
+        let Some(key) = key else {
+            // It may have been here before this manager's start.
+            let mut nodes = self.registry.all().into_iter().map(|(_, node)| node);
+            let node = nodes.find(|node| node.boot == Some(boot.0.to_be_bytes()));
+            return Process { node: node.map(|node| node.name).unwrap_or_default(), over: None };
+        };
+        let current = members.nodes.get(&key).and_then(|of| of.current);
+        let node = self.registry.find(&key);
+        let over = match node.as_ref().map(|node| node.state) {
+            None | Some(NodeState::Removed) => Some("its node was removed"),
+            Some(NodeState::Quarantined) => Some("its node is quarantined"),
+            Some(_) if current.is_some_and(|current| current != boot) => Some("its node has started anew"),
+            Some(_) => None,
+        };
+        let name = node.map(|node| node.name).or_else(|| Some(member?.name().to_string()));
+        Process { node: name.unwrap_or_default(), over }
     }
 
     /// A node is gone: what it had goes to others, but what it had committed waits.
-    fn take_back(&self, boot: queue::Boot) {
+    fn take_back(&self, boot: Boot) {
         let held =
             self.queue.boots().into_iter().find(|(other, _)| *other == boot).map_or(0, |(_, held)| held);
-        tracing::error!(
-            node = self.name_of(boot),
-            %boot,
-            held,
-            "a node is gone: what it had is attempted elsewhere; what it may have delivered waits"
-        );
+        let Process { node, over } = self.process(boot);
+        match (over, held) {
+            (None, _) => tracing::error!(
+                node,
+                %boot,
+                held,
+                "a node is gone: what it had is attempted elsewhere; what it may have delivered waits"
+            ),
+            (Some(why), 0) => tracing::info!(node, %boot, held, why, "a former process of a node is over"),
+            (Some(why), _) => tracing::warn!(
+                node,
+                %boot,
+                held,
+                why,
+                "a former process of a node is over: what it had is attempted elsewhere; what it may have delivered waits"
+            ),
+        }
         self.queue.take_back(boot, self.clock.now() + self.options.after_loss);
         if let Some(member) = self.member(boot) {
             member.gone();
@@ -108,17 +154,18 @@ impl Shared {
 
     /// A node has stopped and said so.
     pub(super) fn leave(&self, member: &Arc<Member>) {
-        tracing::info!(node = %member.name, boot = %member.boot, "a node has stopped");
+        tracing::info!(node = %member.name(), boot = %member.boot, "a node has stopped");
         self.membership.lock().left(member.boot, boot_time::now());
         self.queue.take_back(member.boot, self.clock.now() + self.options.after_loss);
         member.gone();
+        self.forget_old();
         self.freed.notify_one();
     }
 
     /// Forgets superseded boots that hold nothing any more.
     fn forget_old(&self) {
         let mut members = self.members.lock();
-        let current: Vec<queue::Boot> = members.nodes.values().filter_map(|node| node.current).collect();
+        let current: Vec<Boot> = members.nodes.values().filter_map(|node| node.current).collect();
         members.by_boot.retain(|boot, member| {
             current.contains(boot)
                 || member.linked() == Linked::Yes

@@ -191,6 +191,17 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
+    /// The key of who is there, if it was proven.
+    #[must_use]
+    pub const fn key(&self) -> Option<PublicKey> {
+        match self {
+            Self::Refused { key, .. } => Some(*key),
+            Self::Deadline(_) | Self::NoProtocol | Self::Certificate(_) | Self::Tls(_) | Self::Network(_) => {
+                None
+            }
+        }
+    }
+
     fn of(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
             Ok(rustls::Error::InvalidCertificate(error)) => Self::Certificate(error),

@@ -1,6 +1,6 @@
 //! Keeping a link to the manager: a certificate, a connection, and another try when it has gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use base::{Shutdown, Timestamp};
 use bytes::Bytes;
@@ -14,7 +14,10 @@ use crate::{
     authority::{self, Certificate},
     identity::CERTIFICATE_LIFE,
     tls::{ConnectError, Credential, NotAdmitted},
-    wire::{CONNECTION_WINDOW, CertifyRequest, FRAME, READ, STREAM_WINDOW, joining_client::JoiningClient},
+    wire::{
+        CONNECTION_WINDOW, CertifyRequest, FRAME, READ, Refused, STREAM_WINDOW,
+        joining_client::JoiningClient, refused::Reason,
+    },
 };
 
 /// How long a connection and its handshake may take.
@@ -54,11 +57,18 @@ pub enum Trouble {
         /// Its address.
         manager: String,
         /// Why.
-        why: NotAdmitted,
+        why: String,
+        /// What has become of this node's key.
+        told: NotAdmitted,
     },
     /// It does not want this node.
-    #[error("the manager refuses this node: {0}")]
-    Refused(String),
+    #[error("the manager refuses this node: {text}")]
+    Refused {
+        /// In its words.
+        text: String,
+        /// What has become of this node, if it is that.
+        told: Option<NotAdmitted>,
+    },
     /// The link broke.
     #[error("the link broke: {0}")]
     Broke(String),
@@ -76,9 +86,28 @@ impl Trouble {
         matches!(self, Self::NotLetIn { .. }) || self.is_refusal()
     }
 
+    /// The manager's no to a hello.
+    pub(super) fn refused(refused: Refused) -> Self {
+        let told = (refused.reason() == Reason::Clone).then_some(NotAdmitted::Quarantined);
+        Self::Refused { text: refused.text, told }
+    }
+
     /// Whether it is the manager's own word that it will not have this node. Whoever else answers at its address cannot say that.
-    fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotAdmitted { .. } | Self::Refused(_))
+    const fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotAdmitted { .. } | Self::Refused { .. })
+    }
+
+    /// What the manager has said of this node when it did not let it in.
+    const fn told(&self) -> Option<NotAdmitted> {
+        match self {
+            Self::NotAdmitted { told, .. } => Some(*told),
+            Self::Refused { told, .. } => *told,
+            Self::Unreachable { .. }
+            | Self::NotLetIn { .. }
+            | Self::Broke(_)
+            | Self::NoRoom(_)
+            | Self::Damaged(_) => None,
+        }
     }
 }
 
@@ -87,9 +116,21 @@ impl From<tonic::Status> for Trouble {
         match status.code() {
             tonic::Code::ResourceExhausted => Self::NoRoom(status.message().to_owned()),
             tonic::Code::DataLoss => Self::Damaged(status.message().to_owned()),
-            _ => Self::Broke(status.message().to_owned()),
+            _ => Self::Broke(match broken(&status) {
+                Some(why) => format!("the manager, or the network, has ended it: {why}"),
+                None => status.message().to_owned(),
+            }),
         }
     }
+}
+
+/// What broke a connection, in the words of whoever found it broken; nothing if the manager has said what is wrong.
+fn broken(status: &tonic::Status) -> Option<String> {
+    let mut innermost: &dyn Error = status.source()?;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Some(innermost.to_string())
 }
 
 /// Keeps a link until the node stops.
@@ -131,7 +172,7 @@ impl Shared {
                 Link::Up { .. } => std::time::Instant::now(),
             };
             if trouble.is_refusal() {
-                state.link = Link::Refused { since, why };
+                state.link = Link::Refused { since, why, told: trouble.told() };
             } else if !matches!(state.link, Link::Refused { .. }) {
                 state.link = Link::Away { since, why };
             }
@@ -161,7 +202,18 @@ impl Shared {
         let manager = self.options.manager.clone();
         match dial {
             Dial::Unreachable(why) => Trouble::Unreachable { manager, why },
-            Dial::Tls(ConnectError::Refused(why)) => Trouble::NotAdmitted { manager, why },
+            Dial::Tls(ConnectError::Refused(told)) => {
+                let error = ConnectError::Refused(told);
+                let why = match told {
+                    NotAdmitted::Unknown => format!(
+                        "{error}; there, `posthouse nodes add-key '{}' --name {}` lets it in",
+                        self.identity.public_key(),
+                        self.options.name.as_deref().unwrap_or("NAME"),
+                    ),
+                    NotAdmitted::Removed | NotAdmitted::Quarantined => error.to_string(),
+                };
+                Trouble::NotAdmitted { manager, why, told }
+            }
             Dial::Tls(error) => {
                 let why = error.to_string();
                 match error {

@@ -62,7 +62,10 @@ mod tests {
         assert_eq!(says(&away, 45), None);
         let expected = "its manager has been silent for 46 s: it cannot be reached";
         assert_eq!(says(&away, 46).as_deref(), Some(expected));
-        assert_eq!(says(&Link::Refused { since, why: "removed".into() }, 0).as_deref(), Some("removed"));
+        assert_eq!(
+            says(&Link::Refused { since, why: "removed".into(), told: None }, 0).as_deref(),
+            Some("removed")
+        );
         assert_eq!(out_of_reach(&away, None, Duration::ZERO), None, "it was never heard");
     }
 }

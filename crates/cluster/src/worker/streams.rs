@@ -95,7 +95,7 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, tonic::Status>>) -> R
 fn welcomed(word: Option<ManagerWord>) -> Result<Welcome, Trouble> {
     match word.and_then(|word| word.word) {
         Some(manager_word::Word::Welcome(welcome)) => Ok(welcome),
-        Some(manager_word::Word::Refused(refused)) => Err(Trouble::Refused(refused.text)),
+        Some(manager_word::Word::Refused(refused)) => Err(Trouble::refused(refused)),
         _ => Err(Trouble::Broke("the manager says no word of welcome".into())),
     }
 }
@@ -115,7 +115,7 @@ async fn listen(
         tokio::select! {
             word = said.message() => match word?.and_then(|word| word.word) {
                 Some(manager_word::Word::Wanted(wanted)) => shared.wanted(&wanted),
-                Some(manager_word::Word::Refused(refused)) => return Err(Trouble::Refused(refused.text)),
+                Some(manager_word::Word::Refused(refused)) => return Err(Trouble::refused(refused)),
                 Some(manager_word::Word::Welcome(_)) => {}
                 None => return Err(Trouble::Broke("the manager has ended it".into())),
             },

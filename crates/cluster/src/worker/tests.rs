@@ -253,3 +253,32 @@ async fn the_manager_renews_its_own_certificate() {
     };
     tokio::time::timeout(20 * SOON, renewed).await.expect("it is renewed");
 }
+
+/// Why a worker is away, as soon as it is.
+async fn away(worker: &Worker) -> Arc<str> {
+    let mut changes = worker.changes();
+    let is_away = changes.wait_for(|state| matches!(&state.link, Link::Away { why, .. } if !why.is_empty()));
+    let state = tokio::time::timeout(20 * SOON, is_away).await.expect("it is away").expect("it is there");
+    let Link::Away { why, .. } = &state.link else { panic!("it is away") };
+    why.clone()
+}
+
+#[tokio::test]
+async fn a_node_says_in_plain_words_that_it_was_cut_off() {
+    let home = Home::new(Timing::default()).await;
+    let worker = home.worker("mx2");
+    home.run(&worker, &home.shutdown).await;
+    home.manager.set_state("mx2", NodeState::Removed, "").expect("it is there");
+    let why = away(&worker).await;
+    assert!(why.starts_with("the link broke: the manager, or the network, has ended it"), "{why}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_known_says_how_to_let_it_in() {
+    let home = Home::new(Timing::default()).await;
+    let (worker, key) = home.stranger("mx2");
+    let dialled = worker.0.dial().await.map(drop);
+    let why = dialled.expect_err("it is not registered").to_string();
+    let command = format!("`posthouse nodes add-key '{key}' --name NAME` lets it in");
+    assert!(why.contains(&command), "{why}");
+}

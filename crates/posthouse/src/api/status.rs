@@ -4,7 +4,7 @@ use base::NodeId;
 use queue::Room;
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use super::{Moment, Wanted};
 
 /// How the node is, and what it has done since its start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +72,9 @@ pub struct WorkerStatus {
     pub manager: String,
     /// Why there is no link to it, if there is none.
     pub away: Option<String>,
+    /// What the manager has made of this node, if it has said so instead of letting it in: removed or quarantined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Wanted>,
     /// Where this node takes mail in.
     #[serde(default)]
     pub doors: Vec<String>,

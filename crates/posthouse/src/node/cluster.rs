@@ -39,5 +39,5 @@ pub(super) fn start(
         credit_bytes: section.credit_bytes.0,
     };
     Manager::start(options, queue.clone(), settings.clone(), (authority, identity), clock.clone(), shutdown)
-        .map_err(|error| NodeError::cluster(&error, None))
+        .map_err(|error| NodeError::cluster(&error, error.hint()))
 }

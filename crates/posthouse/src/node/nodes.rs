@@ -1,4 +1,4 @@
-//! What operators do and ask about the nodes of a cluster, at its manager.
+//! What operators do and ask about the nodes of a cluster, at its manager, and what a worker was told of itself.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use cluster::{
     identity::{PublicKey, PublicKeyError},
     manager::{AddError, Manager, NodeReport, StateError},
     membership::Liveness,
+    tls::NotAdmitted,
+    worker::Link,
 };
 use store::settings::NodeState;
 
@@ -50,10 +52,6 @@ impl View {
             .parse()
             .map_err(|error: PublicKeyError| ApiError::new(ErrorKind::Invalid, error.to_string()))?;
         let name = request.name.as_str().to_owned();
-        if self.is_own_name(&name) {
-            return Err(ApiError::new(ErrorKind::Refused, format!("{name} is the manager's own name"))
-                .hint("choose another name for the node"));
-        }
         blocking(move || {
             manager.add_key(&name, &key).map_err(cannot_add)?;
             find(&manager, &name)
@@ -156,6 +154,9 @@ fn cannot_change(error: StateError) -> ApiError {
 fn cannot_add(error: AddError) -> ApiError {
     let text = error.to_string();
     match error {
+        AddError::OwnName(_) => {
+            ApiError::new(ErrorKind::Refused, text).hint("choose another name for the node")
+        }
         AddError::KeyKnown(name) => ApiError::new(ErrorKind::Refused, text)
             .hint(format!("to give it another name, `posthouse nodes remove {name}` first")),
         AddError::NameTaken { name, .. } => ApiError::new(ErrorKind::Refused, text).hint(format!(
@@ -163,6 +164,16 @@ fn cannot_add(error: AddError) -> ApiError {
         )),
         AddError::Store(store::Error::TooMuch(_)) => ApiError::new(ErrorKind::Refused, text),
         AddError::Store(_) => ApiError::new(ErrorKind::Failed, text),
+    }
+}
+
+/// What a worker without a link was told that its manager has made of it.
+pub(super) fn told(link: &Link) -> Option<Wanted> {
+    let Link::Refused { told, .. } = link else { return None };
+    match (*told)? {
+        NotAdmitted::Unknown => None,
+        NotAdmitted::Removed => Some(Wanted::Removed),
+        NotAdmitted::Quarantined => Some(Wanted::Quarantined),
     }
 }
 

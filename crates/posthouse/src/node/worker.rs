@@ -188,6 +188,7 @@ impl NodeView for View {
                     Link::Up { .. } => None,
                     Link::Away { why, .. } | Link::Refused { why, .. } => Some(why.to_string()),
                 },
+                told: super::nodes::told(&state.link),
                 doors: self.reload.doors().await.iter().map(ToString::to_string).collect(),
                 works: self.link.works() as u64,
                 waiting: self.link.waiting() as u64,

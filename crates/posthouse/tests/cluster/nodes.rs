@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use testkit::{Cluster, Gate, Moment, Move, Peer, Session, cluster::key, text, until};
+use testkit::{Cluster, Gate, Moment, Move, Node, Peer, Session, cluster::key, text, until};
 
 use crate::cluster;
 
@@ -12,9 +12,17 @@ fn a_removed_node_is_cut_off_at_once_and_let_in_again_when_it_is_added() {
     let cluster = cluster(1, &peer);
     let _ = cluster.manager.command(&["nodes", "remove", "mx2"]).done();
     cluster.workers[0].said("the manager has removed this node");
+    let shown = own(&cluster.workers[0]);
+    assert_eq!(shown["state"], "removed");
+    assert!(shown["why"].as_str().is_some_and(|why| why.contains("has removed this node")), "{shown}");
     until("no link", || (cluster.workers[0].json(&["status"])["worker"]["away"].is_string()).then_some(()));
     cluster.introduce(&cluster.workers[0], "mx2");
     until("a link", || (cluster.workers[0].json(&["status"])["worker"]["away"].is_null()).then_some(()));
+}
+
+/// How a worker shows itself in the list of the cluster.
+fn own(worker: &Node) -> serde_json::Value {
+    worker.json(&["list-cluster"])[1].clone()
 }
 
 #[test]
@@ -53,6 +61,8 @@ fn a_second_node_with_a_name_that_is_taken_is_refused_with_the_reason() {
     // Registered otherwise, it still calls itself so.
     cluster.introduce(&second, "mx9");
     second.said("the name mx2 is taken by another node");
+    let why = cluster.manager.said_in("a node is refused", "why");
+    assert!(why.starts_with("the name mx2 is taken by another node"), "{why}");
 }
 
 #[test]
@@ -78,6 +88,9 @@ fn a_copy_of_a_node_is_found_out_and_both_are_kept_out_until_an_operator_says_so
     let copy = copy.start();
     cluster.manager.said("quarantined");
     cluster.shows("mx2", "quarantined");
+    until("both know", || {
+        [original, &copy].iter().all(|node| own(node)["state"] == "quarantined").then_some(())
+    });
     drop(copy);
     for verb in ["cordon", "drain"] {
         let refused = cluster.manager.command(&["nodes", verb, "mx2"]).stderr;
@@ -125,6 +138,18 @@ fn a_worker_that_stops_says_goodbye_and_leaves_nothing_behind() {
         .collect();
     let identity = ["node-id", "node.key", "posthouse.lock"];
     assert!(files.iter().all(|file| identity.contains(&file.as_str())), "{files:?}");
+}
+
+#[test]
+fn a_node_that_is_back_before_it_was_missed_is_no_alarm() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(1, &peer);
+    cluster.workers[0].kill();
+    cluster.workers[0].restart();
+    let over = cluster.manager.said("a former process of a node is over");
+    let over: serde_json::Value = serde_json::from_str(&over).expect("each line is an object");
+    assert_eq!((&over["level"], &over["node"], &over["held"]), (&"INFO".into(), &"mx2".into(), &0.into()));
+    cluster.shows("mx2", "active");
 }
 
 #[test]
