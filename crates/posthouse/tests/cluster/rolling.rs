@@ -53,7 +53,7 @@ fn a_node_that_is_drained_under_load_finishes_what_it_has_and_works_again_when_i
     let log = cluster.manager.quiet();
     let (taken, faults) = (peer.taken(), peer.faults());
     // Nothing came twice: nobody died.
-    let story = Story { kills: Vec::new(), beats, answered, log, taken, faults };
+    let story = Story { losses: Vec::new(), beats, answered, log, taken, faults };
     story.judge();
     eprintln!("{story}");
 }
@@ -231,7 +231,7 @@ fn all_nodes_are_restarted_one_after_the_other_and_no_message_is_refused_or_lost
     assert_eq!(faults, Vec::<String>::new());
     let log = cluster.manager.quiet();
     let (taken, faults) = (peer.taken(), peer.faults());
-    let story = Story { kills: Vec::new(), beats, answered, log, taken, faults };
+    let story = Story { losses: Vec::new(), beats, answered, log, taken, faults };
     story.judge();
     eprintln!("{story}");
 }

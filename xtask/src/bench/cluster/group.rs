@@ -113,6 +113,18 @@ impl Group {
         Ok(counts)
     }
 
+    /// Whether the message log says of a recipient that it may have come twice.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(super) fn has_marked(&self, recipient: &str) -> Result<bool> {
+        let ask = ["mail", "log", "--json", "--what", "delivered", "--recipient", recipient];
+        let text = self.manager.ask(&ask)?;
+        let records = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>();
+        let records = records.context("`posthouse mail log` is not JSON")?;
+        Ok(records.iter().any(|record| record["possible_duplicate"] == true))
+    }
+
     /// The doors of the workers.
     pub(super) fn doors(&self) -> Vec<u16> {
         self.workers.iter().map(Server::port).collect()
