@@ -34,7 +34,7 @@ pub struct Cluster {
     #[serde(deserialize_with = "bounds::free")]
     pub cache: ByteSize,
     /// Which node gets what may go.
-    pub placement: Placement,
+    pub placement: Policy,
     /// Who attempts works.
     pub attempts: Attempts,
     /// What becomes of what a lost node may have delivered.
@@ -81,7 +81,7 @@ impl Default for Cluster {
             credit_works: Count::new(1000),
             credit_bytes: ByteSize::mib(256),
             cache: ByteSize::mib(64),
-            placement: Placement::default(),
+            placement: Policy::default(),
             attempts: Attempts::default(),
             after_loss: AfterLoss::Resend(HumanDuration(Duration::from_secs(15 * 60))),
             heartbeat: HumanDuration(heartbeat),
@@ -150,39 +150,6 @@ pub enum Role {
 }
 
 impl TryFrom<String> for Role {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        one_of(&text)
-    }
-}
-
-/// Which node gets what may go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(try_from = "String", rename_all = "kebab-case")]
-pub enum Placement {
-    /// Any.
-    Random,
-    /// Each in its turn.
-    RoundRobin,
-    /// The one that took the message in, else each in its turn.
-    #[default]
-    IntakeFirst,
-}
-
-impl Placement {
-    /// As the cluster has it.
-    #[must_use]
-    pub fn policy(self) -> Policy {
-        match self {
-            Self::Random => Policy::Random,
-            Self::RoundRobin => Policy::RoundRobin,
-            Self::IntakeFirst => Policy::IntakeFirst,
-        }
-    }
-}
-
-impl TryFrom<String> for Placement {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {

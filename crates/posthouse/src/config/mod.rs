@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use base::{DomainPattern, HostName, Network, NextHop};
-pub use cluster::{AfterLoss, Attempts, Cluster, Pin, Placement, Role};
+pub use cluster::{AfterLoss, Attempts, Cluster, Pin, Role};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
 pub use destination::Destination;
