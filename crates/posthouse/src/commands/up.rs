@@ -10,8 +10,8 @@ use clap::Args;
 
 use crate::{
     config::{
-        Config, DEFAULT_FILE, DomainPattern, HostName, ListenAddress, LogFormat, LogLevel, Network, NextHop,
-        Pin, Role, Route, bounds,
+        Config, DEFAULT_FILE, DomainPattern, HostName, ListenAddress, LogFormat, LogLevel, ManagerAddress,
+        Network, NextHop, Pin, Role, Route, bounds,
     },
     failure::Failure,
     logging,
@@ -65,7 +65,7 @@ pub struct Up {
     link: Option<ListenAddress>,
     /// As a worker, work for this manager [key: cluster.manager]
     #[arg(long, value_name = "HOST:PORT")]
-    manager: Option<NextHop>,
+    manager: Option<ManagerAddress>,
     /// What the manager is known by; it shows it with `posthouse identity show` [key: cluster.pin]
     #[arg(long, value_name = "sha256:…")]
     pin: Option<Pin>,
@@ -163,10 +163,12 @@ fn set_all<T>(values: &mut Vec<T>, flags: Vec<T>) {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use std::collections::BTreeSet;
+
+    use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::failure::Exit;
+    use crate::{config::FLAGS, failure::Exit};
 
     #[derive(Parser)]
     struct Line {
@@ -232,5 +234,21 @@ mod tests {
         }
         let config = config("", &["--expire", "1s", "--stop-grace", "0s"]).unwrap();
         assert_eq!((config.delivery.expire.0.as_secs(), config.stop.grace.0.as_secs()), (1, 0));
+    }
+
+    #[test]
+    fn the_table_of_flags_is_what_the_help_says() {
+        let command = Line::command();
+        let said: BTreeSet<(String, String)> = command
+            .get_arguments()
+            .filter_map(|flag| {
+                let help = flag.get_help()?.to_string();
+                let (_, key) = help.rsplit_once("[key: ")?;
+                Some((key.trim_end_matches(']').to_owned(), flag.get_long()?.to_owned()))
+            })
+            .filter(|(_, flag)| flag != "json")
+            .collect();
+        let table = FLAGS.iter().map(|(key, flag)| ((*key).to_owned(), (*flag).to_owned())).collect();
+        assert_eq!(said, table);
     }
 }

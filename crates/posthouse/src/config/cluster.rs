@@ -18,7 +18,7 @@ pub struct Cluster {
     /// The address on which a manager lets its nodes in.
     pub listen: ListenAddress,
     /// A worker's manager.
-    pub manager: Option<NextHop>,
+    pub manager: Option<ManagerAddress>,
     /// What the manager's authority is known by.
     pub pin: Option<Pin>,
     /// How long a worker's client waits for the manager's answer.
@@ -68,13 +68,16 @@ pub struct Cluster {
     pub freeze_for: HumanDuration,
 }
 
+/// The port of a manager.
+const PORT: u16 = 7025;
+
 impl Default for Cluster {
     fn default() -> Self {
         let Timing { heartbeat, suspect, gone, lease, steady, freeze_within, freeze_for, .. } =
             Timing::default();
         Self {
             role: Role::default(),
-            listen: ListenAddress::loopback(7025),
+            listen: ListenAddress::loopback(PORT),
             manager: None,
             pin: None,
             hold: HumanDuration(Duration::from_secs(60)),
@@ -218,6 +221,33 @@ impl From<AfterLoss> for String {
     }
 }
 
+/// Where a worker finds its manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ManagerAddress(pub NextHop);
+
+impl std::str::FromStr for ManagerAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        NextHop::parse(text, PORT).map(Self)
+    }
+}
+
+impl TryFrom<String> for ManagerAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ManagerAddress> for String {
+    fn from(manager: ManagerAddress) -> Self {
+        manager.0.to_string()
+    }
+}
+
 /// What a manager's authority is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -276,5 +306,12 @@ mod tests {
         assert_eq!(cluster.check(), Ok(()));
         cluster.lease = cluster.gone;
         assert!(cluster.check().unwrap_err().contains("lease"));
+    }
+
+    #[test]
+    fn who_writes_no_port_is_told_that_of_a_manager() {
+        let wrong = |text: &str| text.parse::<ManagerAddress>().unwrap_err();
+        assert_eq!(wrong("127.0.0.1"), "\"127.0.0.1\" has no port; write 127.0.0.1:7025");
+        assert_eq!(wrong("mx1.example.com"), "\"mx1.example.com\" has no port; write mx1.example.com:7025");
     }
 }
