@@ -134,6 +134,14 @@ impl Cluster {
                         .into(),
                 );
             }
+        } else {
+            let of_a_worker = [("manager", self.manager.is_some()), ("pin", self.pin.is_some())];
+            if let Some((key, _)) = of_a_worker.iter().find(|(_, is_given)| *is_given) {
+                return Err(format!(
+                    "cluster.{key} is of no use to {}: set cluster.role to \"worker\", or leave it out",
+                    self.role.words()
+                ));
+            }
         }
         self.timing().check().map_err(|what| format!("[cluster]: {what}"))
     }
@@ -150,6 +158,17 @@ pub enum Role {
     Manager,
     /// It takes mail in and delivers for its manager.
     Worker,
+}
+
+impl Role {
+    /// A node of this role, in a few words.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Standalone => "a node that stands alone",
+            Self::Manager => "a manager",
+            Self::Worker => "a worker",
+        }
+    }
 }
 
 impl TryFrom<String> for Role {
@@ -304,6 +323,11 @@ mod tests {
         assert!(cluster.check().unwrap_err().contains("identity show"));
         cluster.pin = Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap());
         assert_eq!(cluster.check(), Ok(()));
+        for (role, words) in [(Role::Standalone, "a node that stands alone"), (Role::Manager, "a manager")] {
+            let wrong = Cluster { role, ..cluster.clone() }.check().unwrap_err();
+            let says = format!("cluster.manager is of no use to {words}: ");
+            assert!(wrong.starts_with(&says), "{wrong}");
+        }
         cluster.lease = cluster.gone;
         assert!(cluster.check().unwrap_err().contains("lease"));
     }

@@ -195,7 +195,7 @@ fn a_manager_that_stands_alone_again_delivers_what_its_workers_had() {
     cluster.workers[0].kill();
     cluster.manager.kill();
     gate.open();
-    cluster.manager.restart_with(&["--role", "standalone"]);
+    cluster.manager.restart_alone();
     let log = cluster.manager.quiet();
     let delivered = log.iter().filter(|record| record["what"] == "delivered");
     let by: Vec<(&str, bool)> =
