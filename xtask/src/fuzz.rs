@@ -73,3 +73,17 @@ const NAMES: [&str; TARGETS.len()] = {
     }
     names
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_stands_in_the_page_on_hacking() {
+        let page = include_str!("../../docs/HACKING.md");
+        for name in NAMES {
+            let mut rows = page.lines().filter(|line| line.starts_with("| `"));
+            assert!(rows.any(|row| row.contains(&format!("`{name}`"))), "{name} has no row");
+        }
+    }
+}

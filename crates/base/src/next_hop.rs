@@ -45,26 +45,31 @@ impl NextHop {
     pub const fn port(&self) -> u16 {
         self.port
     }
-}
 
-impl FromStr for NextHop {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
+    /// Reads a host and a port; who writes none is told the usual one.
+    ///
+    /// # Errors
+    /// One plain line that says what to write.
+    pub fn parse(text: &str, usual: u16) -> Result<Self, String> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {
-            return Err(format!("\"{text}\" has no port; write {}", std::net::SocketAddr::new(address, 25)));
+            return Err(format!(
+                "\"{text}\" has no port; write {}",
+                std::net::SocketAddr::new(address, usual)
+            ));
         }
         let Some((host, port)) = text.rsplit_once(':') else {
             return Err(match text.parse::<HostName>() {
-                Ok(_) => format!("\"{text}\" has no port; write {text}:25"),
+                Ok(_) => format!("\"{text}\" has no port; write {text}:{usual}"),
                 Err(_) => {
-                    format!("\"{text}\" is not a next hop: write HOST:PORT, such as mail.example.com:25")
+                    format!(
+                        "\"{text}\" is no host with a port: write HOST:PORT, such as mail.example.com:{usual}"
+                    )
                 }
             });
         };
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
-            format!("\"{port}\" is not a port: write a number from 1 to 65535, such as {host}:25")
+            format!("\"{port}\" is not a port: write a number from 1 to 65535, such as {host}:{usual}")
         })?;
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let host = match bare.parse() {
@@ -75,6 +80,17 @@ impl FromStr for NextHop {
             }
         };
         Ok(Self { host, port })
+    }
+}
+
+/// The port of mail.
+const SMTP: u16 = 25;
+
+impl FromStr for NextHop {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text, SMTP)
     }
 }
 
@@ -122,6 +138,7 @@ mod tests {
         let wrong = |text: &str| text.parse::<NextHop>().unwrap_err();
         assert_eq!(wrong("mail.example.com"), "\"mail.example.com\" has no port; write mail.example.com:25");
         assert_eq!(wrong("::1"), "\"::1\" has no port; write [::1]:25");
+        assert_eq!(NextHop::parse("::1", 7025).unwrap_err(), "\"::1\" has no port; write [::1]:7025");
         assert!(wrong("mail.example.com:smtp").contains("from 1 to 65535"));
         assert!(wrong("a b:25").contains("not a host name"));
     }

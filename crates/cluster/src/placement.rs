@@ -5,8 +5,11 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// How a node is chosen among those that can take the burst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Policy {
     /// Any, with equal chance.
     Random,
@@ -48,6 +51,20 @@ impl FromStr for Policy {
             let near = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
             format!("\"{text}\" is not one of {}{near}", words.join(", "))
         })
+    }
+}
+
+impl TryFrom<String> for Policy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Policy> for String {
+    fn from(policy: Policy) -> Self {
+        policy.to_string()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::config::ListenAddress;
+use crate::config::{FLAGS, ListenAddress};
 
 /// The port of a key cannot be opened. One plain line; [`hint`](Self::hint) says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +23,8 @@ impl ListenError {
     #[must_use]
     pub fn hint(&self) -> String {
         let Self { key, address, .. } = self;
-        // Each of these keys has a flag of the name of its table.
-        let set = format!("set {key} or --{}", key.split('.').next().unwrap_or(key));
+        let flag = FLAGS.iter().find(|(of, _)| of == key);
+        let set = format!("set {key}{}", flag.map(|(_, flag)| format!(" or --{flag}")).unwrap_or_default());
         match self.source.kind() {
             io::ErrorKind::AddrInUse => format!(
                 "another program has this port (`ss -ltnp 'sport = :{}'` shows which): stop it, or {set}",
@@ -108,6 +108,9 @@ mod tests {
             "{error}"
         );
         assert!(error.hint().contains("another program has this port"), "{}", error.hint());
+        assert!(error.hint().ends_with("stop it, or set smtp.listen or --smtp"), "{}", error.hint());
+        let link = bind("cluster.listen", taken).unwrap_err();
+        assert!(link.hint().ends_with("set cluster.listen or --link"), "{}", link.hint());
     }
 
     #[tokio::test]

@@ -189,15 +189,13 @@ impl Node {
         Ok(())
     }
 
-    /// Starts it again on the same data with other values of these flags, on other ports; it must have ended.
+    /// Starts a manager again on the same data, on other ports and alone; it must have ended.
     ///
     /// # Panics
     /// If it does not come to run.
-    pub fn restart_with(&mut self, flags: &[&str]) {
-        for pair in flags.chunks(2) {
-            let [flag, value] = pair else { panic!("{pair:?} is no flag with a value") };
-            self.setup.set(flag, value);
-        }
+    pub fn restart_alone(&mut self) {
+        self.setup.leave_out("--link");
+        self.setup.set("--role", "standalone");
         self.restart();
     }
 

@@ -160,6 +160,13 @@ impl Setup {
         }
     }
 
+    /// Gives a flag no more.
+    pub(crate) fn leave_out(&mut self, flag: &str) {
+        if let Some(at) = self.flags.iter().position(|other| other == flag) {
+            self.flags.drain(at..at + 2);
+        }
+    }
+
     pub(crate) fn program(&self) -> &Path {
         &self.program
     }

@@ -22,20 +22,42 @@ const FORGOTTEN: Duration = Duration::from_millis(50);
 /// Threads through which a reply goes until it is written, each of which the machine may hold up.
 const HANDS: u32 = 3;
 
-/// When the node was killed.
+/// A node that was lost for a while. One that stops in order is not: nothing comes twice of that.
 #[derive(Clone, Copy, Debug)]
-pub struct Kill {
-    /// It still lived.
+pub struct Loss {
+    /// What happened.
+    pub what: What,
+    /// All was well still.
     pub at: Instant,
-    /// The next one ran; by then, what this one had sent was read.
+    /// By then, what it had sent was read, and it had sent nothing more.
     pub over: Instant,
+}
+
+/// What happened to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The one that keeps the queue was killed. What it noted last may be forgotten, so that what comes twice has no mark.
+    KeeperKilled,
+    /// The worker of this name was killed.
+    Killed(&'static str),
+    /// The worker of this name stood still or was cut off, and came back.
+    Silent(&'static str),
+}
+
+/// Whether the message log says of a recipient that it may have got it twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// The record of its end does.
+    There,
+    /// It does not.
+    Missing,
 }
 
 /// All that happened.
 #[derive(Debug)]
 pub struct Story {
-    /// When a node died.
-    pub kills: Vec<Kill>,
+    /// The nodes that were lost.
+    pub losses: Vec<Loss>,
     /// How the machine kept up.
     pub beats: Beats,
     /// The names of messages that were answered 250.
@@ -52,7 +74,7 @@ pub struct Story {
 type Place<'s> = (&'s str, u64, u64);
 
 impl Story {
-    /// Whether nothing was lost, and nothing came twice that no death explains.
+    /// Whether nothing was lost, and nothing came twice that no loss of a node explains, and has its mark.
     ///
     /// # Panics
     /// If it was, or did.
@@ -64,7 +86,8 @@ impl Story {
         self.texts_are_what_was_sent();
         for (recipient, deliveries) in self.deliveries() {
             for pair in deliveries.windows(2) {
-                assert!(self.is_excused(pair[0], pair[1]), "{recipient} got it twice: {}", self.twice(pair));
+                let is_excused = self.is_excused(recipient, pair[0], pair[1]);
+                assert!(is_excused, "{recipient} got it twice: {}", self.twice(recipient, pair));
             }
         }
     }
@@ -132,28 +155,38 @@ impl Story {
         }
     }
 
-    /// Whether the second delivery is one that a kill explains: the first was in flight, or young.
-    fn is_excused(&self, first: &Taken, second: &Taken) -> bool {
-        self.kills.iter().any(|kill| {
-            let between = first.read <= kill.over && kill.at <= second.read;
-            let stall = self.beats.stall(first.read, kill.at);
-            between && first.answer.is_none_or(|answer| answer.at + FORGOTTEN + HANDS * stall > kill.at)
-        })
+    /// Whether a loss explains the second delivery.
+    fn is_excused(&self, recipient: &str, first: &Taken, second: &Taken) -> bool {
+        // Reports stand in the log by their recipient.
+        let mark = self.mark(if is_report(first) { &first.recipients[0] } else { recipient });
+        let explains =
+            |loss: &Loss| loss.explains(first, second, mark, self.beats.stall(first.read, loss.at));
+        self.losses.iter().any(explains)
     }
 
-    fn twice(&self, pair: &[&Taken]) -> String {
+    /// What the record of a recipient's end says.
+    fn mark(&self, recipient: &str) -> Mark {
+        let mut ends = self.records("delivered").filter(|record| record["recipient"] == *recipient);
+        let is_there = ends.any(|end| end["possible_duplicate"] == true);
+        if is_there { Mark::There } else { Mark::Missing }
+    }
+
+    fn twice(&self, recipient: &str, pair: &[&Taken]) -> String {
         let start = pair[0].read;
         let since = |at: Instant| at.saturating_duration_since(start);
-        let answered = |taken: &Taken| taken.answer.map(|answer| since(answer.at));
-        let later = self.kills.iter().filter(|kill| kill.at >= start);
-        let kills = later.map(|kill| (since(kill.at), self.beats.stall(start, kill.at)));
+        let of = |taken: &Taken| {
+            let answered = taken.answer.map(|answer| since(answer.at));
+            format!("by {} after {:?}, answered after {answered:?}", taken.hello, since(taken.read))
+        };
+        let later = self.losses.iter().filter(|loss| loss.over >= start);
+        let losses = later.map(|loss| (loss.what, since(loss.at), self.beats.stall(start, loss.at)));
+        let of_it = |record: &&Value| record["recipient"] == recipient;
         format!(
-            "answered after {:?}, read again after {:?}, answered after {:?}; kills after it, and the longest stall \
-             till then: {:?}",
-            answered(pair[0]),
-            since(pair[1].read),
-            answered(pair[1]),
-            kills.collect::<Vec<_>>(),
+            "{}; {}; losses since then, and the longest stall till then: {:?}; the log: {:#?}",
+            of(pair[0]),
+            of(pair[1]),
+            losses.collect::<Vec<_>>(),
+            self.log.iter().filter(of_it).collect::<Vec<_>>(),
         )
     }
 
@@ -191,6 +224,21 @@ impl Story {
     }
 }
 
+impl Loss {
+    /// Whether it explains that the second came though the first had: the first was in flight, or what is known of it young. What a
+    /// worker had leave for is marked when it goes again.
+    fn explains(&self, first: &Taken, second: &Taken, mark: Mark, stall: Duration) -> bool {
+        let between = first.read <= self.over && self.at <= second.read;
+        let is_young = first.answer.is_none_or(|answer| answer.at + FORGOTTEN + HANDS * stall > self.at);
+        let is_by = |name: &str| first.hello.split('.').next() == Some(name);
+        let is_its = match self.what {
+            What::KeeperKilled => true,
+            What::Killed(name) | What::Silent(name) => is_by(name) && mark == Mark::There,
+        };
+        between && is_young && is_its
+    }
+}
+
 fn is_report(taken: &Taken) -> bool {
     taken.recipients[0].starts_with("from.")
 }
@@ -211,11 +259,11 @@ impl fmt::Display for Story {
         let pairs = deliveries.values().flat_map(|deliveries| deliveries.windows(2));
         let age = |pair: &[&Taken]| {
             let answered = pair[0].answer?.at;
-            // One that was in flight at a kill was never heard.
-            let in_flight = |kill: &Kill| (kill.at..kill.over).contains(&answered);
-            let heard = !self.kills.iter().any(in_flight);
-            let kills = self.kills.iter().filter(|_| heard);
-            kills.filter_map(|kill| kill.at.checked_duration_since(answered)).min()
+            // One that was in flight at a loss was never heard.
+            let in_flight = |loss: &Loss| (loss.at..loss.over).contains(&answered);
+            let heard = !self.losses.iter().any(in_flight);
+            let losses = self.losses.iter().filter(|_| heard);
+            losses.filter_map(|loss| loss.at.checked_duration_since(answered)).min()
         };
         let oldest = pairs.filter_map(age).max();
         write!(
@@ -227,5 +275,54 @@ impl fmt::Display for Story {
             self.taken.iter().filter(|taken| is_report(taken)).count(),
             oldest.unwrap_or_default(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::{Answer, Security};
+
+    fn taken(by: &str, read: Instant, answered: Option<Instant>) -> Taken {
+        Taken {
+            connection: 0,
+            hello: format!("{by}.example.org"),
+            security: Security::Clear,
+            mail: String::new(),
+            sender: String::new(),
+            recipients: Vec::new(),
+            text: Vec::new(),
+            wire: Vec::new(),
+            behind: Vec::new(),
+            read,
+            answer: answered.map(|at| Answer { at, verdict: Verdict::Yes }),
+        }
+    }
+
+    #[test]
+    fn what_comes_twice_is_explained_by_the_loss_of_the_node_that_had_it_and_marked() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let loss = |what| Loss { what, at: at(1000), over: at(1500) };
+        let (killed, silent) = (loss(What::Killed("mx2")), loss(What::Silent("mx2")));
+        let keeper = loss(What::KeeperKilled);
+        let explains = |loss: Loss, first: &Taken, mark| {
+            loss.explains(first, &taken("mx3", at(7000), None), mark, Duration::ZERO)
+        };
+        let in_flight = taken("mx2", at(900), None);
+        let by_another = taken("mx3", at(900), None);
+        let old = taken("mx2", at(900), Some(at(940)));
+        let later = taken("mx2", at(1600), None);
+        for loss in [killed, silent, keeper] {
+            assert!(explains(loss, &in_flight, Mark::There), "{loss:?}");
+            assert!(!explains(loss, &old, Mark::There), "{loss:?}: it was long known");
+            assert!(!explains(loss, &later, Mark::There), "{loss:?}: it had nothing to do with it");
+        }
+        for loss in [killed, silent] {
+            assert!(!explains(loss, &by_another, Mark::There), "{loss:?}: another had it");
+            assert!(!explains(loss, &in_flight, Mark::Missing), "{loss:?}: there is no mark");
+        }
+        assert!(explains(keeper, &by_another, Mark::There));
+        assert!(explains(keeper, &in_flight, Mark::Missing), "a mark may be forgotten");
     }
 }

@@ -10,8 +10,8 @@ use clap::Args;
 
 use crate::{
     config::{
-        Config, DEFAULT_FILE, DomainPattern, HostName, ListenAddress, LogFormat, LogLevel, Network, NextHop,
-        Pin, Role, Route, bounds,
+        Config, DEFAULT_FILE, DomainPattern, HostName, ListenAddress, LogFormat, LogLevel, ManagerAddress,
+        Network, NextHop, Pin, Role, Route, bounds,
     },
     failure::Failure,
     logging,
@@ -65,7 +65,7 @@ pub struct Up {
     link: Option<ListenAddress>,
     /// As a worker, work for this manager [key: cluster.manager]
     #[arg(long, value_name = "HOST:PORT")]
-    manager: Option<NextHop>,
+    manager: Option<ManagerAddress>,
     /// What the manager is known by; it shows it with `posthouse identity show` [key: cluster.pin]
     #[arg(long, value_name = "sha256:…")]
     pin: Option<Pin>,
@@ -100,6 +100,7 @@ impl Up {
             None if Path::new(DEFAULT_FILE).exists() => Config::read(Path::new(DEFAULT_FILE))?,
             None => Config::default(),
         };
+        self.suits(self.role.unwrap_or(config.cluster.role))?;
         if !self.retry.is_empty() {
             let plan = bounds::plan(self.retry);
             config.delivery.retry = plan.map_err(|e| Failure::usage(format!("--retry: {e}")))?;
@@ -123,6 +124,28 @@ impl Up {
         config.cluster.pin = self.pin.or(config.cluster.pin);
         config.cluster.check().map_err(Failure::configuration)?;
         Ok(config)
+    }
+
+    /// Whether each of these flags is of use to a node of this role.
+    fn suits(&self, role: Role) -> Result<(), Failure> {
+        let (is_manager, is_worker) = (role == Role::Manager, role == Role::Worker);
+        let say = |role: &str| format!("say --role {role}, or leave it out");
+        let there = || "say it to its manager, and leave it out here".to_owned();
+        let flags = [
+            ("--link", self.link.is_some(), is_manager, say("manager")),
+            ("--manager", self.manager.is_some(), is_worker, say("worker")),
+            ("--pin", self.pin.is_some(), is_worker, say("worker")),
+            ("--smarthost", self.smarthost.is_some(), !is_worker, there()),
+            ("--route", !self.route.is_empty(), !is_worker, there()),
+            ("--retry", !self.retry.is_empty(), !is_worker, there()),
+            ("--expire", self.expire.is_some(), !is_worker, there()),
+        ];
+        match flags.iter().find(|(_, is_given, suits, _)| *is_given && !suits) {
+            Some((flag, _, _, instead)) => {
+                Err(Failure::usage(format!("{flag} is of no use to {}: {instead}", role.words())))
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -163,10 +186,12 @@ fn set_all<T>(values: &mut Vec<T>, flags: Vec<T>) {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use std::collections::BTreeSet;
+
+    use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::failure::Exit;
+    use crate::{config::FLAGS, failure::Exit};
 
     #[derive(Parser)]
     struct Line {
@@ -232,5 +257,59 @@ mod tests {
         }
         let config = config("", &["--expire", "1s", "--stop-grace", "0s"]).unwrap();
         assert_eq!((config.delivery.expire.0.as_secs(), config.stop.grace.0.as_secs()), (1, 0));
+    }
+
+    #[test]
+    fn a_flag_of_another_role_is_refused_with_a_line_that_says_what_to_do() {
+        let pin = format!("sha256:{}", "0".repeat(64));
+        let worker = ["--role", "worker", "--manager", "mx1.example.com:7025", "--pin", &pin];
+        let both = |flags: &[&'static str]| worker.iter().chain(flags).copied().collect::<Vec<_>>().join(" ");
+        for (flags, message) in [
+            (
+                "--link 127.0.0.1:7025".into(),
+                "--link is of no use to a node that stands alone: say --role manager",
+            ),
+            (
+                "--manager mx1:7025".into(),
+                "--manager is of no use to a node that stands alone: say --role worker",
+            ),
+            (format!("--pin {pin}"), "--pin is of no use to a node that stands alone: say --role worker"),
+            (
+                "--role manager --manager mx1:7025".into(),
+                "--manager is of no use to a manager: say --role worker",
+            ),
+            (both(&["--link", "127.0.0.1:7025"]), "--link is of no use to a worker: say --role manager"),
+            (both(&["--smarthost", "mx:25"]), "--smarthost is of no use to a worker: say it to its manager"),
+            (both(&["--retry", "1m"]), "--retry is of no use to a worker: say it to its manager"),
+        ] {
+            let flags: Vec<&str> = flags.split(' ').collect();
+            let failure = config("", &flags).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Usage, "{flags:?}");
+            assert!(failure.to_string().contains(message), "{flags:?}: {failure}");
+        }
+        assert!(config("", &worker).is_ok());
+        assert!(
+            config("", &["--role", "manager", "--link", "127.0.0.1:7025", "--smarthost", "mx:25"]).is_ok()
+        );
+        assert!(config("cluster.role = 'manager'", &["--link", "127.0.0.1:7025"]).is_ok());
+        let failure = config("cluster.manager = 'mx1:7025'", &[]).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Configuration);
+        assert!(failure.to_string().contains("set cluster.role to \"worker\", or leave it out"), "{failure}");
+    }
+
+    #[test]
+    fn the_table_of_flags_is_what_the_help_says() {
+        let command = Line::command();
+        let said: BTreeSet<(String, String)> = command
+            .get_arguments()
+            .filter_map(|flag| {
+                let help = flag.get_help()?.to_string();
+                let (_, key) = help.rsplit_once("[key: ")?;
+                Some((key.trim_end_matches(']').to_owned(), flag.get_long()?.to_owned()))
+            })
+            .filter(|(_, flag)| flag != "json")
+            .collect();
+        let table = FLAGS.iter().map(|(key, flag)| ((*key).to_owned(), (*flag).to_owned())).collect();
+        assert_eq!(said, table);
     }
 }

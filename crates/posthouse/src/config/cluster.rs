@@ -18,7 +18,7 @@ pub struct Cluster {
     /// The address on which a manager lets its nodes in.
     pub listen: ListenAddress,
     /// A worker's manager.
-    pub manager: Option<NextHop>,
+    pub manager: Option<ManagerAddress>,
     /// What the manager's authority is known by.
     pub pin: Option<Pin>,
     /// How long a worker's client waits for the manager's answer.
@@ -34,7 +34,7 @@ pub struct Cluster {
     #[serde(deserialize_with = "bounds::free")]
     pub cache: ByteSize,
     /// Which node gets what may go.
-    pub placement: Placement,
+    pub placement: Policy,
     /// Who attempts works.
     pub attempts: Attempts,
     /// What becomes of what a lost node may have delivered.
@@ -68,20 +68,23 @@ pub struct Cluster {
     pub freeze_for: HumanDuration,
 }
 
+/// The port of a manager.
+const PORT: u16 = 7025;
+
 impl Default for Cluster {
     fn default() -> Self {
         let Timing { heartbeat, suspect, gone, lease, steady, freeze_within, freeze_for, .. } =
             Timing::default();
         Self {
             role: Role::default(),
-            listen: ListenAddress::loopback(7025),
+            listen: ListenAddress::loopback(PORT),
             manager: None,
             pin: None,
             hold: HumanDuration(Duration::from_secs(60)),
             credit_works: Count::new(1000),
             credit_bytes: ByteSize::mib(256),
             cache: ByteSize::mib(64),
-            placement: Placement::default(),
+            placement: Policy::default(),
             attempts: Attempts::default(),
             after_loss: AfterLoss::Resend(HumanDuration(Duration::from_secs(15 * 60))),
             heartbeat: HumanDuration(heartbeat),
@@ -131,6 +134,14 @@ impl Cluster {
                         .into(),
                 );
             }
+        } else {
+            let of_a_worker = [("manager", self.manager.is_some()), ("pin", self.pin.is_some())];
+            if let Some((key, _)) = of_a_worker.iter().find(|(_, is_given)| *is_given) {
+                return Err(format!(
+                    "cluster.{key} is of no use to {}: set cluster.role to \"worker\", or leave it out",
+                    self.role.words()
+                ));
+            }
         }
         self.timing().check().map_err(|what| format!("[cluster]: {what}"))
     }
@@ -149,40 +160,18 @@ pub enum Role {
     Worker,
 }
 
-impl TryFrom<String> for Role {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        one_of(&text)
-    }
-}
-
-/// Which node gets what may go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(try_from = "String", rename_all = "kebab-case")]
-pub enum Placement {
-    /// Any.
-    Random,
-    /// Each in its turn.
-    RoundRobin,
-    /// The one that took the message in, else each in its turn.
-    #[default]
-    IntakeFirst,
-}
-
-impl Placement {
-    /// As the cluster has it.
-    #[must_use]
-    pub fn policy(self) -> Policy {
+impl Role {
+    /// A node of this role, in a few words.
+    pub(crate) const fn words(self) -> &'static str {
         match self {
-            Self::Random => Policy::Random,
-            Self::RoundRobin => Policy::RoundRobin,
-            Self::IntakeFirst => Policy::IntakeFirst,
+            Self::Standalone => "a node that stands alone",
+            Self::Manager => "a manager",
+            Self::Worker => "a worker",
         }
     }
 }
 
-impl TryFrom<String> for Placement {
+impl TryFrom<String> for Role {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -251,6 +240,33 @@ impl From<AfterLoss> for String {
     }
 }
 
+/// Where a worker finds its manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ManagerAddress(pub NextHop);
+
+impl std::str::FromStr for ManagerAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        NextHop::parse(text, PORT).map(Self)
+    }
+}
+
+impl TryFrom<String> for ManagerAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ManagerAddress> for String {
+    fn from(manager: ManagerAddress) -> Self {
+        manager.0.to_string()
+    }
+}
+
 /// What a manager's authority is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -307,7 +323,19 @@ mod tests {
         assert!(cluster.check().unwrap_err().contains("identity show"));
         cluster.pin = Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap());
         assert_eq!(cluster.check(), Ok(()));
+        for (role, words) in [(Role::Standalone, "a node that stands alone"), (Role::Manager, "a manager")] {
+            let wrong = Cluster { role, ..cluster.clone() }.check().unwrap_err();
+            let says = format!("cluster.manager is of no use to {words}: ");
+            assert!(wrong.starts_with(&says), "{wrong}");
+        }
         cluster.lease = cluster.gone;
         assert!(cluster.check().unwrap_err().contains("lease"));
+    }
+
+    #[test]
+    fn who_writes_no_port_is_told_that_of_a_manager() {
+        let wrong = |text: &str| text.parse::<ManagerAddress>().unwrap_err();
+        assert_eq!(wrong("127.0.0.1"), "\"127.0.0.1\" has no port; write 127.0.0.1:7025");
+        assert_eq!(wrong("mx1.example.com"), "\"mx1.example.com\" has no port; write mx1.example.com:7025");
     }
 }

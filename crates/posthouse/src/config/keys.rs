@@ -79,6 +79,28 @@ pub const KEYS: &[&str] = &[
     "cluster.freeze-for",
 ];
 
+/// The keys that have a flag, and its name.
+pub const FLAGS: &[(&str, &str)] = &[
+    ("data-dir", "data-dir"),
+    ("name", "name"),
+    ("smtp.listen", "smtp"),
+    ("smtp.hostname", "hostname"),
+    ("console.listen", "console"),
+    ("relay.from", "relay-from"),
+    ("relay.to", "relay-to"),
+    ("delivery.smarthost", "smarthost"),
+    ("delivery.route", "route"),
+    ("delivery.retry", "retry"),
+    ("delivery.expire", "expire"),
+    ("stop.grace", "stop-grace"),
+    ("log.level", "log-level"),
+    ("log.format", "log-format"),
+    ("cluster.role", "role"),
+    ("cluster.listen", "link"),
+    ("cluster.manager", "manager"),
+    ("cluster.pin", "pin"),
+];
+
 /// The path of the key `name` in the table at `path`.
 pub(super) fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

@@ -26,14 +26,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use base::{DomainPattern, HostName, Network, NextHop};
-pub use cluster::{AfterLoss, Attempts, Cluster, Pin, Placement, Role};
+pub use cluster::{AfterLoss, Attempts, Cluster, ManagerAddress, Pin, Role};
 pub use count::Count;
 pub use data_dir::{DataDirError, default_data_dir};
 pub use destination::Destination;
 pub use difference::{Counts, Difference};
 pub use file::{ConfigError, DEFAULT_FILE};
 pub use keep::Keep;
-pub use keys::KEYS;
+pub use keys::{FLAGS, KEYS};
 pub use listen::ListenAddress;
 pub use log::{Log, LogFormat, LogLevel};
 pub use mail::Route;

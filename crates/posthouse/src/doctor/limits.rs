@@ -5,10 +5,13 @@ use std::fs;
 use base::ByteSize;
 
 use super::{Finding, Running};
-use crate::{config::Config, node::limits::RESERVED};
+use crate::{
+    config::{Config, Role},
+    node::limits::RESERVED,
+};
 
 const CHECK: &str = "limits";
-/// What a node takes for all but the texts that come in: caches, and an index of a million works.
+/// What a node takes for all but the texts that it holds: caches, and an index of a million works.
 const RESTING: ByteSize = ByteSize::mib(512);
 
 pub(super) fn check(config: &Config, running: Option<&Running>) -> Vec<Finding> {
@@ -47,7 +50,20 @@ fn memory(config: &Config) -> Finding {
     let Some(total) = total(&read("/proc/meminfo")) else {
         return Finding::skipped(CHECK, "the system does not say how much memory it has");
     };
-    judge_memory(total, ByteSize(config.limits.receive_memory.0.saturating_add(RESTING.0)))
+    judge_memory(total, wanted(config))
+}
+
+/// How much memory a node of this configuration may take.
+fn wanted(config: &Config) -> ByteSize {
+    let cluster = &config.cluster;
+    let of_its_role: &[ByteSize] = match cluster.role {
+        Role::Standalone => &[],
+        Role::Manager => &[cluster.credit_bytes],
+        Role::Worker => &[cluster.credit_bytes, cluster.cache],
+    };
+    let texts =
+        of_its_role.iter().fold(config.limits.receive_memory.0, |sum, more| sum.saturating_add(more.0));
+    ByteSize(texts.saturating_add(RESTING.0))
 }
 
 fn judge_memory(total: u64, wanted: ByteSize) -> Finding {
@@ -57,7 +73,8 @@ fn judge_memory(total: u64, wanted: ByteSize) -> Finding {
         ByteSize::mib(wanted.0 >> 20)
     );
     if wanted.0 > total / 10 * 8 {
-        return Finding::warning(CHECK, finding).advice("lower limits.receive-memory");
+        return Finding::warning(CHECK, finding)
+            .advice("lower limits.receive-memory, or of a manager or a worker cluster.credit-bytes");
     }
     Finding::ok(CHECK, finding)
 }
@@ -80,6 +97,16 @@ mod tests {
         assert_eq!(open_files(limits), Some(524_288));
         assert_eq!(open_files(&limits.replace("524288", "unlimited")), Some(u64::MAX));
         assert_eq!(total("MemTotal:        2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+    }
+
+    #[test]
+    fn what_a_node_holds_of_others_counts_by_its_role() {
+        let mut config = Config::default();
+        let alone = wanted(&config);
+        for (role, more) in [(Role::Manager, ByteSize::mib(256)), (Role::Worker, ByteSize::mib(320))] {
+            config.cluster.role = role;
+            assert_eq!(wanted(&config), ByteSize(alone.0 + more.0), "{role:?}");
+        }
     }
 
     #[test]

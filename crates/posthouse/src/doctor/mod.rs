@@ -1,12 +1,14 @@
 //! The doctor: looks at what a node needs of its machine, and says what to do.
 //!
 //! A file per thing that is looked at. Nothing is changed, but for a file that is written and removed to time the disk, and
-//! nothing goes out of this machine unless the operator names a domain or a host, save questions to the name servers.
+//! nothing goes out of this machine unless the operator names a domain or a host, save questions to the name servers, and a
+//! connection of a worker to its manager.
 
 mod clock;
 mod configuration;
 mod disk;
 mod limits;
+mod manager;
 mod names;
 mod outbound;
 mod permissions;
@@ -133,6 +135,7 @@ pub async fn examine(patient: &Patient) -> Vec<Finding> {
     findings.extend(spool::check(&patient.data_dir, running).await);
     findings.extend(ports::check(&patient.config, running));
     findings.extend(limits::check(&patient.config, running));
+    findings.extend(manager::check(patient, running).await);
     findings.push(clock::check());
     findings.extend(names::check(patient).await);
     findings.push(outbound::check(patient).await);

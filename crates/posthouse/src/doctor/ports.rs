@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Finding, Running};
-use crate::config::Config;
+use crate::config::{Config, Role};
 
 const CHECK: &str = "ports";
 /// The key of the doors.
@@ -14,7 +14,8 @@ const SMTP: &str = "smtp.listen";
 
 pub(super) fn check(config: &Config, running: Option<&Running>) -> Vec<Finding> {
     let smtp = config.smtp.listen.iter().map(|address| (SMTP, address.0));
-    let all = smtp.chain([("console.listen", config.console.listen.0)]);
+    let link = (config.cluster.role == Role::Manager).then_some(("cluster.listen", config.cluster.listen.0));
+    let all = smtp.chain([("console.listen", config.console.listen.0)]).chain(link);
     all.filter(|(_, address)| address.port() != 0).map(|(key, address)| look(key, address, running)).collect()
 }
 

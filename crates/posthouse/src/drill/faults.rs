@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Fault, plan::Planned};
-use crate::fleet::{Account, FleetError, Member, Spell};
+use crate::fleet::{Account, FleetError, Lost, Member, Spell};
 
 /// A fault that has happened.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +16,15 @@ pub(super) struct Happened {
 }
 
 impl Happened {
-    pub(super) fn spell(&self) -> Spell {
-        Spell { node: self.planned.node, began: self.began, over: self.over }
+    /// The time in which the node was lost; nothing of one that was stopped in order.
+    pub(super) fn spell(&self) -> Option<Spell> {
+        let what = match self.planned.fault {
+            Fault::Kill => Lost::Killed(self.planned.node),
+            Fault::Freeze => Lost::Frozen(self.planned.node),
+            Fault::Manager => Lost::Manager,
+            Fault::Stop => return None,
+        };
+        Some(Spell { what, began: self.began, over: self.over })
     }
 }
 

@@ -19,8 +19,10 @@ use tokio::{
 };
 
 use crate::{
-    api::LogQuery,
-    fleet::{Account, Fleet, FleetError, Key, Layout, Load, Pace, Sample, Spell, start_sink, unexplained},
+    api::{LogQuery, LogRecord},
+    fleet::{
+        Account, Fleet, FleetError, Key, Layout, Load, Mark, Pace, Sample, Spell, start_sink, unexplained,
+    },
     sink::Thinks,
 };
 use faults::Happened;
@@ -211,22 +213,27 @@ async fn duplicated(
     account: &Account,
     happened: &[Happened],
 ) -> Result<Duplicated, FleetError> {
-    let spells: Vec<Spell> = happened.iter().map(Happened::spell).collect();
+    let spells: Vec<Spell> = happened.iter().filter_map(Happened::spell).collect();
     let mut duplicated = Duplicated::default();
     for (key, comings) in account.duplicates() {
         duplicated.recipients += 1;
         let query = LogQuery { recipient: Some(format!("{}@*", key.local())), ..LogQuery::default() };
-        let records = fleet.manager().client().log(&query).await?;
-        let mut conclusions = records.iter().filter_map(|record| record.conclusion.as_ref());
-        if conclusions.any(|conclusion| conclusion.possible_duplicate) {
+        let mark = mark(&fleet.manager().client().log(&query).await?);
+        if mark == Mark::There {
             duplicated.marked += 1;
         } else {
             let pairs = comings.windows(2).map(|pair| report::twice(key, pair[0], pair[1], fleet));
             duplicated.unmarked.extend(pairs);
         }
-        for (first, second) in unexplained(&comings, &spells) {
+        for (first, second) in unexplained(&comings, &spells, mark) {
             duplicated.unexplained.push(report::twice(key, first, second, fleet));
         }
     }
     Ok(duplicated)
+}
+
+/// What the records of a recipient say of it.
+fn mark(records: &[LogRecord]) -> Mark {
+    let mut conclusions = records.iter().filter_map(|record| record.conclusion.as_ref());
+    if conclusions.any(|conclusion| conclusion.possible_duplicate) { Mark::There } else { Mark::Missing }
 }

@@ -55,7 +55,7 @@ pub struct Duplicated {
     pub marked: u64,
     /// Those of which it does not.
     pub unmarked: Vec<String>,
-    /// Those that no fault of a node that had them explains.
+    /// Those that no loss of a node that had them explains, or that have no mark though only a killed manager forgets one.
     pub unexplained: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ pub struct FaultReport {
 }
 
 impl Report {
-    /// Whether nothing was lost, nothing waits any more, and nothing came twice but what a fault explains.
+    /// Whether nothing was lost, nothing waits any more, and nothing came twice but what a fault explains, marked as it must be.
     #[must_use]
     pub fn is_good(&self) -> bool {
         let Self { lost, queued, bounced, duplicated, .. } = self;

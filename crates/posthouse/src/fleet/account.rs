@@ -133,27 +133,63 @@ impl Pause {
     }
 }
 
-/// A time in which something happened to a node.
+/// A time in which a node was lost. One that stops in order is not: nothing comes twice of that.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spell {
-    /// The node in the order of the fleet; 0 is the manager.
-    pub(crate) node: usize,
+    /// What happened.
+    pub(crate) what: Lost,
     /// From when on.
     pub(crate) began: Duration,
     /// By then all was as before.
     pub(crate) over: Duration,
 }
 
-/// How long before a fault a delivery may lie whose conclusion is forgotten with it: 50 ms in the spool, and what a busy machine
+/// How a node was lost. Workers stand by their place in the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The manager was killed. What it noted last may be forgotten, so that what comes twice has no mark.
+    Manager,
+    /// A worker was killed.
+    Killed(usize),
+    /// A worker stood still, and came back.
+    Frozen(usize),
+}
+
+/// Whether the message log says of a recipient that it may have come twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// One of its records does: of the last attempt, or of one before that was deferred.
+    There,
+    /// None does.
+    Missing,
+}
+
+/// How far from a fault a delivery may lie that was between its permit and its conclusion: 50 ms in the spool, and what a busy machine
 /// adds.
-const FORGOTTEN: Duration = Duration::from_millis(500);
+const AROUND: Duration = Duration::from_millis(500);
 
 impl Spell {
-    /// Whether it explains that a recipient came a second time.
-    fn explains(&self, first: Coming, second: Coming) -> bool {
-        let concerned = self.node == 0 || [first.by, second.by].contains(&Some(self.node));
-        let between = first.at <= self.over + FORGOTTEN && self.began <= second.at;
-        concerned && between && first.at + FORGOTTEN >= self.began
+    /// Whether it explains that a recipient came a second time. What a worker had leave for is marked when it goes again.
+    fn explains(&self, first: Coming, second: Coming, mark: Mark) -> bool {
+        let is_around = |coming: Coming, from: Duration, to: Duration| {
+            coming.at + AROUND >= from && coming.at <= to + AROUND
+        };
+        let is_marked = mark == Mark::There;
+        let was_under_way = match self.what {
+            // Without it nobody is given leave: what comes while it is away had it before.
+            Lost::Manager => is_around(first, self.began, self.began),
+            Lost::Killed(node) => {
+                first.by == Some(node) && is_around(first, self.began, self.began) && is_marked
+            }
+            Lost::Frozen(node) if first.by == Some(node) => {
+                is_around(first, self.began, self.over) && is_marked
+            }
+            // It had its leave, and sends what it was about to when it goes on.
+            Lost::Frozen(node) => {
+                second.by == Some(node) && is_around(second, self.over, self.over) && is_marked
+            }
+        };
+        was_under_way && self.began <= second.at
     }
 }
 
@@ -320,13 +356,14 @@ impl Account {
     }
 }
 
-/// The comings of one recipient that no fault explains.
+/// The comings of one recipient that no fault explains, by what the log says of it.
 pub(crate) fn unexplained<'c>(
     comings: &'c [Coming],
     spells: &'c [Spell],
+    mark: Mark,
 ) -> impl Iterator<Item = (Coming, Coming)> + 'c {
     let pairs = comings.windows(2).map(|pair| (pair[0], pair[1]));
-    pairs.filter(|(first, second)| !spells.iter().any(|spell| spell.explains(*first, *second)))
+    pairs.filter(move |(first, second)| !spells.iter().any(|spell| spell.explains(*first, *second, mark)))
 }
 
 #[cfg(test)]
@@ -376,15 +413,27 @@ mod tests {
     }
 
     #[test]
-    fn a_second_delivery_is_explained_by_a_fault_of_a_node_that_had_it() {
-        let spell = Spell { node: 1, began: ms(5000), over: ms(9000) };
+    fn a_second_delivery_is_explained_by_the_loss_of_the_node_that_had_it_and_marked() {
         let at = |at, by| Coming { at: ms(at), by: Some(by) };
-        let explained = |first, second| unexplained(&[first, second], &[spell]).next().is_none();
-        assert!(explained(at(4900, 1), at(9500, 2)));
+        let explains = |what, first, second, mark| {
+            let spell = Spell { what, began: ms(5000), over: ms(9000) };
+            unexplained(&[first, second], &[spell], mark).next().is_none()
+        };
+        let (killed, frozen) = (Lost::Killed(1), Lost::Frozen(1));
+        for what in [killed, frozen, Lost::Manager] {
+            assert!(explains(what, at(4900, 1), at(9500, 2), Mark::There), "{what:?}");
+            let forgotten = explains(what, at(4900, 1), at(9500, 2), Mark::Missing);
+            assert_eq!(forgotten, what == Lost::Manager, "{what:?}: there is no mark");
+            let other = explains(what, at(4900, 2), at(9700, 3), Mark::There);
+            assert_eq!(other, what == Lost::Manager, "{what:?}: it had nothing to do with it");
+            assert!(!explains(what, at(3000, 1), at(9500, 2), Mark::There), "{what:?}: it was long known");
+            assert!(!explains(what, at(4600, 1), at(4800, 2), Mark::There), "{what:?}: nothing had happened");
+        }
+        for what in [killed, Lost::Manager] {
+            assert!(!explains(what, at(8000, 1), at(9500, 2), Mark::There), "{what:?}: it was away");
+        }
         // What a frozen node sends when it goes on.
-        assert!(explained(at(8000, 0), at(9100, 1)));
-        assert!(!explained(at(3000, 1), at(9500, 2)), "its conclusion was long written");
-        assert!(!explained(at(4900, 0), at(9500, 2)), "it had nothing to do with it");
-        assert!(!explained(at(4000, 1), at(4800, 2)), "nothing had happened yet");
+        assert!(explains(frozen, at(8000, 0), at(9100, 1), Mark::There));
+        assert!(!explains(frozen, at(8000, 0), at(9100, 1), Mark::Missing));
     }
 }

@@ -21,7 +21,7 @@ use base::Clock;
 use cluster::{authority::Authority, identity::Identity};
 use tempfile::TempDir;
 
-pub(crate) use account::{Account, Coming, Key, NodeSums, Spell, Sums, unexplained};
+pub(crate) use account::{Account, Coming, Key, Lost, Mark, NodeSums, Spell, Sums, unexplained};
 pub use error::FleetError;
 pub(crate) use load::{Load, Pace, Sample};
 pub(crate) use member::Member;

@@ -30,7 +30,7 @@ pub(super) fn start(
         name: config.name.as_str().to_owned(),
         timing: section.timing(),
         after_loss: section.after_loss.time(),
-        placement: section.placement.policy(),
+        placement: section.placement,
         works: match section.attempts {
             Attempts::Everywhere => Works::Yes,
             Attempts::Workers => Works::No,

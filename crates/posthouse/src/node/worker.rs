@@ -126,7 +126,7 @@ fn options(config: &Config, smtp: &[SocketAddr]) -> Result<Options, NodeError> {
     // The host's name is what a node is called that nobody has named.
     let name = (config.name != HostName::default()).then(|| config.name.as_str().to_owned());
     Ok(Options {
-        manager: manager.to_string(),
+        manager: manager.0.to_string(),
         pin: pin.0,
         name,
         ehlo: config.smtp.hostname.as_str().to_owned(),

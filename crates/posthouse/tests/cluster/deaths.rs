@@ -11,7 +11,7 @@ use testkit::{
     load::{Load, moody_peer},
     node::word,
     pulse::Pulse,
-    story::{Kill, Story},
+    story::{Loss, Story, What},
     text, until,
 };
 
@@ -24,23 +24,24 @@ fn what_a_killed_worker_had_goes_elsewhere_and_nothing_is_lost() {
     let pulse = Pulse::start(cluster.manager.setup().folder());
     let load = Load::start(1, cluster.workers[0].smtp());
     until("some load", || (peer.count() >= 60).then_some(()));
+    let mut losses = Vec::new();
     let at = cluster.workers[1].kill();
     until("more load", || (peer.count() >= 120).then_some(()));
-    let other = cluster.workers[0].kill();
+    losses.push(Loss { what: What::Killed("mx3"), at, over: Instant::now() });
+    let at = cluster.workers[0].kill();
     // Nobody takes mail in any more but the manager.
     load.turn_to(cluster.manager.smtp());
     until("and more", || (peer.count() >= 180).then_some(()));
+    losses.push(Loss { what: What::Killed("mx2"), at, over: Instant::now() });
     cluster.workers[1].restart();
     testkit::cluster::linked(&cluster.workers[1]);
     load.turn_to(cluster.workers[1].smtp());
     until("and more", || (peer.count() >= 240).then_some(()));
-    let over = Instant::now();
     let (answered, beats) = (load.stop(), pulse.stop());
     let log = cluster.manager.quiet();
     let nodes: BTreeSet<&str> = log.iter().map(|record| word(record, "node")).collect();
     assert!(nodes.is_superset(&BTreeSet::from(["mx1", "mx2", "mx3"])), "{nodes:?}");
-    let kills = [at, other].map(|at| Kill { at, over }).to_vec();
-    let story = Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
+    let story = Story { losses, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
     story.judge();
     eprintln!("{story}");
 }
@@ -51,17 +52,17 @@ fn what_workers_have_survives_the_death_of_their_manager() {
     let mut cluster = cluster(2, &peer);
     let pulse = Pulse::start(cluster.manager.setup().folder());
     let load = Load::start(2, cluster.workers[0].smtp());
-    let mut kills = Vec::new();
+    let mut losses = Vec::new();
     for round in 1..=3 {
         until("some load", || (peer.count() >= round * 60).then_some(()));
         let at = cluster.manager.kill();
         cluster.manager.restart();
-        kills.push(Kill { at, over: Instant::now() });
+        losses.push(Loss { what: What::KeeperKilled, at, over: Instant::now() });
     }
     until("more load", || (peer.count() >= 240).then_some(()));
     let (answered, beats) = (load.stop(), pulse.stop());
     let log = cluster.manager.quiet();
-    let story = Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
+    let story = Story { losses, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
     story.judge();
     eprintln!("{story}");
 }
@@ -99,6 +100,36 @@ fn a_worker_that_stands_still_over_the_final_dot_is_waited_for_and_its_late_word
     let came = peer.taken().len();
     assert!(came == 1 || delivered[0]["possible_duplicate"] == true, "{came} times: {log:?}");
     cluster.shows("mx2", "alive");
+}
+
+#[test]
+fn a_late_word_that_comes_while_the_second_attempt_is_on_its_way_says_that_it_may_have_come_twice() {
+    let (first, second) = (Gate::default(), Gate::default());
+    let gates = (first.clone(), second.clone());
+    let peer = Peer::start(move |moment| {
+        match moment {
+            Moment::Dot(taken) if taken.hello == "mx2.example.org" => gates.0.pass(),
+            Moment::Dot(_) => gates.1.pass(),
+            _ => {}
+        }
+        Move::Go
+    });
+    let cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.data(&text::message("twice", 1000)).code, 250);
+    first.reached(1);
+    cluster.workers[0].freeze();
+    second.reached(1);
+    first.open();
+    cluster.workers[0].thaw();
+    // The manager has the late word before the second attempt ends.
+    let log = cluster.manager.records_of("b@example.com", 2);
+    assert_eq!((word(&log[1], "what"), word(&log[1], "node")), ("delivered", "mx2"));
+    assert_eq!(log[1]["possible_duplicate"], true, "{log:?}");
+    second.open();
+    assert_eq!(cluster.manager.quiet().len(), 2, "one end");
+    assert_eq!(peer.wait_for(2).len(), 2);
 }
 
 #[test]
@@ -164,7 +195,7 @@ fn a_manager_that_stands_alone_again_delivers_what_its_workers_had() {
     cluster.workers[0].kill();
     cluster.manager.kill();
     gate.open();
-    cluster.manager.restart_with(&["--role", "standalone"]);
+    cluster.manager.restart_alone();
     let log = cluster.manager.quiet();
     let delivered = log.iter().filter(|record| record["what"] == "delivered");
     let by: Vec<(&str, bool)> =

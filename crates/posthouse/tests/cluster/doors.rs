@@ -91,6 +91,28 @@ fn a_text_of_any_length_comes_through_whichever_way_it_goes() {
 }
 
 #[test]
+fn at_random_mail_goes_by_any_node_and_not_in_turn_wherever_it_came_in() {
+    let peer = Peer::willing();
+    let file = "cluster.placement = 'random'";
+    let cluster = Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 2, file, |setup| setup.to(&peer));
+    let mut session = Session::open(cluster.workers[0].smtp());
+    for number in 0..60 {
+        assert_eq!(send(&mut session, &format!("b{number}@example.com"), &text::message("any", 1000)), 250);
+    }
+    let log = cluster.manager.quiet();
+    let by: Vec<&str> = (0..60)
+        .map(|number| {
+            let to = format!("b{number}@example.com");
+            let end = log.iter().find(|record| record["what"] == "delivered" && record["recipient"] == *to);
+            word(end.expect("each has an end"), "node")
+        })
+        .collect();
+    // Neither fails by chance but once in ten billion times.
+    assert_eq!(BTreeSet::from_iter(by.iter().copied()), BTreeSet::from(["mx1", "mx2", "mx3"]));
+    assert!(by.windows(2).any(|pair| pair[0] == pair[1]), "each in its turn: {by:?}");
+}
+
+#[test]
 fn clients_of_a_worker_wait_while_the_manager_restarts_and_get_their_250() {
     let peer = Peer::willing();
     let mut cluster = cluster(1, &peer);

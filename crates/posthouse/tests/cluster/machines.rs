@@ -49,7 +49,7 @@ fn while_the_managers_disk_is_full_workers_refuse_at_mail_and_nothing_is_lost() 
     let (answered, beats) = (load.stop(), pulse.stop());
     let log = manager.quiet();
     let (taken, faults) = (peer.taken(), peer.faults());
-    let story = Story { kills: Vec::new(), beats, answered, log, taken, faults };
+    let story = Story { losses: Vec::new(), beats, answered, log, taken, faults };
     story.judge();
     eprintln!("{story}");
 }

@@ -16,7 +16,7 @@ use testkit::{
     node::word,
     peer::Verdict,
     pulse::Pulse,
-    story::{Kill, Story},
+    story::{Loss, Story, What},
     text, until,
 };
 
@@ -119,8 +119,8 @@ fn past(cut: Cut, seed: u64) -> Option<Past> {
     let beats = pulse.stop();
     let log = cluster.manager.quiet();
     let over = at + LEASE + UNDER_WAY + beats.stall(at, healed);
-    let kills = vec![Kill { at, over }];
-    let story = Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
+    let losses = vec![Loss { what: What::Silent(NODE), at, over }];
+    let story = Story { losses, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
     eprintln!("{cut:?}: {story}");
     let held = held.recipients.get().expect("one was held back").clone();
     Some(Past { cut: at, healed, held, story })
@@ -135,7 +135,7 @@ impl Past {
     }
 
     fn the_node_sends_nothing_without_its_lease(&self) {
-        let end = self.story.kills[0].over;
+        let end = self.story.losses[0].over;
         let late = self.story.taken.iter().filter(|taken| taken.hello == HELLO);
         let late = late.filter(|taken| (end..self.healed).contains(&taken.read));
         let late: Vec<_> = late.map(|taken| (taken.read - self.cut, &taken.recipients)).collect();

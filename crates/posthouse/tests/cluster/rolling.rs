@@ -53,13 +53,13 @@ fn a_node_that_is_drained_under_load_finishes_what_it_has_and_works_again_when_i
     let log = cluster.manager.quiet();
     let (taken, faults) = (peer.taken(), peer.faults());
     // Nothing came twice: nobody died.
-    let story = Story { kills: Vec::new(), beats, answered, log, taken, faults };
+    let story = Story { losses: Vec::new(), beats, answered, log, taken, faults };
     story.judge();
     eprintln!("{story}");
 }
 
-/// Senders that do what mail servers do: who is told to come again later, between messages, goes to the next address. Within one
-/// nobody is to be told so.
+/// Senders that do what mail servers do: who is told `421` between messages goes to the next address. Within one nobody is to be told
+/// so, and nobody is to be left without a word once he was greeted.
 #[derive(Debug)]
 struct Senders {
     shared: Arc<Shared>,
@@ -71,7 +71,7 @@ struct Shared {
     addresses: Vec<SocketAddr>,
     stopped: AtomicBool,
     answered: Mutex<Vec<String>>,
-    /// Sessions that did not come to be, or ended before a message began.
+    /// Sessions that did not come to be, or were told `421` before a message began.
     turned_away: AtomicUsize,
     faults: Mutex<Vec<String>>,
 }
@@ -158,16 +158,18 @@ impl Shared {
     fn deliver(&self, session: &mut Option<Session>, at: usize, sent: &Sent) -> Became {
         let address = self.addresses[at];
         let open = match session.take() {
-            Some(open) => Ok(open),
-            None => Session::greeted(address),
+            Some(open) => Ok(Some(open)),
+            None => greeted(address),
         };
-        let Ok(mut open) = open else { return Became::NotHere };
-        let mail = format!("MAIL FROM:<{}>\r\n", sent.sender);
-        match ask(&mut open, mail.as_bytes()) {
-            Ok(Reply { code: 250, .. }) => {}
-            // It is about to stop, or has.
-            Ok(Reply { code: 421, .. }) | Err(_) => return Became::NotHere,
-            Ok(reply) => return Became::Refused(format!("{address}: {mail:?}: {reply}")),
+        let mut open = match open {
+            Ok(Some(open)) => open,
+            Ok(None) => return Became::NotHere,
+            Err(what) => return Became::Refused(what),
+        };
+        match goes_on(&mut open, address, &format!("MAIL FROM:<{}>\r\n", sent.sender)) {
+            Ok(true) => {}
+            Ok(false) => return Became::NotHere,
+            Err(what) => return Became::Refused(what),
         }
         // From here on there is no other answer than yes: who stops waits for the end of what has begun.
         let recipients = sent.recipients.iter().map(|to| format!("RCPT TO:<{to}>\r\n").into_bytes());
@@ -186,9 +188,32 @@ impl Shared {
     }
 }
 
+/// A session; nothing if the address has none for us now.
+fn greeted(address: SocketAddr) -> Result<Option<Session>, String> {
+    let Ok(mut session) = Session::connect(address) else { return Ok(None) };
+    match session.reply() {
+        Ok(Reply { code: 220, .. }) => {}
+        // A connection may have waited to be taken when its node ended.
+        Ok(Reply { code: 421, .. }) | Err(_) => return Ok(None),
+        Ok(reply) => return Err(format!("{address}: {reply}")),
+    }
+    let goes_on = goes_on(&mut session, address, "EHLO client.example\r\n")?;
+    Ok(goes_on.then_some(session))
+}
+
+/// Whether a session goes on after these words between messages. It may end with `421` there, and in no other way.
+fn goes_on(session: &mut Session, address: SocketAddr, said: &str) -> Result<bool, String> {
+    match ask(session, said.as_bytes()) {
+        Ok(Reply { code: 250, .. }) => Ok(true),
+        Ok(Reply { code: 421, .. }) => Ok(false),
+        other => Err(format!("{address}: after {said:?}: {other:?}")),
+    }
+}
+
+/// Says this; a reply that was on its way counts though nobody listens any more.
 fn ask(session: &mut Session, bytes: &[u8]) -> io::Result<Reply> {
-    session.write(bytes)?;
-    session.reply()
+    let written = session.write(bytes);
+    session.reply().or_else(|error| written.and(Err(error)))
 }
 
 #[test]
@@ -231,7 +256,7 @@ fn all_nodes_are_restarted_one_after_the_other_and_no_message_is_refused_or_lost
     assert_eq!(faults, Vec::<String>::new());
     let log = cluster.manager.quiet();
     let (taken, faults) = (peer.taken(), peer.faults());
-    let story = Story { kills: Vec::new(), beats, answered, log, taken, faults };
+    let story = Story { losses: Vec::new(), beats, answered, log, taken, faults };
     story.judge();
     eprintln!("{story}");
 }

@@ -11,7 +11,7 @@ use testkit::{
     Node, Setup,
     load::{Load, moody_peer},
     pulse::Pulse,
-    story::{Kill, Story},
+    story::{Loss, Story, What},
     until, wait,
 };
 
@@ -45,7 +45,7 @@ fn play(seed: u64) -> Story {
         .start();
     let pulse = Pulse::start(node.setup().folder());
     let load = Load::start(seed, node.smtp());
-    let mut kills = Vec::new();
+    let mut losses = Vec::new();
     for round in 1..=KILLS {
         until("some load", || (peer.count() >= round * TEXTS).then_some(()));
         wait::pass(Duration::from_millis(random.u64(..400)));
@@ -60,14 +60,14 @@ fn play(seed: u64) -> Story {
         }
         node.restart();
         let over = Instant::now();
-        kills.extend(killed.into_iter().map(|at| Kill { at, over }));
+        losses.extend(killed.into_iter().map(|at| Loss { what: What::KeeperKilled, at, over }));
         load.turn_to(node.smtp());
     }
     let (answered, beats) = (load.stop(), pulse.stop());
     let log = node.quiet();
     no_body_is_left(&node);
     node.stop();
-    Story { kills, beats, answered, log, taken: peer.taken(), faults: peer.faults() }
+    Story { losses, beats, answered, log, taken: peer.taken(), faults: peer.faults() }
 }
 
 /// Texts of over 1 MiB have files of their own, which go with the last recipient.

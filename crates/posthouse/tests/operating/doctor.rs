@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::{Dns, Peer, Setup, free_address, tools::run};
+use testkit::{Dns, Peer, Setup, free_address, tools::run, until};
 
 use super::{PROGRAM, setup};
 
@@ -43,6 +43,41 @@ fn a_worker_that_waits_for_its_manager_has_its_ports_and_does_not_listen_yet() {
     let waits = format!("the worker listens on {smtp} (smtp.listen) once its manager has let it in");
     assert_eq!(at(&found, "ports", &waits).0, "warning");
     assert!(TcpStream::connect(smtp).is_err(), "nobody is let in");
+    assert_eq!(at(&found, "manager", &format!("the manager cannot be reached: {manager}: ")).0, "problem");
+    assert_eq!(at(&found, "manager", "the worker has no link to its manager: ").0, "problem");
+}
+
+#[test]
+fn the_port_for_nodes_of_a_manager_is_looked_at_and_a_worker_is_told_that_it_is_not_let_in() {
+    let (console, link) = (free_address(), free_address());
+    let file = format!(
+        "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[console]\nlisten = \"{console}\"\n\
+         [cluster]\nrole = \"manager\"\nlisten = \"{link}\"\n"
+    );
+    let manager = Setup::new(PROGRAM).ports_of_the_file().file(&file).start();
+    let config = manager.setup().folder().join("posthouse.toml");
+    let data = manager.setup().data_dir();
+    let (_, found) = doctor(&["--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(at(&found, "ports", &format!("the node listens on {link} (cluster.listen)")).0, "ok");
+    assert!(found.iter().all(|finding| finding["check"] != "manager"), "{found:#?}");
+    let pin = manager.said_in("the node is a manager", "pin");
+    let file = format!(
+        "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[console]\nlisten = \"127.0.0.1:0\"\n\
+         [cluster]\nrole = \"worker\"\nmanager = \"{link}\"\npin = \"{pin}\"\n"
+    );
+    let worker = Setup::new(PROGRAM).ports_of_the_file().file(&file).start();
+    let config = worker.setup().folder().join("posthouse.toml");
+    let data = worker.setup().data_dir();
+    let found = until("a refusal", || {
+        let (_, found) =
+            doctor(&["--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+        let refused = |finding: &Value| {
+            finding["finding"].as_str().is_some_and(|line| line.contains("does not know this node's key"))
+        };
+        found.iter().any(refused).then_some(found)
+    });
+    assert_eq!(at(&found, "manager", &format!("somebody listens on {link} (cluster.manager)")).0, "ok");
+    assert_eq!(at(&found, "manager", "the worker has no link to its manager: ").0, "problem");
 }
 
 #[test]

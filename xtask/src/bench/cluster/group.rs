@@ -16,7 +16,7 @@ pub(super) struct Shape<'s> {
     pub(super) program: &'s Path,
     /// How many workers.
     pub(super) workers: usize,
-    /// Where all of it hands mail on.
+    /// Where the manager has all mail handed on.
     pub(super) next_hop: u16,
     /// What stands in the file of each node; what concerns the group counts at the manager.
     pub(super) file: &'s str,
@@ -60,7 +60,11 @@ impl Group {
         let link = load::free_port()?;
         let mut flags = flags(shape);
         flags.extend(["--role", "manager", "--link"].map(str::to_owned));
-        flags.push(format!("127.0.0.1:{link}"));
+        flags.extend([
+            format!("127.0.0.1:{link}"),
+            "--smarthost".into(),
+            format!("127.0.0.1:{}", shape.next_hop),
+        ]);
         let plan = Plan {
             program: shape.program.to_owned(),
             name: "manager".into(),
@@ -113,6 +117,18 @@ impl Group {
         Ok(counts)
     }
 
+    /// Whether the message log says of a recipient that it may have come twice.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(super) fn has_marked(&self, recipient: &str) -> Result<bool> {
+        let ask = ["mail", "log", "--json", "--what", "delivered", "--recipient", recipient];
+        let text = self.manager.ask(&ask)?;
+        let records = text.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>();
+        let records = records.context("`posthouse mail log` is not JSON")?;
+        Ok(records.iter().any(|record| record["possible_duplicate"] == true))
+    }
+
     /// The doors of the workers.
     pub(super) fn doors(&self) -> Vec<u16> {
         self.workers.iter().map(Server::port).collect()
@@ -130,8 +146,7 @@ impl Group {
 }
 
 fn flags(shape: &Shape<'_>) -> Vec<String> {
-    let next_hop = format!("127.0.0.1:{}", shape.next_hop);
-    let own = ["--smarthost", &next_hop, "--relay-from", "127.0.0.0/8", "--log-level", shape.level];
+    let own = ["--relay-from", "127.0.0.0/8", "--log-level", shape.level];
     own.map(str::to_owned).into_iter().chain(shape.up.iter().cloned()).collect()
 }
 
