@@ -98,7 +98,7 @@ impl RecipientOutcome {
 /// What follows from an attempt that came to `tried`.
 pub(crate) fn of_attempt(info: &WorkInfo, tried: Tried, patient: Patient<'_>) -> Outcome {
     let next = next(info, tried.at, patient);
-    let rest = rest(&tried, next);
+    let rest = rest(info, &tried, next);
     let judged = tried.results.into_iter().map(|(number, result)| (number, judge(result)));
     let recipients = judged.map(|(number, judged)| settle(info, number, judged, tried.at, next)).collect();
     let remote = Remote { host: tried.host, address: tried.address };
@@ -276,7 +276,7 @@ fn cut(reply: &mut Reply) {
 }
 
 /// What becomes of the recipients that an attempt did not end.
-fn rest(tried: &Tried, next: Timestamp) -> Rest {
+fn rest(info: &WorkInfo, tried: &Tried, next: Timestamp) -> Rest {
     let broke = |how: fn(Stage, Broke) -> bool| {
         tried.results.iter().any(|(_, result)| {
             matches!(result, TriedRecipient::Broken { stage, trouble, .. } if how(*stage, *trouble))
@@ -285,8 +285,9 @@ fn rest(tried: &Tried, next: Timestamp) -> Rest {
     if broke(|_, trouble| trouble == Broke::Damaged) {
         return Rest::Hold { reason: Reason::Damaged };
     }
-    // Behind the final dot silence is no word: the next attempt may be the second delivery.
-    let reason = if broke(|stage, _| stage == Stage::Dot) { Reason::PossiblyDone } else { Reason::Deferred };
+    // Behind the final dot silence is no word: any later attempt may be the second delivery.
+    let may_be_done = info.reason == Reason::PossiblyDone || broke(|stage, _| stage == Stage::Dot);
+    let reason = if may_be_done { Reason::PossiblyDone } else { Reason::Deferred };
     Rest::Retry { not_before: next, reason }
 }
 
@@ -594,6 +595,24 @@ mod tests {
             let outcome = of_unsent(&WorkInfo { reason: before, ..info(expires) }, State::default(), NOW);
             assert_eq!(outcome.rest, Rest::Wait { not_before: NOW, reason: after });
             assert_eq!((outcome.attempts, outcome.told().count()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_delivered_may_have_been_so_after_a_deferral_too() {
+        let reply = Reply::new(452, (4, 3, 1), "not now");
+        let results = vec![(0, TriedRecipient::Reply { stage: Stage::Mail, reply })];
+        let tried = Tried { at: NOW, host: "mx:25".into(), address: None, results };
+        let retry = RetryPlan::default();
+        for (before, after) in [(Reason::New, Reason::Deferred), (Reason::PossiblyDone, Reason::PossiblyDone)]
+        {
+            let info = WorkInfo { reason: before, ..info(NOW + Duration::from_secs(3600)) };
+            let outcome = of_attempt(&info, tried.clone(), patient(&retry, Warned::No));
+            assert!(
+                matches!(outcome.rest, Rest::Retry { reason, .. } if reason == after),
+                "{:?}",
+                outcome.rest
+            );
         }
     }
 }
