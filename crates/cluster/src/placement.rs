@@ -1,7 +1,8 @@
 //! Placement: which node gets a burst, and how many of its works. Pure; the record says why.
 //!
 //! A node is asked for no more than it offered: it has credits for works and for bytes. While works for other sites wait, no site
-//! has more than a quarter of a node's capacity, so that a slow one cannot take it all.
+//! has more than a quarter of a node's capacity, so that a slow one cannot take it all. A burst whose site may have no further
+//! connection goes to a node that keeps one to it, or waits.
 
 use std::{fmt, str::FromStr};
 
@@ -84,7 +85,7 @@ pub enum Eligible {
 }
 
 /// A burst to be placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// How many works it has: one at least.
     pub works: u32,
@@ -92,6 +93,20 @@ pub struct Wanted {
     pub bytes: u64,
     /// The node that took its message in, if that is known.
     pub intake: Option<NodeIndex>,
+    /// Where a connection to its site is kept, if that counts.
+    pub keepers: Keepers,
+}
+
+/// Whether a burst has to go where a connection to its site is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Keepers {
+    /// It may go anywhere: its site may have further connections.
+    #[default]
+    Any,
+    /// To one of these if one can take it, which spares a connection.
+    First(Vec<NodeIndex>),
+    /// To one of these only: its site may have no further connection.
+    Only(Vec<NodeIndex>),
 }
 
 /// Whether works for other sites wait for a node.
@@ -153,6 +168,8 @@ pub enum Nowhere {
     NoCredits,
     /// Those that have credits have their share of its site, and others wait.
     SiteShare,
+    /// Those that could take it keep no connection to its site, which may have no further one.
+    NoKeeper,
 }
 
 impl Nowhere {
@@ -163,6 +180,7 @@ impl Nowhere {
             Self::NoNode => "no-node",
             Self::NoCredits => "no-credits",
             Self::SiteShare => "site-share",
+            Self::NoKeeper => "no-keeper",
         }
     }
 }
@@ -182,7 +200,13 @@ pub fn choose(
     turn: &mut Turn,
     random: f64,
 ) -> Result<Choice, Nowhere> {
-    let fitting = || candidates.iter().filter(|candidate| candidate.takes(wanted, others) > 0);
+    let able = || candidates.iter().filter(|candidate| candidate.takes(wanted, others) > 0);
+    let keepers = match &wanted.keepers {
+        Keepers::Any => None,
+        Keepers::First(keepers) => able().any(|able| keepers.contains(&able.node)).then_some(keepers),
+        Keepers::Only(keepers) => Some(keepers),
+    };
+    let fitting = || able().filter(|able| keepers.is_none_or(|keepers| keepers.contains(&able.node)));
     let (chosen, why) = match policy {
         Policy::Random => (at_random(fitting, random), Why::Random),
         Policy::RoundRobin => (in_turn(fitting, turn), Why::NextInTurn),
@@ -191,7 +215,11 @@ pub fn choose(
             None => (in_turn(fitting, turn), Why::NextInTurn),
         },
     };
-    let chosen = chosen.ok_or_else(|| nowhere(candidates, wanted))?;
+    let chosen = match chosen {
+        Some(chosen) => chosen,
+        None if able().next().is_some() => return Err(Nowhere::NoKeeper),
+        None => return Err(nowhere(candidates, wanted)),
+    };
     let is_only_one = why != Why::IntakeNode && fitting().nth(1).is_none();
     Ok(Choice {
         node: chosen.node,

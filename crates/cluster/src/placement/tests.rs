@@ -18,7 +18,7 @@ fn node(index: u16) -> Candidate {
 }
 
 fn burst(works: u32, bytes: u64) -> Wanted {
-    Wanted { works, bytes, intake: None }
+    Wanted { works, bytes, intake: None, keepers: Keepers::Any }
 }
 
 fn one(candidate: Candidate, wanted: Wanted, others: Others) -> Result<u32, Nowhere> {
@@ -56,11 +56,14 @@ fn as_many_works_go_as_there_are_credits_for() {
 
 #[test]
 fn a_work_larger_than_a_node_goes_alone_to_one_that_is_free() {
-    let large = burst(20, 5000);
+    let large = || burst(20, 5000);
     for others in [Others::Wait, Others::None] {
-        assert_eq!(one(node(1), large, others), Ok(1));
-        assert_eq!(one(Candidate { credits_works: 99, ..node(1) }, large, others), Err(Nowhere::NoCredits));
-        assert_eq!(one(Candidate { credits_bytes: 999, ..node(1) }, large, others), Err(Nowhere::NoCredits));
+        assert_eq!(one(node(1), large(), others), Ok(1));
+        assert_eq!(one(Candidate { credits_works: 99, ..node(1) }, large(), others), Err(Nowhere::NoCredits));
+        assert_eq!(
+            one(Candidate { credits_bytes: 999, ..node(1) }, large(), others),
+            Err(Nowhere::NoCredits)
+        );
     }
 }
 
@@ -92,6 +95,26 @@ fn the_intake_node_is_preferred_while_it_can() {
     assert_eq!(place(&nodes, &wanted), (3, Why::NextInTurn));
     assert_eq!(place(&nodes, &wanted), (1, Why::NextInTurn));
     assert_eq!(place(&nodes[..2], &wanted), (1, Why::OnlyOne));
+}
+
+#[test]
+fn a_burst_whose_site_may_have_no_further_connection_goes_where_one_is_kept_or_waits() {
+    let mut nodes = [node(1), node(2), node(3)];
+    let mut turn = Turn::default();
+    let mut place = |nodes: &[Candidate], keepers: Keepers| {
+        let wanted = Wanted { keepers, intake: Some(NodeIndex(1)), ..burst(1, 1) };
+        let choice = choose(Policy::IntakeFirst, nodes, &wanted, Others::Wait, &mut turn, 0.0);
+        choice.map(|choice| choice.node.0)
+    };
+    let keep = |nodes: &[u16]| nodes.iter().copied().map(NodeIndex).collect::<Vec<_>>();
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[2]))), Ok(2));
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[1, 2]))), Ok(1), "of those the node that took it in");
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[4]))), Err(Nowhere::NoKeeper));
+    nodes[1].credits_works = 0;
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[2]))), Err(Nowhere::NoKeeper));
+    assert_eq!(place(&nodes, Keepers::First(keep(&[2]))), Ok(1));
+    assert_eq!(place(&nodes, Keepers::First(keep(&[2, 3]))), Ok(3));
+    assert_eq!(place(&nodes[1..2], Keepers::Only(keep(&[2]))), Err(Nowhere::NoCredits));
 }
 
 #[test]
@@ -138,7 +161,13 @@ fn whatever_there_is_nobody_gets_more_than_it_has_credits_for() {
     for _ in 0..20_000 {
         let nodes: Vec<Candidate> = (0..random.u16(..5)).map(|index| some_node(&mut random, index)).collect();
         let intake = Some(NodeIndex(random.u16(..6)));
-        let wanted = Wanted { works: random.u32(1..30), bytes: random.u64(..1500), intake };
+        let keepers = vec![NodeIndex(random.u16(..6)); random.usize(..2)];
+        let keepers = match random.u8(..4) {
+            0 => Keepers::First(keepers),
+            1 => Keepers::Only(keepers),
+            _ => Keepers::Any,
+        };
+        let wanted = Wanted { works: random.u32(1..30), bytes: random.u64(..1500), intake, keepers };
         let others = if random.bool() { Others::Wait } else { Others::None };
         let policy = Policy::ALL[random.usize(..3)];
         let choice = match choose(policy, &nodes, &wanted, others, &mut turn, random.f64()) {
@@ -153,6 +182,9 @@ fn whatever_there_is_nobody_gets_more_than_it_has_credits_for() {
         let context = format!("seed {seed}, {node:?} {wanted:?} {others:?} {choice:?}");
         assert!(node.eligible == Eligible::Yes && choice.works >= 1, "{context}");
         assert!(choice.works <= wanted.works && choice.works <= node.credits_works, "{context}");
+        if let Keepers::Only(keepers) = &wanted.keepers {
+            assert!(keepers.contains(&choice.node), "{context}");
+        }
         let bytes = u64::from(choice.works) * wanted.bytes;
         let goes_alone = choice.works == 1 && node.credits_bytes == node.capacity_bytes;
         assert!(bytes <= node.credits_bytes || goes_alone, "{context}");

@@ -332,9 +332,13 @@ fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static s
             (why.until, why.site) = (Some(until.into()), Some(site.clone()));
             ("rests", format!("{site} has failed {failures} times without an answer: {trouble}"))
         }
-        Waits::Connections { site, used, most } => {
+        Waits::Connections { site, open, most } => {
             why.site = Some(site.clone());
-            ("connections", format!("{used} of the {most} connections that {site} may have are in use"))
+            ("connections", format!("{open} of the {most} connections that {site} may have are open"))
+        }
+        Waits::Share { site } => {
+            why.site = Some(site.clone());
+            ("share", format!("{site} has a quarter of what each node takes, and mail for others waits"))
         }
         Waits::Throttled { site, throttle, per_minute, until } => {
             (why.until, why.site) = (Some(until.into()), Some(site.clone()));
