@@ -90,7 +90,8 @@ pub enum Waits {
         /// When it lets the next one go.
         until: Timestamp,
     },
-    /// All deliveries that the node may have at once are under way.
+    /// As many deliveries are under way as there may be at once, on all nodes together, or all that its sender may have to sites that have
+    /// not answered lately.
     Slots {
         /// How many there are.
         running: usize,

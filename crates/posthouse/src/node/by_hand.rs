@@ -346,7 +346,7 @@ fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static s
             ("throttled", format!("{throttle} of {site} is used up: {per_minute}"))
         }
         Waits::Slots { running } => {
-            ("slots", format!("all {running} deliveries that the node may have at once are under way"))
+            ("slots", format!("{running} deliveries are under way, and no slot is left for this one"))
         }
         Waits::Turn => ("turn", "it waits for its turn and nothing else".into()),
     }
