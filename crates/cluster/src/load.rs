@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use queue::{Boot, Holder};
 use tokio::sync::Notify;
 
-use crate::placement::{Candidate, Choice, Eligible, NodeIndex, Why};
+use crate::placement::{Candidate, Choice, Eligible, NodeIndex};
 
 /// What a site is called where only its sameness counts.
 pub type SiteNumber = u64;
@@ -85,7 +85,6 @@ pub struct Place {
     share: Share,
     /// Of another node.
     boot: Option<Boot>,
-    why: Why,
 }
 
 impl Share {
@@ -117,9 +116,9 @@ impl Place {
         bytes: u64,
         freed: &Arc<Notify>,
     ) -> Self {
-        let Choice { works, why, .. } = choice;
+        let Choice { works, .. } = choice;
         let bytes = bytes.saturating_mul(works.into());
-        Self { share: Share::take(load, Some(site), (works, bytes), freed), boot, why }
+        Self { share: Share::take(load, Some(site), (works, bytes), freed), boot }
     }
 
     /// The node.
@@ -138,12 +137,6 @@ impl Place {
     #[must_use]
     pub fn works(&self) -> u32 {
         self.share.works
-    }
-
-    /// Why there.
-    #[must_use]
-    pub fn why(&self) -> Why {
-        self.why
     }
 }
 

@@ -1,4 +1,4 @@
-//! Placement: which node gets a burst, and how many of its works. Pure; the record says why.
+//! Placement: which node gets a burst, and how many of its works, or why none does. Pure.
 //!
 //! A node is asked for no more than it offered: it has credits for works and for bytes. While works for other sites wait, no site
 //! has more than a quarter of a node's capacity, so that a slow one cannot take it all. A burst whose site may have no further
@@ -129,34 +129,6 @@ pub struct Choice {
     pub node: NodeIndex,
     /// How many of the works it takes: one at least, and no more than were wanted.
     pub works: u32,
-    /// Why there.
-    pub why: Why,
-}
-
-/// Why a burst goes to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It took the message in.
-    IntakeNode,
-    /// It was its turn.
-    NextInTurn,
-    /// By chance.
-    Random,
-    /// No other could take it.
-    OnlyOne,
-}
-
-impl Why {
-    /// The word for it in records.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::IntakeNode => "intake-node",
-            Self::NextInTurn => "next-in-turn",
-            Self::Random => "random",
-            Self::OnlyOne => "only-one",
-        }
-    }
 }
 
 /// Why a burst goes nowhere now.
@@ -170,19 +142,6 @@ pub enum Nowhere {
     SiteShare,
     /// Those that could take it keep no connection to its site, which may have no further one.
     NoKeeper,
-}
-
-impl Nowhere {
-    /// The word for it in records.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NoNode => "no-node",
-            Self::NoCredits => "no-credits",
-            Self::SiteShare => "site-share",
-            Self::NoKeeper => "no-keeper",
-        }
-    }
 }
 
 /// While others wait, a site has no more than one part in so many of a node's capacity, but one work at least.
@@ -207,25 +166,19 @@ pub fn choose(
         Keepers::Only(keepers) => Some(keepers),
     };
     let fitting = || able().filter(|able| keepers.is_none_or(|keepers| keepers.contains(&able.node)));
-    let (chosen, why) = match policy {
-        Policy::Random => (at_random(fitting, random), Why::Random),
-        Policy::RoundRobin => (in_turn(fitting, turn), Why::NextInTurn),
-        Policy::IntakeFirst => match fitting().find(|candidate| Some(candidate.node) == wanted.intake) {
-            Some(intake) => (Some(intake), Why::IntakeNode),
-            None => (in_turn(fitting, turn), Why::NextInTurn),
-        },
+    let chosen = match policy {
+        Policy::Random => at_random(fitting, random),
+        Policy::RoundRobin => in_turn(fitting, turn),
+        Policy::IntakeFirst => {
+            let intake = fitting().find(|candidate| Some(candidate.node) == wanted.intake);
+            intake.or_else(|| in_turn(fitting, turn))
+        }
     };
-    let chosen = match chosen {
-        Some(chosen) => chosen,
-        None if able().next().is_some() => return Err(Nowhere::NoKeeper),
-        None => return Err(nowhere(candidates, wanted)),
-    };
-    let is_only_one = why != Why::IntakeNode && fitting().nth(1).is_none();
-    Ok(Choice {
-        node: chosen.node,
-        works: chosen.takes(wanted, others),
-        why: if is_only_one { Why::OnlyOne } else { why },
-    })
+    match chosen {
+        Some(chosen) => Ok(Choice { node: chosen.node, works: chosen.takes(wanted, others) }),
+        None if able().next().is_some() => Err(Nowhere::NoKeeper),
+        None => Err(nowhere(candidates, wanted)),
+    }
 }
 
 impl Candidate {

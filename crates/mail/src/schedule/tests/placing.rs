@@ -286,3 +286,20 @@ fn a_burst_that_has_to_go_to_one_node_is_of_what_came_in_there_if_something_did(
     let What::Deliver(slot) = &begun.what else { panic!("{begun:?}") };
     assert_eq!((slot.wants.origin, &slot.keepers), (Some(B), &Keepers::Only(vec![B])));
 }
+
+#[test]
+fn what_no_node_takes_says_why() {
+    let mut world = world(Wishes::default());
+    world.arrive("a.example", "x", 1);
+    let mut waits = |nowhere| {
+        let (slot, works) = one(&mut world, NOW);
+        world.schedule.unplaced(&slot, works, nowhere);
+        let waits = world.schedule.why("a.example", "x", NOW);
+        freed(&mut world);
+        waits
+    };
+    assert_eq!(waits(Nowhere::NoCredits), Waits::NoNode);
+    assert_eq!(waits(Nowhere::NoNode), Waits::NoNode);
+    assert!(matches!(waits(Nowhere::SiteShare), Waits::Share { .. }));
+    assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Turn));
+}
