@@ -305,10 +305,8 @@ fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static s
             };
             why.node = by;
             if until >= waiting.info.expires {
-                return (
-                    "possibly-done",
-                    text + ": it waits for `posthouse mail retry`, or until it is too old",
-                );
+                let then = ": it waits for `posthouse mail retry`, or until it is too old";
+                return ("possibly-done", text + then);
             }
             why.until = Some(until.into());
             ("possibly-done", text)

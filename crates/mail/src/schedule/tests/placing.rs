@@ -303,3 +303,31 @@ fn what_no_node_takes_says_why() {
     assert!(matches!(waits(Nowhere::SiteShare), Waits::Share { .. }));
     assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Turn));
 }
+
+#[test]
+fn a_busy_site_has_all_its_connections_in_use_whichever_node_is_through_next() {
+    let mut world = world(Wishes::default());
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut under_way: Vec<Slot> = Vec::new();
+    world.arrive("a.example", "x", 20 * BURST);
+    for step in 0..5000 {
+        let now = later(step * 10);
+        world.arrive("a.example", "x", BURST);
+        world.schedule.prepare(now);
+        while let Some(begin) = world.schedule.next(now, &|_| Some(Looked { size: 1000, origin: None })) {
+            let What::Deliver(mut slot) = begin.what else { panic!("seed {seed}: {begin:?}") };
+            let node = match &slot.keepers {
+                Keepers::Any | Keepers::First(_) => [A, B][random.usize(..2)],
+                Keepers::Only(nodes) => nodes[random.usize(..nodes.len())],
+            };
+            world.schedule.placed(&mut slot, node, now);
+            under_way.push(slot);
+        }
+        assert_eq!(under_way.len(), 20, "seed {seed}, step {step}");
+        let slot = under_way.swap_remove(random.usize(..20));
+        let opened = u32::from(charged(&slot) == Charged::Connect);
+        let used = Used { contact: Contact::Answered, opened, keeps: Keeps::Connection };
+        world.schedule.ended(&slot, used, now, 0.5);
+    }
+}
