@@ -25,5 +25,5 @@ pub mod tls;
 pub mod wire;
 pub mod worker;
 
-pub use load::{Place, SiteNumber};
+pub use load::{BURSTS, Place, SiteNumber};
 pub use membership::Moment;

@@ -6,10 +6,13 @@ use parking_lot::Mutex;
 use queue::{Boot, Holder};
 use tokio::sync::Notify;
 
-use crate::placement::{Candidate, Choice, Eligible, NodeIndex, Why};
+use crate::placement::{Candidate, Choice, Eligible, NodeIndex};
 
 /// What a site is called where only its sameness counts.
 pub type SiteNumber = u64;
+
+/// Most bursts that a node attempts at once: each has a connection of its own, which is a descriptor.
+pub const BURSTS: u32 = 500;
 
 /// What a node has at once.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub(crate) struct Load {
 
 #[derive(Debug, Default)]
 struct Held {
+    bursts: u32,
     works: u32,
     bytes: u64,
     sites: HashMap<SiteNumber, u32>,
@@ -39,7 +43,10 @@ impl Load {
         let held = self.held.lock();
         Candidate {
             node: self.node,
-            credits_works: self.capacity_works.saturating_sub(held.works),
+            credits_works: match held.bursts {
+                ..BURSTS => self.capacity_works.saturating_sub(held.works),
+                _ => 0,
+            },
             credits_bytes: self.capacity_bytes.saturating_sub(held.bytes),
             at_site: held.sites.get(&site).copied().unwrap_or(0),
             capacity_works: self.capacity_works,
@@ -56,12 +63,12 @@ impl Load {
 
     /// Whether it would take one more work.
     pub(crate) fn has_room(&self) -> bool {
-        let (works, bytes) = self.held();
-        works < self.capacity_works && bytes < self.capacity_bytes
+        let held = self.held.lock();
+        held.bursts < BURSTS && held.works < self.capacity_works && held.bytes < self.capacity_bytes
     }
 }
 
-/// A share of a node's capacity, given back when dropped.
+/// A share of a node's capacity, that of one burst, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     load: Arc<Load>,
@@ -78,7 +85,6 @@ pub struct Place {
     share: Share,
     /// Of another node.
     boot: Option<Boot>,
-    why: Why,
 }
 
 impl Share {
@@ -90,6 +96,7 @@ impl Share {
         freed: &Arc<Notify>,
     ) -> Self {
         let mut held = load.held.lock();
+        held.bursts += 1;
         held.works += works;
         held.bytes += bytes;
         if let Some(site) = site {
@@ -109,9 +116,9 @@ impl Place {
         bytes: u64,
         freed: &Arc<Notify>,
     ) -> Self {
-        let Choice { works, why, .. } = choice;
+        let Choice { works, .. } = choice;
         let bytes = bytes.saturating_mul(works.into());
-        Self { share: Share::take(load, Some(site), (works, bytes), freed), boot, why }
+        Self { share: Share::take(load, Some(site), (works, bytes), freed), boot }
     }
 
     /// The node.
@@ -131,17 +138,12 @@ impl Place {
     pub fn works(&self) -> u32 {
         self.share.works
     }
-
-    /// Why there.
-    #[must_use]
-    pub fn why(&self) -> Why {
-        self.why
-    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         let mut held = self.load.held.lock();
+        held.bursts -= 1;
         held.works -= self.works;
         held.bytes -= self.bytes;
         if let Some(site) = self.site
@@ -154,5 +156,25 @@ impl Drop for Share {
         }
         drop(held);
         self.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_attempts_no_more_bursts_at_once_than_it_has_descriptors_for_however_small_they_are() {
+        let (load, freed) = (Load::new(NodeIndex(1), 1000, 1 << 20), Arc::default());
+        let credits = || load.candidate(7, Eligible::Yes).credits_works;
+        let mut shares: Vec<Share> =
+            (0..BURSTS - 1).map(|_| Share::take(&load, Some(7), (1, 1), &freed)).collect();
+        assert_eq!((credits(), load.has_room()), (501, true));
+        shares.push(Share::take(&load, None, (1, 1), &freed));
+        assert_eq!((credits(), load.has_room()), (0, false));
+        shares.pop();
+        assert_eq!((credits(), load.has_room()), (501, true));
+        drop(shares);
+        assert_eq!((load.held(), credits()), ((0, 0), 1000));
     }
 }

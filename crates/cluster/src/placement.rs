@@ -1,7 +1,8 @@
-//! Placement: which node gets a burst, and how many of its works. Pure; the record says why.
+//! Placement: which node gets a burst, and how many of its works, or why none does. Pure.
 //!
 //! A node is asked for no more than it offered: it has credits for works and for bytes. While works for other sites wait, no site
-//! has more than a quarter of a node's capacity, so that a slow one cannot take it all.
+//! has more than a quarter of a node's capacity, so that a slow one cannot take it all. A burst whose site may have no further
+//! connection goes to a node that keeps one to it, or waits.
 
 use std::{fmt, str::FromStr};
 
@@ -101,7 +102,7 @@ pub enum Eligible {
 }
 
 /// A burst to be placed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// How many works it has: one at least.
     pub works: u32,
@@ -109,6 +110,20 @@ pub struct Wanted {
     pub bytes: u64,
     /// The node that took its message in, if that is known.
     pub intake: Option<NodeIndex>,
+    /// Where a connection to its site is kept, if that counts.
+    pub keepers: Keepers,
+}
+
+/// Whether a burst has to go where a connection to its site is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Keepers {
+    /// It may go anywhere: its site may have further connections.
+    #[default]
+    Any,
+    /// To one of these if one can take it, which spares a connection.
+    First(Vec<NodeIndex>),
+    /// To one of these only: its site may have no further connection.
+    Only(Vec<NodeIndex>),
 }
 
 /// Whether works for other sites wait for a node.
@@ -131,34 +146,6 @@ pub struct Choice {
     pub node: NodeIndex,
     /// How many of the works it takes: one at least, and no more than were wanted.
     pub works: u32,
-    /// Why there.
-    pub why: Why,
-}
-
-/// Why a burst goes to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// It took the message in.
-    IntakeNode,
-    /// It was its turn.
-    NextInTurn,
-    /// By chance.
-    Random,
-    /// No other could take it.
-    OnlyOne,
-}
-
-impl Why {
-    /// The word for it in records.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::IntakeNode => "intake-node",
-            Self::NextInTurn => "next-in-turn",
-            Self::Random => "random",
-            Self::OnlyOne => "only-one",
-        }
-    }
 }
 
 /// Why a burst goes nowhere now.
@@ -170,18 +157,8 @@ pub enum Nowhere {
     NoCredits,
     /// Those that have credits have their share of its site, and others wait.
     SiteShare,
-}
-
-impl Nowhere {
-    /// The word for it in records.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NoNode => "no-node",
-            Self::NoCredits => "no-credits",
-            Self::SiteShare => "site-share",
-        }
-    }
+    /// Those that could take it keep no connection to its site, which may have no further one.
+    NoKeeper,
 }
 
 /// While others wait, a site has no more than one part in so many of a node's capacity, but one work at least.
@@ -199,22 +176,26 @@ pub fn choose(
     turn: &mut Turn,
     random: f64,
 ) -> Result<Choice, Nowhere> {
-    let fitting = || candidates.iter().filter(|candidate| candidate.takes(wanted, others) > 0);
-    let (chosen, why) = match policy {
-        Policy::Random => (at_random(fitting, random), Why::Random),
-        Policy::RoundRobin => (in_turn(fitting, turn), Why::NextInTurn),
-        Policy::IntakeFirst => match fitting().find(|candidate| Some(candidate.node) == wanted.intake) {
-            Some(intake) => (Some(intake), Why::IntakeNode),
-            None => (in_turn(fitting, turn), Why::NextInTurn),
-        },
+    let able = || candidates.iter().filter(|candidate| candidate.takes(wanted, others) > 0);
+    let keepers = match &wanted.keepers {
+        Keepers::Any => None,
+        Keepers::First(keepers) => able().any(|able| keepers.contains(&able.node)).then_some(keepers),
+        Keepers::Only(keepers) => Some(keepers),
     };
-    let chosen = chosen.ok_or_else(|| nowhere(candidates, wanted))?;
-    let is_only_one = why != Why::IntakeNode && fitting().nth(1).is_none();
-    Ok(Choice {
-        node: chosen.node,
-        works: chosen.takes(wanted, others),
-        why: if is_only_one { Why::OnlyOne } else { why },
-    })
+    let fitting = || able().filter(|able| keepers.is_none_or(|keepers| keepers.contains(&able.node)));
+    let chosen = match policy {
+        Policy::Random => at_random(fitting, random),
+        Policy::RoundRobin => in_turn(fitting, turn),
+        Policy::IntakeFirst => {
+            let intake = fitting().find(|candidate| Some(candidate.node) == wanted.intake);
+            intake.or_else(|| in_turn(fitting, turn))
+        }
+    };
+    match chosen {
+        Some(chosen) => Ok(Choice { node: chosen.node, works: chosen.takes(wanted, others) }),
+        None if able().next().is_some() => Err(Nowhere::NoKeeper),
+        None => Err(nowhere(candidates, wanted)),
+    }
 }
 
 impl Candidate {

@@ -67,7 +67,7 @@ pub(crate) struct Finished {
 /// Attempts all items of a burst.
 pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) -> Finished {
     let mut finished = Finished { opened: 0, keeps: Keeps::Nothing };
-    let mut kept = tools.kept.take(&burst.hop, burst.items.len());
+    let mut kept = tools.kept.take(&burst.hop, burst.items.len()).await;
     let mut told = Vec::new();
     loop {
         let opened = match kept.take() {
@@ -89,7 +89,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
         match attempt.run(home).await {
             Ok(()) => {
                 if attempt.connection.client.is_idle() {
-                    finished.keeps = tools.kept.put(&burst.hop, attempt.connection);
+                    finished.keeps = tools.kept.put(&burst.hop, attempt.connection).await;
                 }
                 return finished;
             }

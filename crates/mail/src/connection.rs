@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long a connection is kept that nobody uses: shorter than any host would.
-const KEPT_FOR: Duration = Duration::from_secs(5);
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(5);
 /// Most connections that are kept: each is a descriptor.
 const MOST_KEPT: usize = 250;
 /// How long to wait for the reply to our goodbye.
@@ -225,34 +225,61 @@ pub(crate) fn plain(error: &io::Error) -> String {
 pub(crate) struct Kept(Mutex<HashMap<String, Vec<(Connection, Instant)>>>);
 
 impl Kept {
-    /// The connection to this hop that was used last and may carry so many messages more.
-    pub(crate) fn take(&self, hop: &Hop, messages: usize) -> Option<Connection> {
-        let mut all = self.0.lock();
-        let kept = all.get_mut(&hop.name)?;
-        let found =
-            std::iter::from_fn(|| kept.pop()).map(|(connection, _)| connection).find_map(|mut kept| {
-                let fits = kept.tls == hop.tls
-                    && hop.leads_to(kept.peer.address)
-                    && hop.lets_carry(kept.carried, messages);
-                // One that the host has closed meanwhile, or said something on, is of no more use.
-                (fits && kept.stream.is_quiet()).then_some(kept)
-            });
-        if kept.is_empty() {
-            all.remove(&hop.name);
+    /// The connection to this hop that was used last and may carry so many messages more. Those that may not have ended when this
+    /// returns: another takes their place.
+    pub(crate) async fn take(&self, hop: &Hop, messages: usize) -> Option<Connection> {
+        let (found, unfit) = self.find(hop, messages);
+        for connection in unfit {
+            connection.quit().await;
         }
         found
     }
 
-    /// Keeps a connection on which nothing is under way, unless it has carried as many messages as it may.
-    pub(crate) fn put(&self, hop: &Hop, connection: Connection) -> Keeps {
+    fn find(&self, hop: &Hop, messages: usize) -> (Option<Connection>, Vec<Connection>) {
+        let mut all = self.0.lock();
+        let mut unfit = Vec::new();
+        let Some(kept) = all.get_mut(&hop.name) else { return (None, unfit) };
+        let found = std::iter::from_fn(|| kept.pop()).find_map(|(mut kept, _)| {
+            // One that the host has closed meanwhile, or said something on, is of no more use.
+            if !kept.stream.is_quiet() {
+                return None;
+            }
+            let fits = kept.tls == hop.tls
+                && hop.leads_to(kept.peer.address)
+                && hop.lets_carry(kept.carried, messages);
+            if !fits {
+                unfit.push(kept);
+                return None;
+            }
+            Some(kept)
+        });
+        if kept.is_empty() {
+            all.remove(&hop.name);
+        }
+        (found, unfit)
+    }
+
+    /// Keeps a connection on which nothing is under way. One that has carried as many messages as it may has ended when this returns:
+    /// another takes its place.
+    pub(crate) async fn put(&self, hop: &Hop, connection: Connection) -> Keeps {
+        match self.keep(hop, connection) {
+            None => Keeps::Connection,
+            Some(surplus) => {
+                surplus.quit().await;
+                Keeps::Nothing
+            }
+        }
+    }
+
+    /// Returns the connection if it cannot be kept.
+    fn keep(&self, hop: &Hop, connection: Connection) -> Option<Connection> {
         let mut all = self.0.lock();
         if !hop.lets_carry(connection.carried, 1) || all.values().map(Vec::len).sum::<usize>() >= MOST_KEPT {
-            tokio::spawn(connection.quit());
-            return Keeps::Nothing;
+            return Some(connection);
         }
         let connection = Connection { age: Age::Kept, ..connection };
         all.entry(hop.name.clone()).or_default().push((connection, Instant::now()));
-        Keeps::Connection
+        None
     }
 
     /// Ends those that nobody used for a while; all of them with no patience.

@@ -190,7 +190,7 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Event::Order(order) => handle_order(order, &mut schedule, &clock),
             Event::Configured(config) => schedule.set_config(config),
             Event::Arrived => left = Arrivals::Left,
-            Event::Freed | Event::Glance => schedule.freed(delivery.nodes()),
+            Event::Freed | Event::Glance => schedule.freed(delivery.nodes(), now),
         }
         // A node that comes back says what it has before it is given more.
         while let Ok(order) = orders.orders.try_recv() {
@@ -246,10 +246,11 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
                 if !surplus.is_empty() {
                     schedule.surplus(slot, surplus, now);
                 }
+                schedule.placed(slot, place.node(), now);
                 crew.begin(begin, place);
             }
-            Err(_) => {
-                schedule.unplaced(slot, begin.works, now);
+            Err(why) => {
+                schedule.unplaced(slot, begin.works, why);
                 unplaced += 1;
             }
         }

@@ -33,6 +33,7 @@ mod exhausted;
 mod fair;
 mod gateway;
 mod intake;
+mod keeping;
 mod lanes;
 mod lately;
 mod listener;

@@ -4,7 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use cluster::{
     SiteNumber,
-    placement::{Nowhere, Others, Wanted},
+    manager::HERE,
+    placement::{NodeIndex, Nowhere, Others, Wanted},
 };
 use queue::{Holder, Ticket};
 
@@ -29,6 +30,14 @@ impl Place {
         match self {
             Self::Here => Holder::Here,
             Self::Of(place) => place.holder(),
+        }
+    }
+
+    /// Which node that is.
+    pub(crate) fn node(&self) -> NodeIndex {
+        match self {
+            Self::Here => HERE,
+            Self::Of(place) => place.node(),
         }
     }
 
@@ -68,6 +77,7 @@ impl Delivery {
             works: u32::try_from(works).unwrap_or(u32::MAX).max(1),
             bytes: slot.wants.size.into(),
             intake: slot.wants.origin,
+            keepers: slot.keepers.clone(),
         };
         cluster.place(&wanted, number(&slot.key), others).map(Place::Of)
     }

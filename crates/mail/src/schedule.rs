@@ -26,6 +26,7 @@ use std::{
 };
 
 use base::Timestamp;
+use cluster::placement::{Keepers, NodeIndex};
 use queue::{Arrival, Reason, Ticket};
 
 use store::settings::{Pause, PauseId};
@@ -86,6 +87,8 @@ pub(crate) struct Slot {
     served: Served,
     /// What placement needs to know of the burst.
     pub(crate) wants: Looked,
+    /// Whether it has to go where a connection is kept.
+    pub(crate) keepers: Keepers,
     cost: Cost,
     pub(crate) key: Arc<Key>,
 }
@@ -232,7 +235,7 @@ impl Schedule {
     /// Lets a site stand among those to be served, if it may begin something.
     fn queue_up(&mut self, number: usize, now: Timestamp) {
         let Some(site) = &mut self.sites[number] else { return };
-        if site.is_idle() {
+        if site.is_idle() || self.unplaced.why(number).is_some() {
             return;
         }
         match site.bar(now) {
@@ -274,7 +277,7 @@ impl Schedule {
         let Served { site: number, account, class } = slot.served;
         self.turns.end(class, account);
         if let Some(site) = &mut self.sites[number] {
-            site.ended(used, slot.cost.connection, now, spread);
+            site.ended(used, slot.cost.means, now, spread);
             self.queue_up(number, now);
         }
     }
@@ -298,6 +301,13 @@ impl Schedule {
             }
         }
         None
+    }
+
+    /// A burst goes from this node.
+    pub(crate) fn placed(&mut self, slot: &mut Slot, node: NodeIndex, now: Timestamp) {
+        if let Some(site) = &mut self.sites[slot.served.site] {
+            site.placed(&mut slot.cost, node, now);
+        }
     }
 
     /// What is to be done besides: with works that go nowhere, and with those that are to be looked at.
@@ -369,6 +379,10 @@ impl Schedule {
         if !site.stood(account) {
             return None;
         }
+        if self.unplaced.why(number).is_some() {
+            // It stands there again when a node is free.
+            return None;
+        }
         if site.known_until.is_some_and(|until| until <= now) {
             self.ask_again(number);
             return None;
@@ -379,16 +393,16 @@ impl Schedule {
             self.queue_up(number, now);
             return None;
         }
-        let (works, wants, cost) = site.take(now, look);
+        let keepers = site.keepers(now);
+        let (works, wants, cost) = site.take(now, look, &keepers);
         if works.is_empty() {
-            site.uncharge(&cost);
             self.queue_up(number, now);
             return None;
         }
         site.running += 1;
         let served = Served { class: is_now, ..served };
         self.turns.begin(is_now, account);
-        let slot = Slot { served, wants, cost, key: site.key.clone() };
+        let slot = Slot { served, wants, keepers, cost, key: site.key.clone() };
         self.queue_up(number, now);
         Some(Begin { what: What::Deliver(slot), works })
     }
@@ -516,13 +530,17 @@ impl Schedule {
 
     /// What a work of this domain waits for, whose time has come.
     pub(crate) fn why(&self, domain: &str, account: &str, now: Timestamp) -> Waits {
-        let Some(site) = self.lanes.site_of(domain).and_then(|number| self.sites[number].as_ref()) else {
+        let number = self.lanes.site_of(domain);
+        let Some((number, site)) = number.and_then(|number| Some((number, self.sites[number].as_ref()?)))
+        else {
             return if self.lanes.is_asking(domain) { Waits::Lookup } else { Waits::Turn };
         };
-        match site.bar(now) {
-            Some((bar, until)) => Waits::of_bar(bar, until, site),
-            None if self.turns.may(class_of(site, now), fair::account(account)) => Waits::Turn,
-            None => Waits::Slots { running: self.turns.running() },
+        let nowhere = self.unplaced.why(number);
+        match (site.bar(now), nowhere) {
+            (Some((bar, until)), _) => Waits::of_bar(bar, until, site),
+            (None, Some(nowhere)) => Waits::of_nowhere(nowhere, site, now),
+            (None, None) if self.turns.may(class_of(site, now), fair::account(account)) => Waits::Turn,
+            (None, None) => Waits::Slots { running: self.turns.running() },
         }
     }
 

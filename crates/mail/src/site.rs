@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use base::{NextHop, Timestamp};
-use cluster::placement::NodeIndex;
+use cluster::placement::{Keepers, NodeIndex};
 use queue::Ticket;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use crate::{
     burst::BURST,
     destination::Rule,
     fair::{Account, Fair},
+    keeping::{Keeping, Kept, Which},
     reach::{Contact, Reach},
     resolver::Exchange,
     throttle::Throttle,
@@ -78,7 +79,7 @@ pub(crate) struct Site {
     served: Option<Account>,
     pub(crate) running: usize,
     /// Connections that are believed to be kept for the next burst.
-    kept: usize,
+    keeping: Keeping,
     pub(crate) reach: Reach,
     connects: Option<Throttle>,
     messages: Option<Throttle>,
@@ -142,9 +143,20 @@ pub(crate) enum Keeps {
 /// What a burst was charged for when it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cost {
-    pub(crate) connection: Charged,
+    /// Nothing before it has a node.
+    pub(crate) means: Option<Means>,
     /// Bytes of the message of each of its works, in their order.
     pub(crate) sizes: Vec<u32>,
+}
+
+/// How a burst gets to its site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Means {
+    /// The node that attempts it.
+    node: NodeIndex,
+    pub(crate) charged: Charged,
+    /// The kept connection that it takes, or takes the place of.
+    took: Option<Kept>,
 }
 
 /// What a burst was charged for its connection.
@@ -164,7 +176,7 @@ impl Site {
             ready: Vec::new(),
             served: None,
             running: 0,
-            kept: 0,
+            keeping: Keeping::default(),
             reach: Reach::new(rule.connections),
             connects: throttle(rule.connects_per_minute),
             messages: throttle(rule.messages_per_minute),
@@ -230,7 +242,15 @@ impl Site {
             let until = throttle.as_ref()?.next(now)?;
             Some((bar, Some(until)))
         };
-        let connects = if self.kept == 0 { throttled(&self.connects, Bar::ConnectsPerMinute) } else { None };
+        // While nothing is owed, what is kept may be used.
+        let in_debt = self.connects.as_ref().and_then(|connects| connects.in_debt_until(now));
+        let connects = match in_debt {
+            Some(until) => Some((Bar::ConnectsPerMinute, Some(until))),
+            None if self.keeping.count(Which::Usable, now) == 0 => {
+                throttled(&self.connects, Bar::ConnectsPerMinute)
+            }
+            None => None,
+        };
         connects
             .or_else(|| throttled(&self.messages, Bar::MessagesPerMinute))
             .or_else(|| throttled(&self.bytes, Bar::BytesPerMinute))
@@ -241,29 +261,60 @@ impl Site {
         self.reach.allowed(self.key.rule.connections)
     }
 
+    /// Connections that are open, or may be: those in use and those that are kept.
+    pub(crate) fn open(&self, now: Timestamp) -> usize {
+        self.running + self.keeping.count(Which::Open, now)
+    }
+
+    /// When its throttle lets the next connection be opened, if that is not now.
+    pub(crate) fn next_connect(&self, now: Timestamp) -> Option<Timestamp> {
+        self.connects.as_ref()?.next(now)
+    }
+
+    /// Whether the next burst has to go where a connection is kept: it has as many as it may, or none more may be opened in this minute.
+    pub(crate) fn keepers(&self, now: Timestamp) -> Keepers {
+        let is_full = self.open(now) >= self.key.rule.connections;
+        let Some(connects) = &self.connects else {
+            return if is_full { Keepers::Only(self.keeping.nodes(Which::Open, now)) } else { Keepers::Any };
+        };
+        let usable = self.keeping.nodes(Which::Usable, now);
+        match (is_full || connects.allowed(now) == 0, usable.is_empty()) {
+            (true, true) => Keepers::Only(self.keeping.nodes(Which::Open, now)),
+            (true, false) => Keepers::Only(usable),
+            (false, true) => Keepers::Any,
+            (false, false) => Keepers::First(usable),
+        }
+    }
+
     /// Takes the next burst, says of what kind it is, and charges for it. All of it came in by the same node, as far as `look` knows; it says too how
-    /// long a message is, or that its ticket is a thing of the past.
+    /// long a message is, or that its ticket is a thing of the past. If the burst has to go to one of a few nodes, what came in by these is
+    /// preferred.
     pub(crate) fn take(
         &mut self,
         now: Timestamp,
         look: &dyn Fn(Ticket) -> Option<Looked>,
+        keepers: &Keepers,
     ) -> (Vec<Ticket>, Looked, Cost) {
         let most = self.messages.as_ref().map_or(BURST as u64, |throttle| throttle.allowed(now));
         let most = most.min(self.key.rule.messages_per_connection.unwrap_or(u32::MAX).into());
         let most = usize::try_from(most).unwrap_or(BURST).min(BURST);
+        let near: &[NodeIndex] = match keepers {
+            Keepers::Any => &[],
+            Keepers::First(nodes) | Keepers::Only(nodes) => nodes,
+        };
         let mut taken = Taken::default();
         while taken.works.len() < most
             && taken.more == More::Perhaps
             && self.bytes.as_ref().is_none_or(|throttle| throttle.allowed(now) > 0)
             && !self.ready.is_empty()
         {
-            self.take_turn(most, &mut taken, look, now);
+            self.take_turn(most, &mut taken, look, near, now);
         }
         if let Some(messages) = &mut self.messages {
             messages.charge(taken.works.len() as u64, now);
         }
         let all = Looked { size: taken.largest, origin: taken.origin.flatten() };
-        (taken.works, all, Cost { connection: self.charge_connection(now), sizes: taken.sizes })
+        (taken.works, all, Cost { means: None, sizes: taken.sizes })
     }
 
     /// Takes what the account whose turn it is has for the burst; what came in by another node goes another time.
@@ -272,6 +323,7 @@ impl Site {
         most: usize,
         taken: &mut Taken,
         look: &dyn Fn(Ticket) -> Option<Looked>,
+        near: &[NodeIndex],
         now: Timestamp,
     ) {
         let Some((_, fair)) = self.ready.first_mut() else { return };
@@ -280,10 +332,16 @@ impl Site {
         let mut some = Vec::new();
         fair.take(at_once, &mut some);
         let served = fair.served();
+        let some = some.into_iter().filter_map(|ready| Some((ready, look(ready.ticket)?)));
+        let some: Vec<(Ready, Looked)> = some.collect();
+        if taken.origin.is_none() {
+            let is_near = |(_, looked): &&(Ready, Looked)| looked.origin.is_some_and(|it| near.contains(&it));
+            let first = some.iter().find(is_near).or(some.first());
+            taken.origin = first.map(|(_, looked)| looked.origin);
+        }
         let mut others = Vec::new();
-        for ready in some {
-            let Some(Looked { size, origin }) = look(ready.ticket) else { continue };
-            if *taken.origin.get_or_insert(origin) != origin {
+        for (ready, Looked { size, origin }) in some {
+            if taken.origin != Some(origin) {
                 others.push(ready);
                 continue;
             }
@@ -304,15 +362,17 @@ impl Site {
         }
     }
 
-    fn charge_connection(&mut self, now: Timestamp) -> Charged {
-        if self.kept > 0 {
-            self.kept -= 1;
-            return Charged::Reuse;
-        }
-        if let Some(connects) = &mut self.connects {
+    /// A burst goes from this node: charges for a connection if none is kept there.
+    pub(crate) fn placed(&mut self, cost: &mut Cost, node: NodeIndex, now: Timestamp) {
+        let took = self.keeping.take(node, now);
+        let charged = match took {
+            Some(kept) if kept.is(Which::Usable, now) => Charged::Reuse,
+            _ => Charged::Connect,
+        };
+        if let (Charged::Connect, Some(connects)) = (charged, &mut self.connects) {
             connects.charge(1, now);
         }
-        Charged::Connect
+        cost.means = Some(Means { node, charged, took });
     }
 
     /// Works that were charged for, with messages of so many bytes, go another time.
@@ -325,31 +385,24 @@ impl Site {
         }
     }
 
-    /// A burst was charged for and delivers nothing.
-    pub(crate) fn uncharge(&mut self, cost: &Cost) {
-        self.uncharge_works(&cost.sizes);
-        match (cost.connection, &mut self.connects) {
-            (Charged::Reuse, _) => self.kept += 1,
-            (Charged::Connect, Some(connects)) => connects.refund(1),
-            (Charged::Connect, None) => {}
-        }
-    }
-
     /// A burst has ended.
-    pub(crate) fn ended(&mut self, used: Used, charged: Charged, now: Timestamp, spread: f64) {
+    pub(crate) fn ended(&mut self, used: Used, means: Option<Means>, now: Timestamp, spread: f64) {
         self.running -= 1;
-        let paid = u32::from(charged == Charged::Connect);
+        let paid = u32::from(means.is_some_and(|means| means.charged == Charged::Connect));
         if let Some(connects) = &mut self.connects {
             connects.charge(used.opened.saturating_sub(paid).into(), now);
             connects.refund(paid.saturating_sub(used.opened).into());
         }
-        match used.keeps {
-            Keeps::Connection => self.kept += 1,
-            // What was kept is closed by now, too, where a host has gone.
-            Keeps::Nothing if matches!(used.contact, Contact::Failed(_)) => self.kept = 0,
-            Keeps::Nothing => {}
+        match (used.keeps, &used.contact, means) {
+            (Keeps::Connection, _, Some(means)) => self.keeping.add(means.node, now),
+            // Where a host has gone, what was kept may be of no use any more.
+            (Keeps::Nothing, Contact::Failed(_), _) => self.keeping.distrust(now),
+            // It delivered nothing.
+            (Keeps::Nothing, Contact::None, Some(Means { took: Some(kept), .. })) if used.opened == 0 => {
+                self.keeping.put_back(kept);
+            }
+            _ => {}
         }
-        self.kept = self.kept.min(self.key.rule.connections);
         self.reach.heard(used.contact, self.key.rule.connections, &self.key.rule.retry, now, spread);
     }
 
@@ -381,7 +434,7 @@ impl Site {
     pub(crate) fn is_forgettable(&self, now: Timestamp) -> bool {
         let unused =
             |throttle: &Option<Throttle>| throttle.as_ref().is_none_or(|throttle| throttle.is_unused(now));
-        self.running == 0
+        self.open(now) == 0
             && self.ready.is_empty()
             && self.reach.is_forgettable(now)
             && unused(&self.connects)

@@ -64,6 +64,13 @@ impl Throttle {
         Some(now + Duration::from_nanos(wait) + Duration::from_micros(1))
     }
 
+    /// When what has happened beyond what was allowed is made up for, if there is such a debt.
+    pub(crate) fn in_debt_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let used = (self.used_until - nanos(now)).clamp(0, LONGEST_DEBT);
+        let debt = u64::try_from(used - AT_ONCE.max(self.each())).unwrap_or(0);
+        (debt > 0).then(|| now + Duration::from_nanos(debt) + Duration::from_micros(1))
+    }
+
     fn each(&self) -> i128 {
         (MINUTE / i128::from(self.per_minute)).max(1)
     }
@@ -109,10 +116,12 @@ mod tests {
         let mut bytes = Throttle::new(60_000);
         bytes.charge(3000, NOW);
         assert_eq!(bytes.allowed(after(1000)), 0);
+        let made_up_for = bytes.in_debt_until(after(1000)).unwrap();
+        assert!(made_up_for > after(1999) && made_up_for < after(2001), "{made_up_for}");
         let next = bytes.next(after(1000)).unwrap();
         assert!(next > after(1999) && next < after(2010), "{next}");
         bytes.refund(2500);
-        assert!(bytes.allowed(after(1000)) > 0);
+        assert!(bytes.in_debt_until(after(1000)).is_none() && bytes.allowed(after(1000)) > 0);
     }
 
     #[test]

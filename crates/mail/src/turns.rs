@@ -9,9 +9,9 @@ use std::collections::HashMap;
 
 use crate::fair::{Account, Fair, Order};
 
-/// Deliveries at once, over all sites, for each node that makes them. Half of all may go to sites that have not answered lately: the
+/// Deliveries at once, over all sites, for each node that makes them; placement gives no node more. Half of all may go to sites that have not answered lately: the
 /// others are kept for those that have.
-pub(crate) const SLOTS: usize = 500;
+pub(crate) const SLOTS: usize = cluster::BURSTS as usize;
 /// Of those, an account may have so many for each that is left free.
 const PER_FREE: usize = 3;
 

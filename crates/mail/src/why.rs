@@ -1,6 +1,7 @@
 //! Why a work waits: the reason that binds now, and when it ends.
 
 use base::{Timestamp, WorkId};
+use cluster::placement::Nowhere;
 use queue::{QueueError, Reason, Status, WorkInfo};
 use store::settings::Pause;
 
@@ -64,14 +65,19 @@ pub enum Waits {
         /// When it is tried again.
         until: Timestamp,
     },
-    /// All connections that its site may have are in use.
+    /// All connections that its site may have are open: in use, or kept by nodes that take nothing more.
     Connections {
         /// The site.
         site: String,
-        /// Connections that are used.
-        used: usize,
-        /// What the configuration allows.
+        /// Connections that are open.
+        open: usize,
+        /// How many it may have.
         most: usize,
+    },
+    /// Its site has its share of each node, and others wait.
+    Share {
+        /// The site.
+        site: String,
     },
     /// A throttle of its site is used up.
     Throttled {
@@ -84,7 +90,8 @@ pub enum Waits {
         /// When it lets the next one go.
         until: Timestamp,
     },
-    /// All deliveries that the node may have at once are under way.
+    /// As many deliveries are under way as there may be at once, on all nodes together, or all that its sender may have to sites that have
+    /// not answered lately.
     Slots {
         /// How many there are.
         running: usize,
@@ -162,6 +169,21 @@ impl Waits {
         }
     }
 
+    /// What it means for the works that wait for a site that no node takes its bursts.
+    pub(crate) fn of_nowhere(nowhere: Nowhere, site: &Site, now: Timestamp) -> Self {
+        let name = site.key.way.to_string();
+        match nowhere {
+            Nowhere::NoNode | Nowhere::NoCredits => Self::NoNode,
+            Nowhere::SiteShare => Self::Share { site: name },
+            Nowhere::NoKeeper => match site.next_connect(now) {
+                Some(until) => Self::of_bar(Bar::ConnectsPerMinute, Some(until), site),
+                None => {
+                    Self::Connections { open: site.open(now), most: site.key.rule.connections, site: name }
+                }
+            },
+        }
+    }
+
     /// What a site's bar means for the works that wait for it.
     pub(crate) fn of_bar(bar: Bar, until: Option<Timestamp>, site: &Site) -> Self {
         let rule = &site.key.rule;
@@ -180,7 +202,7 @@ impl Waits {
                 site: name,
             },
             Bar::Connections => {
-                Self::Connections { used: site.running, most: site.allowed_connections(), site: name }
+                Self::Connections { open: site.running, most: site.allowed_connections(), site: name }
             }
             Bar::ConnectsPerMinute => throttled("connects-per-minute", rule.connects_per_minute),
             Bar::MessagesPerMinute => throttled("messages-per-minute", rule.messages_per_minute),

@@ -162,6 +162,9 @@ struct Log {
     taken: Vec<Taken>,
     faults: Vec<String>,
     streams: Vec<TcpStream>,
+    /// Connections that are open, and how many there were at once, at most.
+    open: usize,
+    most_open: usize,
     closed: bool,
 }
 
@@ -287,6 +290,12 @@ impl Peer {
         locked(&self.shared.log).streams.len()
     }
 
+    /// How many there were at once, at most: each from when it was taken in until its client said QUIT, or closed.
+    #[must_use]
+    pub fn most_connections(&self) -> usize {
+        locked(&self.shared.log).most_open
+    }
+
     /// Waits for so many messages, and returns them all.
     ///
     /// # Panics
@@ -334,13 +343,32 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
             log.streams.push(clone);
             log.streams.len() - 1
         };
-        let shared = shared.clone();
-        thread::spawn(move || converse(stream, number, &shared));
+        let (shared, open) = (shared.clone(), Open::new(shared));
+        thread::spawn(move || converse(stream, number, &shared, open));
     }
 }
 
-fn converse(stream: TcpStream, number: usize, shared: &Shared) {
-    let ended: io::Result<()> = Conversation::new(stream, number, shared).and_then(Conversation::run);
+/// A connection that counts as open until this is dropped.
+#[derive(Debug)]
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let mut log = locked(&shared.log);
+        log.open += 1;
+        log.most_open = log.most_open.max(log.open);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        locked(&self.0.log).open -= 1;
+    }
+}
+
+fn converse(stream: TcpStream, number: usize, shared: &Shared, open: Open) {
+    let ended: io::Result<()> = Conversation::new(stream, number, shared, open).and_then(Conversation::run);
     match ended {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             locked(&shared.log).faults.push(error.to_string());

@@ -18,11 +18,11 @@ fn node(index: u16) -> Candidate {
 }
 
 fn burst(works: u32, bytes: u64) -> Wanted {
-    Wanted { works, bytes, intake: None }
+    Wanted { works, bytes, intake: None, keepers: Keepers::Any }
 }
 
-fn one(candidate: Candidate, wanted: Wanted, others: Others) -> Result<u32, Nowhere> {
-    let choice = choose(Policy::RoundRobin, &[candidate], &wanted, others, &mut Turn::default(), 0.0);
+fn one(candidate: Candidate, wanted: &Wanted, others: Others) -> Result<u32, Nowhere> {
+    let choice = choose(Policy::RoundRobin, &[candidate], wanted, others, &mut Turn::default(), 0.0);
     choice.map(|choice| choice.works)
 }
 
@@ -42,14 +42,20 @@ fn a_policy_is_named_by_its_word_and_a_wrong_one_finds_the_nearest() {
 #[test]
 fn as_many_works_go_as_there_are_credits_for() {
     let alone = Others::None;
-    assert_eq!(one(node(1), burst(20, 10), alone), Ok(20));
-    assert_eq!(one(node(1), burst(20, 300), alone), Ok(3), "three of 300 bytes fit in 1000");
-    assert_eq!(one(node(1), burst(20, 0), alone), Ok(20));
-    assert_eq!(one(Candidate { credits_works: 7, ..node(1) }, burst(20, 10), alone), Ok(7));
-    assert_eq!(one(Candidate { credits_works: 0, ..node(1) }, burst(20, 10), alone), Err(Nowhere::NoCredits));
-    assert_eq!(one(Candidate { credits_bytes: 9, ..node(1) }, burst(20, 10), alone), Err(Nowhere::NoCredits));
+    assert_eq!(one(node(1), &burst(20, 10), alone), Ok(20));
+    assert_eq!(one(node(1), &burst(20, 300), alone), Ok(3), "three of 300 bytes fit in 1000");
+    assert_eq!(one(node(1), &burst(20, 0), alone), Ok(20));
+    assert_eq!(one(Candidate { credits_works: 7, ..node(1) }, &burst(20, 10), alone), Ok(7));
     assert_eq!(
-        one(Candidate { eligible: Eligible::No, ..node(1) }, burst(1, 1), alone),
+        one(Candidate { credits_works: 0, ..node(1) }, &burst(20, 10), alone),
+        Err(Nowhere::NoCredits)
+    );
+    assert_eq!(
+        one(Candidate { credits_bytes: 9, ..node(1) }, &burst(20, 10), alone),
+        Err(Nowhere::NoCredits)
+    );
+    assert_eq!(
+        one(Candidate { eligible: Eligible::No, ..node(1) }, &burst(1, 1), alone),
         Err(Nowhere::NoNode)
     );
 }
@@ -58,22 +64,22 @@ fn as_many_works_go_as_there_are_credits_for() {
 fn a_work_larger_than_a_node_goes_alone_to_one_that_is_free() {
     let large = burst(20, 5000);
     for others in [Others::Wait, Others::None] {
-        assert_eq!(one(node(1), large, others), Ok(1));
-        assert_eq!(one(Candidate { credits_works: 99, ..node(1) }, large, others), Err(Nowhere::NoCredits));
-        assert_eq!(one(Candidate { credits_bytes: 999, ..node(1) }, large, others), Err(Nowhere::NoCredits));
+        assert_eq!(one(node(1), &large, others), Ok(1));
+        assert_eq!(one(Candidate { credits_works: 99, ..node(1) }, &large, others), Err(Nowhere::NoCredits));
+        assert_eq!(one(Candidate { credits_bytes: 999, ..node(1) }, &large, others), Err(Nowhere::NoCredits));
     }
 }
 
 #[test]
 fn a_site_has_a_quarter_of_a_node_while_others_wait() {
     let has = |at_site| Candidate { at_site, ..node(1) };
-    assert_eq!(one(has(0), burst(90, 1), Others::Wait), Ok(25));
-    assert_eq!(one(has(20), burst(90, 1), Others::Wait), Ok(5));
-    assert_eq!(one(has(25), burst(90, 1), Others::Wait), Err(Nowhere::SiteShare));
-    assert_eq!(one(has(25), burst(90, 1), Others::None), Ok(90));
+    assert_eq!(one(has(0), &burst(90, 1), Others::Wait), Ok(25));
+    assert_eq!(one(has(20), &burst(90, 1), Others::Wait), Ok(5));
+    assert_eq!(one(has(25), &burst(90, 1), Others::Wait), Err(Nowhere::SiteShare));
+    assert_eq!(one(has(25), &burst(90, 1), Others::None), Ok(90));
     let small = Candidate { capacity_works: 3, credits_works: 3, ..node(1) };
-    assert_eq!(one(small, burst(3, 1), Others::Wait), Ok(1), "one at least");
-    assert_eq!(one(Candidate { at_site: 1, ..small }, burst(3, 1), Others::Wait), Err(Nowhere::SiteShare));
+    assert_eq!(one(small, &burst(3, 1), Others::Wait), Ok(1), "one at least");
+    assert_eq!(one(Candidate { at_site: 1, ..small }, &burst(3, 1), Others::Wait), Err(Nowhere::SiteShare));
 }
 
 #[test]
@@ -82,16 +88,35 @@ fn the_intake_node_is_preferred_while_it_can() {
     let mut nodes = [node(1), node(2), node(3)];
     let mut turn = Turn::default();
     let mut place = |nodes: &[Candidate], wanted: &Wanted| {
-        let choice = choose(Policy::IntakeFirst, nodes, wanted, Others::Wait, &mut turn, 0.9).unwrap();
-        (choice.node.0, choice.why)
+        choose(Policy::IntakeFirst, nodes, wanted, Others::Wait, &mut turn, 0.9).unwrap().node.0
     };
-    assert_eq!(place(&nodes, &wanted), (2, Why::IntakeNode));
-    assert_eq!(place(&nodes[1..2], &wanted), (2, Why::IntakeNode));
-    assert_eq!(place(&nodes, &burst(1, 1)), (1, Why::NextInTurn), "the intake node's is not a turn");
+    assert_eq!(place(&nodes, &wanted), 2);
+    assert_eq!(place(&nodes[1..2], &wanted), 2);
+    assert_eq!(place(&nodes, &burst(1, 1)), 1, "the intake node's is not a turn");
     nodes[1].credits_works = 0;
-    assert_eq!(place(&nodes, &wanted), (3, Why::NextInTurn));
-    assert_eq!(place(&nodes, &wanted), (1, Why::NextInTurn));
-    assert_eq!(place(&nodes[..2], &wanted), (1, Why::OnlyOne));
+    assert_eq!(place(&nodes, &wanted), 3);
+    assert_eq!(place(&nodes, &wanted), 1);
+    assert_eq!(place(&nodes[..2], &wanted), 1);
+}
+
+#[test]
+fn a_burst_whose_site_may_have_no_further_connection_goes_where_one_is_kept_or_waits() {
+    let mut nodes = [node(1), node(2), node(3)];
+    let mut turn = Turn::default();
+    let mut place = |nodes: &[Candidate], keepers: Keepers| {
+        let wanted = Wanted { keepers, intake: Some(NodeIndex(1)), ..burst(1, 1) };
+        let choice = choose(Policy::IntakeFirst, nodes, &wanted, Others::Wait, &mut turn, 0.0);
+        choice.map(|choice| choice.node.0)
+    };
+    let keep = |nodes: &[u16]| nodes.iter().copied().map(NodeIndex).collect::<Vec<_>>();
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[2]))), Ok(2));
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[1, 2]))), Ok(1), "of those the node that took it in");
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[4]))), Err(Nowhere::NoKeeper));
+    nodes[1].credits_works = 0;
+    assert_eq!(place(&nodes, Keepers::Only(keep(&[2]))), Err(Nowhere::NoKeeper));
+    assert_eq!(place(&nodes, Keepers::First(keep(&[2]))), Ok(1));
+    assert_eq!(place(&nodes, Keepers::First(keep(&[2, 3]))), Ok(3));
+    assert_eq!(place(&nodes[1..2], Keepers::Only(keep(&[2]))), Err(Nowhere::NoCredits));
 }
 
 #[test]
@@ -138,7 +163,13 @@ fn whatever_there_is_nobody_gets_more_than_it_has_credits_for() {
     for _ in 0..20_000 {
         let nodes: Vec<Candidate> = (0..random.u16(..5)).map(|index| some_node(&mut random, index)).collect();
         let intake = Some(NodeIndex(random.u16(..6)));
-        let wanted = Wanted { works: random.u32(1..30), bytes: random.u64(..1500), intake };
+        let keepers = vec![NodeIndex(random.u16(..6)); random.usize(..2)];
+        let keepers = match random.u8(..4) {
+            0 => Keepers::First(keepers),
+            1 => Keepers::Only(keepers),
+            _ => Keepers::Any,
+        };
+        let wanted = Wanted { works: random.u32(1..30), bytes: random.u64(..1500), intake, keepers };
         let others = if random.bool() { Others::Wait } else { Others::None };
         let policy = Policy::ALL[random.usize(..3)];
         let choice = match choose(policy, &nodes, &wanted, others, &mut turn, random.f64()) {
@@ -153,6 +184,9 @@ fn whatever_there_is_nobody_gets_more_than_it_has_credits_for() {
         let context = format!("seed {seed}, {node:?} {wanted:?} {others:?} {choice:?}");
         assert!(node.eligible == Eligible::Yes && choice.works >= 1, "{context}");
         assert!(choice.works <= wanted.works && choice.works <= node.credits_works, "{context}");
+        if let Keepers::Only(keepers) = &wanted.keepers {
+            assert!(keepers.contains(&choice.node), "{context}");
+        }
         let bytes = u64::from(choice.works) * wanted.bytes;
         let goes_alone = choice.works == 1 && node.credits_bytes == node.capacity_bytes;
         assert!(bytes <= node.credits_bytes || goes_alone, "{context}");

@@ -1,8 +1,9 @@
 //! What comes of bursts that nodes cannot take, or not wholly.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use base::Timestamp;
+use cluster::placement::Nowhere;
 use queue::Ticket;
 
 use super::{Schedule, Slot};
@@ -10,11 +11,25 @@ use crate::turns::Served;
 
 /// Works that no node can take now, by their sites.
 #[derive(Debug, Default)]
-pub(super) struct Unplaced(BTreeMap<usize, Vec<Ticket>>);
+pub(super) struct Unplaced(BTreeMap<usize, Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    works: Vec<Ticket>,
+    /// Why no node took the last burst, if none took any of it: what else the site has would fare no better.
+    why: Option<Nowhere>,
+}
 
 impl Unplaced {
-    fn add(&mut self, site: usize, works: Vec<Ticket>) {
-        self.0.entry(site).or_default().extend(works);
+    fn add(&mut self, site: usize, works: Vec<Ticket>, why: Option<Nowhere>) {
+        let waiting = self.0.entry(site).or_default();
+        waiting.works.extend(works);
+        waiting.why = waiting.why.or(why);
+    }
+
+    /// Why nothing of a site can be placed until a node is free.
+    pub(super) fn why(&self, site: usize) -> Option<Nowhere> {
+        self.0.get(&site)?.why
     }
 }
 
@@ -27,25 +42,27 @@ impl Schedule {
             site.uncharge_works(&sizes);
             self.queue_up(number, now);
         }
-        self.unplaced.add(number, works);
+        self.unplaced.add(number, works, None);
     }
 
     /// No node can take a burst now: its works wait until one can, as if it had not begun.
-    pub(crate) fn unplaced(&mut self, slot: &Slot, works: Vec<Ticket>, now: Timestamp) {
+    pub(crate) fn unplaced(&mut self, slot: &Slot, works: Vec<Ticket>, why: Nowhere) {
         let Served { site: number, account, class } = slot.served;
         self.turns.end(class, account);
         if let Some(site) = &mut self.sites[number] {
             site.running -= 1;
-            site.uncharge(&slot.cost);
-            self.queue_up(number, now);
+            site.uncharge_works(&slot.cost.sizes);
         }
-        self.unplaced.add(number, works);
+        self.unplaced.add(number, works, Some(why));
     }
 
     /// A node may take more than before, or it is time to look; so many make deliveries.
-    pub(crate) fn freed(&mut self, nodes: usize) {
+    pub(crate) fn freed(&mut self, nodes: usize, now: Timestamp) {
         self.turns.set_nodes(nodes);
-        self.again.extend(std::mem::take(&mut self.unplaced.0).into_values().flatten());
+        for (number, Waiting { works, .. }) in mem::take(&mut self.unplaced.0) {
+            self.again.extend(works);
+            self.queue_up(number, now);
+        }
     }
 
     /// Whether another site than a burst's waits: for its turn, or for a node.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use base::{MessageId, WorkId};
+use cluster::manager::HERE;
 use queue::Reason;
 use store::settings::{About, PauseId};
 
@@ -29,12 +30,14 @@ struct World {
     schedule: Schedule,
     tickets: u64,
     gone: HashSet<Ticket>,
+    /// The node that gets what begins.
+    node: NodeIndex,
 }
 
 impl World {
     fn new(delivery: Delivery) -> Self {
         let config = Config { delivery, ..Config::for_tests() };
-        Self { schedule: Schedule::new(Arc::new(config), NOW), tickets: 0, gone: HashSet::new() }
+        Self { schedule: Schedule::new(Arc::new(config), NOW), tickets: 0, gone: HashSet::new(), node: HERE }
     }
 
     fn with(destinations: Vec<Destination>) -> Self {
@@ -76,7 +79,13 @@ impl World {
         let gone = self.gone.clone();
         self.schedule.prepare(now);
         let look = |ticket| (!gone.contains(&ticket)).then_some(Looked { size: 1000, origin: None });
-        let mut begun: Vec<Begin> = std::iter::from_fn(|| self.schedule.next(now, &look)).collect();
+        let mut begun = Vec::new();
+        while let Some(mut next) = self.schedule.next(now, &look) {
+            if let What::Deliver(slot) = &mut next.what {
+                self.schedule.placed(slot, self.node, now);
+            }
+            begun.push(next);
+        }
         begun.extend(self.schedule.asides());
         begun
     }
@@ -85,7 +94,7 @@ impl World {
         for Begin { what, .. } in begun {
             let What::Deliver(slot) = what else { continue };
             let keeps = if *contact == Contact::Answered { Keeps::Connection } else { Keeps::Nothing };
-            let opened = u32::from(slot.cost.connection == Charged::Connect);
+            let opened = u32::from(charged(&slot) == Charged::Connect);
             self.schedule.ended(&slot, Used { contact: contact.clone(), opened, keeps }, now, 0.5);
         }
     }
@@ -93,6 +102,10 @@ impl World {
 
 fn works(begun: &[Begin]) -> Vec<Ticket> {
     begun.iter().flat_map(|begin| begin.works.iter().copied()).collect()
+}
+
+fn charged(slot: &Slot) -> Charged {
+    slot.cost.means.expect("it has a node").charged
 }
 
 fn failed() -> Contact {
@@ -425,7 +438,7 @@ fn connections_and_bytes_are_throttled_by_what_they_cost() {
         sent += works(&begun).len();
         opened += begun
             .iter()
-            .filter(|begin| matches!(&begin.what, What::Deliver(slot) if slot.cost.connection == Charged::Connect))
+            .filter(|begin| matches!(&begin.what, What::Deliver(slot) if charged(slot) == Charged::Connect))
             .count();
         world.end(begun, &failed_or_answered(step), now);
     }

@@ -111,7 +111,8 @@ pub struct WorkWhy {
     /// Its recipients that have not ended.
     pub recipients: Vec<String>,
     /// The reason that binds now, as a word: `attempted`, `held`, `set-aside`, `paused`, `scheduled`, `retry`, `possibly-done`,
-    /// `unreadable`, `exhausted`, `no-room`, `no-node`, `lookup`, `rests`, `connections`, `throttled`, `slots` or `turn`.
+    /// `unreadable`, `exhausted`, `no-room`, `no-node`, `lookup`, `rests`, `connections`, `share`,
+    /// `throttled`, `slots` or `turn`.
     pub reason: String,
     /// In a line.
     pub text: String,

@@ -305,10 +305,8 @@ fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static s
             };
             why.node = by;
             if until >= waiting.info.expires {
-                return (
-                    "possibly-done",
-                    text + ": it waits for `posthouse mail retry`, or until it is too old",
-                );
+                let then = ": it waits for `posthouse mail retry`, or until it is too old";
+                return ("possibly-done", text + then);
             }
             why.until = Some(until.into());
             ("possibly-done", text)
@@ -332,9 +330,13 @@ fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static s
             (why.until, why.site) = (Some(until.into()), Some(site.clone()));
             ("rests", format!("{site} has failed {failures} times without an answer: {trouble}"))
         }
-        Waits::Connections { site, used, most } => {
+        Waits::Connections { site, open, most } => {
             why.site = Some(site.clone());
-            ("connections", format!("{used} of the {most} connections that {site} may have are in use"))
+            ("connections", format!("{open} of the {most} connections that {site} may have are open"))
+        }
+        Waits::Share { site } => {
+            why.site = Some(site.clone());
+            ("share", format!("{site} has a quarter of what each node takes, and mail for others waits"))
         }
         Waits::Throttled { site, throttle, per_minute, until } => {
             (why.until, why.site) = (Some(until.into()), Some(site.clone()));
@@ -342,7 +344,7 @@ fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static s
             ("throttled", format!("{throttle} of {site} is used up: {per_minute}"))
         }
         Waits::Slots { running } => {
-            ("slots", format!("all {running} deliveries that the node may have at once are under way"))
+            ("slots", format!("{running} deliveries are under way, and no slot is left for this one"))
         }
         Waits::Turn => ("turn", "it waits for its turn and nothing else".into()),
     }

@@ -53,6 +53,9 @@ fn submit(node: &Node, recipient: &str) -> String {
     node.json(&words)["id"].as_str().expect("it has an id").to_owned()
 }
 
+/// After so long a node has ended a connection that nobody used, and its manager goes by that.
+const KEPT: Duration = Duration::from_millis(6500);
+
 /// A next hop that takes its time for each text, and how many it was at at once, at most.
 fn counting() -> (Peer, Arc<AtomicUsize>) {
     let (now, most) = (AtomicUsize::new(0), Arc::<AtomicUsize>::default());
@@ -81,7 +84,62 @@ fn a_next_hop_is_delivered_to_over_no_more_connections_than_it_may_have_by_all_n
     let taken = peer.wait_for(120);
     assert_eq!(most.load(Ordering::SeqCst), 3);
     assert_eq!(hellos(&taken), BTreeSet::from(BOTH));
-    assert!(peer.connections() <= 6, "each node keeps three at most: {}", peer.connections());
+    assert_eq!(peer.most_connections(), 3, "those that nodes keep count too");
+}
+
+/// Sends messages by three nodes in turn, each when the one before it has come.
+fn send_one_by_one(cluster: &Cluster, peer: &Peer, count: usize) -> Vec<Taken> {
+    let mut sessions: Vec<Session> =
+        cluster.workers.iter().map(|worker| Session::open(worker.smtp())).collect();
+    for number in 0..count {
+        let by = number % sessions.len();
+        send(&mut sessions[by], [format!("u{number}@example.com")]);
+        let _ = peer.wait_for(number + 1);
+    }
+    peer.taken()
+}
+
+#[test]
+fn a_next_hop_that_may_have_one_connection_never_has_a_second_whichever_node_is_next_in_turn() {
+    let peer = Peer::willing();
+    let cluster = deciding(
+        3,
+        "delivery.connections = 1
+cluster.placement = 'round-robin'",
+        &peer,
+    );
+    let taken = send_one_by_one(&cluster, &peer, 12);
+    assert_eq!((peer.connections(), hellos(&taken).len()), (1, 1), "who keeps it has it all");
+    // The node that keeps it takes nothing more: the next connection waits until this one has ended.
+    let keeper = format!("mx{}", &taken[0].hello[2..3]);
+    let _ = cluster.manager.command(&["nodes", "cordon", &keeper]).done();
+    let id = submit(&cluster.manager, "last@example.com");
+    let waits = until("a connection", || {
+        let why = why(&cluster.manager, &id);
+        (why["reason"] == "connections").then_some(why)
+    });
+    assert!(word(&waits, "text").starts_with("1 of the 1 connections"), "{waits}");
+    assert_ne!(peer.wait_for(13)[12].hello, taken[0].hello);
+    assert_eq!((peer.connections(), peer.most_connections()), (2, 1));
+}
+
+#[test]
+fn connections_are_opened_no_more_often_than_may_be_by_all_nodes_together() {
+    let peer = Peer::willing();
+    let rate = "cluster.placement = 'round-robin'
+\
+        [[delivery.destination]]\ndomain = '*'\nconnects-per-minute = 1";
+    let cluster = deciding(3, rate, &peer);
+    let taken = send_one_by_one(&cluster, &peer, 12);
+    assert_eq!((peer.connections(), hellos(&taken).len()), (1, 1));
+    wait::pass(KEPT);
+    let id = submit(&cluster.manager, "last@example.com");
+    let waits = until("a throttle", || {
+        let why = why(&cluster.manager, &id);
+        (why["reason"] == "throttled").then_some(why)
+    });
+    assert_eq!(waits["throttle"], "connects-per-minute", "{waits}");
+    assert_eq!((peer.connections(), peer.count()), (1, 12));
 }
 
 #[test]

@@ -82,6 +82,41 @@ fn no_more_connections_are_open_at_once_than_may_be() {
 }
 
 #[test]
+fn a_connection_that_is_kept_no_more_was_none_for_the_next_minute() {
+    let peer = Peer::willing();
+    let table = r#"
+        [[delivery.destination]]
+        domain = "slow.example"
+        connects-per-minute = 1
+    "#;
+    let node = setup(&peer, table).start();
+    for number in 0..2 {
+        send(&node, [format!("u{number}@slow.example")]);
+        let _ = peer.wait_for(number + 1);
+    }
+    // It is kept for five seconds.
+    wait::pass(Duration::from_millis(6500));
+    send(&node, ["late@slow.example".to_owned()]);
+    wait::pass(Duration::from_secs(2));
+    assert_eq!((peer.connections(), peer.count()), (1, 2));
+}
+
+#[test]
+fn a_connection_that_has_carried_all_it_may_has_ended_when_the_next_begins() {
+    let peer = Peer::willing();
+    let table = r#"
+        [[delivery.destination]]
+        domain = "*.example"
+        messages-per-connection = 3
+        connections = 2
+    "#;
+    let node = setup(&peer, table).start();
+    send(&node, (0..60).map(|n| format!("u{n}@slow.example")));
+    let _ = peer.wait_for(60);
+    assert_eq!(peer.most_connections(), 2);
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_line() {
     let peer = Peer::willing();
     for (table, said) in [

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Answer, Manner, Moment, Move, Security, Shared, Taken, Verdict, wire::Wire};
+use super::{Answer, Manner, Moment, Move, Open, Security, Shared, Taken, Verdict, wire::Wire};
 use crate::wait::locked;
 
 /// A conversation with a client.
@@ -19,6 +19,8 @@ pub(super) struct Conversation<'s> {
     mail: Option<String>,
     recipients: Vec<String>,
     pipelining: bool,
+    /// Nothing once its client is about to go.
+    open: Option<Open>,
 }
 
 /// Whether a conversation goes on.
@@ -37,7 +39,7 @@ enum Said {
 }
 
 impl<'s> Conversation<'s> {
-    pub(super) fn new(stream: TcpStream, number: usize, shared: &'s Shared) -> io::Result<Self> {
+    pub(super) fn new(stream: TcpStream, number: usize, shared: &'s Shared, open: Open) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let pipelining = shared.keywords.iter().any(|keyword| keyword == "PIPELINING");
         Ok(Self {
@@ -49,6 +51,7 @@ impl<'s> Conversation<'s> {
             mail: None,
             recipients: Vec::new(),
             pipelining,
+            open: Some(open),
         })
     }
 
@@ -117,6 +120,7 @@ impl<'s> Conversation<'s> {
                 self.say("250 2.0.0 ok")?
             }
             "QUIT" => {
+                self.open = None;
                 self.say("221 2.0.0 bye")?;
                 self.flush()?;
                 Said::Goodbye

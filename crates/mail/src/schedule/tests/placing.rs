@@ -1,5 +1,7 @@
 //! Stories of bursts for which there is no node.
 
+use cluster::placement::Nowhere;
+
 use super::*;
 
 /// A world with these wishes for every domain.
@@ -7,10 +9,13 @@ fn world(wishes: Wishes) -> World {
     World::new(Delivery { destinations: vec![domain("*", wishes)], ..Delivery::routed_for_tests() })
 }
 
-/// The only burst that begins, and its slot.
+/// The only burst that may begin, which has no node yet, and its slot.
 fn one(world: &mut World, now: Timestamp) -> (Slot, Vec<Ticket>) {
-    match &mut world.begin(now)[..] {
-        [Begin { what: What::Deliver(slot), works }] => (slot.clone(), std::mem::take(works)),
+    world.schedule.prepare(now);
+    let look = |_| Some(Looked { size: 1000, origin: None });
+    let begun: Vec<Begin> = std::iter::from_fn(|| world.schedule.next(now, &look)).collect();
+    match <[Begin; 1]>::try_from(begun) {
+        Ok([Begin { what: What::Deliver(slot), works }]) => (slot, works),
         other => panic!("{other:?}"),
     }
 }
@@ -26,7 +31,7 @@ fn next(world: &mut World) -> Slot {
 
 /// A node may take more: what had no node comes in again.
 fn freed(world: &mut World) {
-    world.schedule.freed(1);
+    world.schedule.freed(1, NOW);
     let again = world.schedule.again(1000);
     let again: Vec<Arrival> =
         again.into_iter().map(|ticket| Arrival { ticket, ..world.arrival("a.example", "x") }).collect();
@@ -45,13 +50,14 @@ fn a_burst_that_no_node_takes_costs_neither_messages_nor_bytes_nor_a_connection(
     for _ in 0..1000 {
         let (slot, works) = one(&mut world, NOW);
         assert_eq!(works, all);
-        world.schedule.unplaced(&slot, works, NOW);
+        world.schedule.unplaced(&slot, works, Nowhere::NoCredits);
         assert_eq!(world.schedule.depths(NOW).running, 0);
         assert!(world.begin(NOW).is_empty(), "nothing is freed");
         freed(&mut world);
     }
     // The next one is sent, and counts.
-    one(&mut world, NOW);
+    let (mut slot, _) = one(&mut world, NOW);
+    world.schedule.placed(&mut slot, A, NOW);
     world.arrive("a.example", "x", 4);
     assert!(world.begin(later(900)).is_empty());
     assert_eq!(one(&mut world, later(1001)).1.len(), 4);
@@ -86,8 +92,8 @@ fn a_kept_connection_is_kept_still_when_no_node_takes_the_burst_for_it() {
     for _ in 0..3 {
         // Another connection may be opened in a minute.
         let (slot, works) = one(&mut world, NOW);
-        assert_eq!(slot.cost.connection, Charged::Reuse);
-        world.schedule.unplaced(&slot, works, NOW);
+        assert_eq!(slot.keepers, Keepers::Only(vec![HERE]));
+        world.schedule.unplaced(&slot, works, Nowhere::NoCredits);
         freed(&mut world);
     }
 }
@@ -110,9 +116,9 @@ fn a_site_waits_beside_a_burst_if_it_is_another_and_may_go_or_had_no_node() {
     assert!(!world.schedule.others_wait(&slot), "all go");
     let to_b = begun.iter().find(|begin| begin.works == alone).expect("it goes");
     let What::Deliver(to_b) = &to_b.what else { panic!("{to_b:?}") };
-    world.schedule.unplaced(to_b, alone, NOW);
+    world.schedule.unplaced(to_b, alone, Nowhere::NoCredits);
     assert!(world.schedule.others_wait(&slot) && !world.schedule.others_wait(to_b));
-    world.schedule.freed(1);
+    world.schedule.freed(1, NOW);
     assert!(!world.schedule.others_wait(&slot), "it comes in again");
 }
 
@@ -144,7 +150,7 @@ fn what_a_node_comes_back_with_counts_at_its_site_until_it_ends() {
     let works = world.arrive("a.example", "x", 1);
     assert!(world.begin(NOW).is_empty());
     assert_eq!(world.schedule.depths(NOW).running, 2);
-    assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Connections { used: 2, .. }));
+    assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Connections { open: 2, .. }));
     world.schedule.adopted_ended(8, NOW);
     assert_eq!(one(&mut world, NOW).1, works);
     world.schedule.adopted_ended(7, NOW);
@@ -165,4 +171,163 @@ fn what_a_node_comes_back_with_counts_once_it_is_known_where_its_mail_goes() {
     assert!(world.begin(NOW).is_empty());
     world.schedule.adopted_ended(7, NOW);
     one(&mut world, NOW);
+}
+
+/// The two workers of a manager.
+const A: NodeIndex = NodeIndex(1);
+const B: NodeIndex = NodeIndex(2);
+
+/// Brings a work to its site, and says where it has to go and what it is charged for its connection there.
+fn deliver(world: &mut World, node: NodeIndex, now: Timestamp) -> (Keepers, Charged) {
+    world.node = node;
+    world.arrive("a.example", "x", 1);
+    let begun = world.begin(now);
+    let [Begin { what: What::Deliver(slot), .. }] = &begun[..] else { panic!("{begun:?}") };
+    let (keepers, charged) = (slot.keepers.clone(), charged(slot));
+    world.end(begun, &Contact::Answered, now);
+    (keepers, charged)
+}
+
+#[test]
+fn a_site_with_all_its_connections_kept_is_served_by_those_who_keep_them_until_they_end() {
+    let mut world = world(Wishes { connections: Some(2), ..Wishes::default() });
+    assert_eq!(deliver(&mut world, A, NOW), (Keepers::Any, Charged::Connect));
+    assert_eq!(deliver(&mut world, A, NOW), (Keepers::Any, Charged::Reuse));
+    assert_eq!(deliver(&mut world, B, NOW), (Keepers::Any, Charged::Connect), "there may be two");
+    assert_eq!(deliver(&mut world, B, later(100)), (Keepers::Only(vec![A, B]), Charged::Reuse));
+    assert_eq!(deliver(&mut world, A, later(6000)), (Keepers::Only(vec![A, B]), Charged::Connect));
+    // What was kept since the first moment has ended for certain, and what came then instead has not.
+    assert_eq!(deliver(&mut world, B, later(7000)).0, Keepers::Only(vec![B, A]));
+    assert_eq!(deliver(&mut world, B, later(13_500)), (Keepers::Any, Charged::Connect));
+}
+
+#[test]
+fn what_is_in_use_and_what_is_kept_count_together() {
+    let mut world = world(Wishes { connections: Some(2), ..Wishes::default() });
+    deliver(&mut world, A, NOW);
+    world.node = B;
+    world.arrive("a.example", "x", BURST + 1);
+    let begun = world.begin(NOW);
+    let keepers = begun.iter().map(|begin| match &begin.what {
+        What::Deliver(slot) => slot.keepers.clone(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(keepers.collect::<Vec<_>>(), [Keepers::Any, Keepers::Only(vec![A])]);
+}
+
+#[test]
+fn a_connection_is_paid_for_wherever_none_is_kept_and_when_none_is_any_more() {
+    let mut world = world(Wishes { connects_per_minute: Some(1), ..Wishes::default() });
+    assert_eq!(deliver(&mut world, A, NOW), (Keepers::Any, Charged::Connect));
+    assert_eq!(deliver(&mut world, A, later(3900)), (Keepers::Only(vec![A]), Charged::Reuse));
+    // Its node may have ended it when a burst gets there.
+    let mut now = later(3900 + 4000);
+    let work = world.arrive("a.example", "x", 1);
+    assert!(world.begin(now).is_empty());
+    assert!(matches!(
+        world.schedule.why("a.example", "x", now),
+        Waits::Throttled { throttle: "connects-per-minute", until, .. } if until > later(59_999)
+    ));
+    while now < later(60_000) {
+        assert!(world.begin(now).is_empty(), "{now}");
+        now = now + Duration::from_millis(500);
+    }
+    assert_eq!(works(&world.begin(later(60_001))), work);
+}
+
+#[test]
+fn a_kept_connection_that_turns_out_to_be_gone_is_made_up_for() {
+    let mut world = world(Wishes { connects_per_minute: Some(60), ..Wishes::default() });
+    let mut opened = 0;
+    for step in 0..600 {
+        let now = later(step * 100);
+        world.arrive("a.example", "x", 1);
+        for Begin { what, .. } in world.begin(now) {
+            let What::Deliver(slot) = what else { continue };
+            opened += 1;
+            // Its host closes each connection at once.
+            let used = Used { contact: Contact::Answered, opened: 1, keeps: Keeps::Connection };
+            world.schedule.ended(&slot, used, now, 0.5);
+        }
+    }
+    assert!((58..=62).contains(&opened), "{opened} in a minute at 60 a minute");
+}
+
+#[test]
+fn a_site_whose_keeper_takes_nothing_more_waits_for_it_and_does_not_hold_up_others() {
+    let mut world = world(Wishes { connections: Some(1), ..Wishes::default() });
+    deliver(&mut world, A, NOW);
+    world.arrive("a.example", "x", 1);
+    let slot = next(&mut world);
+    assert_eq!(slot.keepers, Keepers::Only(vec![A]));
+    world.schedule.unplaced(&slot, Vec::new(), Nowhere::NoKeeper);
+    world.arrive("a.example", "x", 1);
+    assert!(world.begin(NOW).is_empty());
+    let waits = world.schedule.why("a.example", "x", NOW);
+    assert!(matches!(waits, Waits::Connections { open: 1, most: 1, .. }), "{waits:?}");
+    world.arrive("b.example", "x", 1);
+    world.schedule.freed(2, NOW);
+    assert_eq!(world.begin(NOW).len(), 1);
+}
+
+#[test]
+fn a_burst_that_has_to_go_to_one_node_is_of_what_came_in_there_if_something_did() {
+    let mut world = world(Wishes { connections: Some(1), ..Wishes::default() });
+    deliver(&mut world, B, NOW);
+    let tickets = world.arrive("a.example", "x", 10);
+    let look = |ticket: Ticket| {
+        let origin = if ticket.0.is_multiple_of(2) { A } else { B };
+        Some(Looked { size: 1000, origin: Some(origin) })
+    };
+    world.schedule.prepare(NOW);
+    let begun = world.schedule.next(NOW, &look).unwrap();
+    let came_in_at_b = tickets.iter().copied().filter(|ticket| !ticket.0.is_multiple_of(2));
+    assert_eq!(begun.works, came_in_at_b.collect::<Vec<_>>());
+    let What::Deliver(slot) = &begun.what else { panic!("{begun:?}") };
+    assert_eq!((slot.wants.origin, &slot.keepers), (Some(B), &Keepers::Only(vec![B])));
+}
+
+#[test]
+fn what_no_node_takes_says_why() {
+    let mut world = world(Wishes::default());
+    world.arrive("a.example", "x", 1);
+    let mut waits = |nowhere| {
+        let (slot, works) = one(&mut world, NOW);
+        world.schedule.unplaced(&slot, works, nowhere);
+        let waits = world.schedule.why("a.example", "x", NOW);
+        freed(&mut world);
+        waits
+    };
+    assert_eq!(waits(Nowhere::NoCredits), Waits::NoNode);
+    assert_eq!(waits(Nowhere::NoNode), Waits::NoNode);
+    assert!(matches!(waits(Nowhere::SiteShare), Waits::Share { .. }));
+    assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Turn));
+}
+
+#[test]
+fn a_busy_site_has_all_its_connections_in_use_whichever_node_is_through_next() {
+    let mut world = world(Wishes::default());
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut under_way: Vec<Slot> = Vec::new();
+    world.arrive("a.example", "x", 20 * BURST);
+    for step in 0..5000 {
+        let now = later(step * 10);
+        world.arrive("a.example", "x", BURST);
+        world.schedule.prepare(now);
+        while let Some(begin) = world.schedule.next(now, &|_| Some(Looked { size: 1000, origin: None })) {
+            let What::Deliver(mut slot) = begin.what else { panic!("seed {seed}: {begin:?}") };
+            let node = match &slot.keepers {
+                Keepers::Any | Keepers::First(_) => [A, B][random.usize(..2)],
+                Keepers::Only(nodes) => nodes[random.usize(..nodes.len())],
+            };
+            world.schedule.placed(&mut slot, node, now);
+            under_way.push(slot);
+        }
+        assert_eq!(under_way.len(), 20, "seed {seed}, step {step}");
+        let slot = under_way.swap_remove(random.usize(..20));
+        let opened = u32::from(charged(&slot) == Charged::Connect);
+        let used = Used { contact: Contact::Answered, opened, keeps: Keeps::Connection };
+        world.schedule.ended(&slot, used, now, 0.5);
+    }
 }
