@@ -293,7 +293,10 @@ fn make_free(shared: &Shared, state: &mut State) -> Result<(), QueueError> {
 
 fn is_free(shared: &Shared, segment: &Arc<Segment>) -> bool {
     let Some(sealed) = *segment.sealed.lock() else { return false };
-    sealed.last <= shared.synced.load(Ordering::SeqCst)
+    // Beside the list and our look at it nobody has it: not the syncer either, who may be about to sync its footer, and whose sync may
+    // fail. Then nobody may sync it again.
+    Arc::strong_count(segment) <= 2
+        && sealed.last <= shared.synced.load(Ordering::SeqCst)
         && (sealed.tales == Tales::Forward || sealed.last <= shared.confirmed.load(Ordering::SeqCst))
         && Arc::strong_count(&segment.pin) == 1
         && shared.ledger.with_index(|index| index.segments.is_free(segment.number))
