@@ -7,7 +7,7 @@ use std::{
 };
 
 use base::WorkId;
-use queue::{Claim, Epoch, Resumed, Under};
+use queue::{Claim, Epoch, Resumed, Status, Under};
 
 use super::{
     Shared,
@@ -88,9 +88,9 @@ impl Shared {
         for Presented { item, work, epoch } in presented {
             let at = *item as usize;
             let Some(resumed) = resumed.remove(&(*work, *epoch)) else {
-                // It has ended; or it could not be read, and is heard of when the node comes again: also when it is another's by now, for
-                // the node may have delivered it.
-                if self.queue.info(*work).is_some() {
+                // It has ended or is damaged; or it could not be read, and is heard of when the node comes again: also when it is another's by
+                // now, for the node may have delivered it.
+                if self.queue.info(*work).is_some_and(|info| info.status != Status::SetAside) {
                     items[at].stage = Stage::Deaf;
                     deaf += 1;
                 }
@@ -306,5 +306,17 @@ mod tests {
         assert_eq!(killed.all(), [1]);
         drop(killed.trade.errands.lock().pop());
         until("the other one is taken over", || killed.all() == [1, 1]).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_is_set_aside_and_the_node_need_not_keep_what_it_says_of_it() {
+        let killed = Killed::new().await;
+        killed.disk.fail(Call::Read, Fault::Flip, When::From(0));
+        let _home = killed.restarted().await;
+        until("it has come", || killed.all() == [0]).await;
+        killed.assignment.tell(0, Bytes::from_static(b"well"));
+        until("it may forget that", || killed.worker.works() == 1).await;
+        assert_eq!(killed.queue.boots(), [], "nobody has them");
+        assert_eq!(killed.queue.stats().works, 2);
     }
 }

@@ -85,6 +85,11 @@ impl Ledger {
         }
     }
 
+    /// Whether a work is held under this lease.
+    pub(crate) fn is_held(&self, work: WorkId, epoch: Epoch) -> bool {
+        self.state.lock().leases.get(&work).is_some_and(|holding| holding.epoch == epoch)
+    }
+
     /// The nodes that hold something, and how much.
     pub(crate) fn boots(&self) -> Vec<(Boot, usize)> {
         let mut boots = BTreeMap::new();

@@ -82,13 +82,17 @@ pub(super) fn load_given(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
     }
 }
 
-/// Loads what another node holds still; what cannot be read stays its own.
+/// Loads what another node holds still; what cannot be read stays its own, but what is damaged will not be read later either.
 pub(super) fn load_resumed(shared: &Arc<Shared>, given: Given) -> Option<Loaded> {
     let work = given.info.work;
     match shared.load(work, &given.content) {
         Ok((words, body)) => {
             let given = Some((given.epoch, given.info, words, body));
             Some(Loaded { shared: shared.clone(), given })
+        }
+        Err(QueueError::Damaged(what)) if shared.ledger.is_held(work, given.epoch) => {
+            shared.set_aside(work, &what);
+            None
         }
         Err(error) => {
             tracing::warn!(%work, %error, "what another node has of it cannot be heard now");
