@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use base::{ByteSize, Clock, ManualClock, NodeId, Shutdown};
+use base::{ByteSize, Clock, ManualClock, MessageId, NodeId, Shutdown, Timestamp};
+use bytes::Bytes;
 use parking_lot::Mutex;
-use queue::{Memory, Queue, Resumed};
+use queue::{Body, Kind, Memory, NewWork, Publication, Queue, Repeat, Resumed};
 use store::settings::Settings;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -185,4 +186,27 @@ fn identity(folder: &TempDir, name: &str) -> Identity {
     let dir = folder.path().join(name);
     std::fs::create_dir(&dir).expect("it is new");
     Identity::open_or_make(&dir, NodeId::generate()).expect("it is new")
+}
+
+/// A message with one recipient and this body; its id is made of the number.
+pub(crate) fn publication(number: u8, at: Timestamp, body: Body) -> Publication {
+    let work = NewWork {
+        lane: "example.com".into(),
+        account: "".into(),
+        priority: 0,
+        not_before: Timestamp::default(),
+        expires: Timestamp::from_micros(i64::MAX),
+        recipients: 1,
+        needs: Vec::new(),
+        detail: Bytes::new(),
+    };
+    Publication {
+        message: MessageId::from_bytes([number; 16]),
+        kind: Kind::Mail,
+        at,
+        header: Bytes::new(),
+        body,
+        works: vec![work],
+        repeat: Repeat::Possible,
+    }
 }

@@ -131,18 +131,18 @@ impl Shared {
 mod tests {
     use std::path::Path;
 
-    use base::{MessageId, Timestamp};
+    use base::Timestamp;
     use bytes::Bytes;
     use parking_lot::Mutex;
     use queue::{
-        Holder, Kind, Leased, NewWork, Publication, Queue, Repeat, Spool,
+        Holder, Kind, Leased, Queue, Spool,
         files::{Call, Fault, SimulatedDisk, When},
         spool::Options,
     };
 
     use super::*;
     use crate::{
-        home::{Home, until},
+        home::{Home, publication, until},
         manager::{Grant, Granted, Trade, Word},
         membership::Timing,
         worker::{Assignment, Worker},
@@ -177,25 +177,8 @@ mod tests {
     /// So many messages, leased to a node.
     async fn leased(queue: &Queue, holder: Holder, count: u8) -> Vec<Leased> {
         for message in 0..count {
-            let work = NewWork {
-                lane: "example.com".into(),
-                account: "".into(),
-                priority: 0,
-                not_before: Timestamp::default(),
-                expires: Timestamp::from_micros(i64::MAX),
-                recipients: 1,
-                needs: Vec::new(),
-                detail: Bytes::new(),
-            };
-            let publication = Publication {
-                message: MessageId::from_bytes([message; 16]),
-                kind: Kind::Mail,
-                at: Timestamp::from_millis(1),
-                header: Bytes::new(),
-                body: queue::Body::Memory(Bytes::from_static(b"text")),
-                works: vec![work],
-                repeat: Repeat::Possible,
-            };
+            let body = queue::Body::Memory(Bytes::from_static(b"text"));
+            let publication = publication(message, Timestamp::from_millis(1), body);
             queue.publish(vec![publication]).await.expect("there is room");
         }
         let mut arrivals = Vec::new();

@@ -1,15 +1,14 @@
 //! A manager over real sockets: what it bears of nodes, and what it says to them.
 
-use base::{MessageId, Timestamp};
+use base::Timestamp;
 use bytes::Bytes;
-use queue::{Kind, NewWork, Publication, Repeat};
 use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::{control::Welcomed, member::Give, *};
 use crate::{
-    home::{Home, LONGEST},
+    home::{Home, LONGEST, publication},
     wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
 };
 
@@ -36,25 +35,7 @@ async fn brought(
 
 /// A message with one recipient, without its body.
 fn offer(home: &Home, number: u8) -> Offer {
-    let work = NewWork {
-        lane: "example.com".into(),
-        account: "".into(),
-        priority: 0,
-        not_before: Timestamp::default(),
-        expires: Timestamp::from_micros(i64::MAX),
-        recipients: 1,
-        needs: Vec::new(),
-        detail: Bytes::new(),
-    };
-    let publication = Publication {
-        message: MessageId::from_bytes([number; 16]),
-        kind: Kind::Mail,
-        at: home.clock.clock().now(),
-        header: Bytes::new(),
-        body: queue::Body::Empty,
-        works: vec![work],
-        repeat: Repeat::Possible,
-    };
+    let publication = publication(number, home.clock.clock().now(), queue::Body::Empty);
     Offer::of(&publication, &Bytes::new(), 0)
 }
 

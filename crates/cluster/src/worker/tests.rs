@@ -8,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::{
-    home::{DAY, Home, Keeps, LONGEST, linked, until},
+    home::{DAY, Home, Keeps, LONGEST, linked, publication, until},
     membership::{Liveness, Timing},
     wire::BodyWanted,
 };
@@ -68,7 +68,7 @@ async fn a_message_that_is_too_large_for_the_manager_is_refused_and_the_link_goe
     let worker = home.worker("mx2");
     home.run(&worker, &home.shutdown).await;
     let (publisher, before) = (worker.publisher(), worker.links());
-    let publish = async |number: u8, len: u64| publisher.publish(vec![publication(number, len, &home)]).await;
+    let publish = async |number: u8, len: u64| publisher.publish(vec![message(number, len, &home)]).await;
     for number in 1..=20 {
         let error = publish(number, 8 * LONGEST.0).await.expect_err("it is too large");
         assert!(matches!(error, queue::QueueError::TooLarge(_)), "{error}");
@@ -83,20 +83,20 @@ async fn a_node_that_is_removed_waits_for_no_answer_until_it_is_added_again() {
     let worker = home.worker("mx2");
     home.run(&worker, &home.shutdown).await;
     let publisher = worker.publisher();
-    publisher.publish(vec![publication(1, 100, &home)]).await.expect("it is taken");
+    publisher.publish(vec![message(1, 100, &home)]).await.expect("it is taken");
     assert!(publisher.takes().is_ok());
     assert!(home.manager.set_state("mx2", NodeState::Removed, "").expect("it can be noted"));
     until("it knows", || matches!(worker.state().link, Link::Refused { .. })).await;
     let why = worker.out_of_reach().expect("it is refused").to_string();
     assert!(why.ends_with("the manager has removed this node"), "{why}");
     assert!(matches!(publisher.takes(), Err(queue::QueueError::Away)));
-    let published = publisher.publish(vec![publication(2, 100, &home)]);
+    let published = publisher.publish(vec![message(2, 100, &home)]);
     let answer = tokio::time::timeout(SOON, published).await.expect("at once");
     assert!(matches!(answer, Err(queue::QueueError::Away)), "{answer:?}");
     home.manager.add_key("mx2", &worker.0.identity.public_key()).expect("it was removed");
     linked(&worker).await;
     assert!(publisher.takes().is_ok());
-    publisher.publish(vec![publication(3, 100, &home)]).await.expect("it is taken");
+    publisher.publish(vec![message(3, 100, &home)]).await.expect("it is taken");
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn what_got_no_answer_in_time_is_cancelled_once_the_manager_is_back() {
     home.run(&worker, &off).await;
     let publisher = worker.publisher();
     for number in 1..=3 {
-        publisher.publish(vec![publication(number, 100, &home)]).await.expect("it is taken");
+        publisher.publish(vec![message(number, 100, &home)]).await.expect("it is taken");
     }
     let withdraw = |number| worker.0.offers.lock().withdraw(base::MessageId::from_bytes([number; 16]));
     withdraw(1);
@@ -165,28 +165,10 @@ async fn a_node_whose_work_stands_still_beats_and_is_suspect_nevertheless() {
     until("it is back", || liveness() == Some(Liveness::Alive)).await;
 }
 
-/// A message with one recipient, and a body that is so long.
-fn publication(number: u8, len: u64, home: &Home) -> queue::Publication {
-    let work = queue::NewWork {
-        lane: "example.com".into(),
-        account: "".into(),
-        priority: 0,
-        not_before: base::Timestamp::default(),
-        expires: base::Timestamp::from_micros(i64::MAX),
-        recipients: 1,
-        needs: Vec::new(),
-        detail: bytes::Bytes::new(),
-    };
+/// A message with a body that is so long.
+fn message(number: u8, len: u64, home: &Home) -> queue::Publication {
     let body = vec![7; usize::try_from(len).expect("it is not long")];
-    queue::Publication {
-        message: base::MessageId::from_bytes([number; 16]),
-        kind: queue::Kind::Mail,
-        at: home.clock.clock().now(),
-        header: bytes::Bytes::new(),
-        body: queue::Body::Memory(body.into()),
-        works: vec![work],
-        repeat: queue::Repeat::Possible,
-    }
+    publication(number, home.clock.clock().now(), queue::Body::Memory(body.into()))
 }
 
 /// Beats come soon, and bring the manager's time.

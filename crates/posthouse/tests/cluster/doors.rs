@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     time::{Duration, Instant},
 };
 
 use testkit::{Cluster, Node, Peer, Session, node::word, text, until};
 
-use crate::cluster;
+use crate::{cluster, copy_of};
 
 /// For how long a worker holds a reply that is not told otherwise.
 const HOLD: Duration = Duration::from_secs(60);
@@ -234,12 +233,7 @@ fn both_processes_of_a_quarantined_node_turn_senders_away_at_once() {
     let peer = Peer::willing();
     let cluster = cluster(1, &peer);
     let original = &cluster.workers[0];
-    let copy = cluster.worker("mx2");
-    fs::create_dir_all(copy.data_dir()).expect("the folder is ours");
-    for file in ["node-id", "node.key"] {
-        fs::copy(original.setup().data_dir().join(file), copy.data_dir().join(file)).expect("it is there");
-    }
-    let copy = copy.start();
+    let copy = copy_of(&cluster, original, "mx2");
     cluster.shows("mx2", "quarantined");
     for node in [original, &copy] {
         until("not ready", || node.get("/readyz").contains("503 Service Unavailable").then_some(()));

@@ -4,7 +4,7 @@ use std::fs;
 
 use testkit::{Cluster, Gate, Moment, Move, Node, Peer, Session, cluster::key, text, until};
 
-use crate::cluster;
+use crate::{cluster, copy_of};
 
 #[test]
 fn a_removed_node_is_cut_off_at_once_and_let_in_again_when_it_is_added() {
@@ -80,12 +80,7 @@ fn a_copy_of_a_node_is_found_out_and_both_are_kept_out_until_an_operator_says_so
     let peer = Peer::willing();
     let cluster = cluster(1, &peer);
     let original = &cluster.workers[0];
-    let copy = cluster.worker("mx2");
-    fs::create_dir_all(copy.data_dir()).expect("the folder is ours");
-    for file in ["node-id", "node.key"] {
-        fs::copy(original.setup().data_dir().join(file), copy.data_dir().join(file)).expect("it is there");
-    }
-    let copy = copy.start();
+    let copy = copy_of(&cluster, original, "mx2");
     cluster.manager.said("quarantined");
     cluster.shows("mx2", "quarantined");
     until("both know", || {
