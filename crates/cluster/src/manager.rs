@@ -232,10 +232,13 @@ impl Manager {
         self.0.authority.pin()
     }
 
-    /// The node that has a message's body in memory, as far as is known.
+    /// The node that has a message's body in memory, as far as is known, if the works of the message are to go there rather than elsewhere.
     #[must_use]
     pub fn origin(&self, message: MessageId) -> Option<NodeIndex> {
-        self.0.origins.lock().of(message)
+        match self.0.options.placement {
+            Policy::IntakeFirst => self.0.origins.lock().of(message),
+            Policy::Random | Policy::RoundRobin => None,
+        }
     }
 
     /// Whether any node would take a work now.

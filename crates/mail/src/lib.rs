@@ -40,6 +40,7 @@ mod listener;
 mod log;
 mod opening;
 mod outcome;
+mod patience;
 mod pause;
 mod place;
 mod policy;

@@ -12,6 +12,7 @@ use crate::{
     destination::Rule,
     fair::{Account, Fair},
     keeping::{Keeping, Kept, Which},
+    patience::Patience,
     reach::{Contact, Reach},
     resolver::Exchange,
     throttle::Throttle,
@@ -80,6 +81,10 @@ pub(crate) struct Site {
     pub(crate) running: usize,
     /// Connections that are believed to be kept for the next burst.
     keeping: Keeping,
+    /// The nodes that use a connection, each as often as it does.
+    using: Vec<NodeIndex>,
+    /// How long works wait for one of those that had them first.
+    patience: Patience,
     pub(crate) reach: Reach,
     connects: Option<Throttle>,
     messages: Option<Throttle>,
@@ -177,6 +182,8 @@ impl Site {
             served: None,
             running: 0,
             keeping: Keeping::default(),
+            using: Vec::new(),
+            patience: Patience::default(),
             reach: Reach::new(rule.connections),
             connects: throttle(rule.connects_per_minute),
             messages: throttle(rule.messages_per_minute),
@@ -189,6 +196,7 @@ impl Site {
     }
 
     pub(crate) fn add(&mut self, priority: u8, account: Account, ready: Ready, stands: Stands) {
+        self.patience.look();
         let at = self.ready.partition_point(|(other, _)| *other > priority);
         if self.ready.get(at).is_none_or(|(other, _)| *other != priority) {
             self.ready.insert(at, (priority, Fair::after(self.served)));
@@ -237,6 +245,9 @@ impl Site {
         }
         if self.running >= self.allowed_connections() {
             return Some((Bar::Connections, None));
+        }
+        if let Some(until) = self.patience.until(now) {
+            return Some((Bar::Connections, Some(until)));
         }
         let throttled = |throttle: &Option<Throttle>, bar| {
             let until = throttle.as_ref()?.next(now)?;
@@ -288,7 +299,7 @@ impl Site {
 
     /// Takes the next burst, says of what kind it is, and charges for it. All of it came in by the same node, as far as `look` knows; it says too how
     /// long a message is, or that its ticket is a thing of the past. If the burst has to go to one of a few nodes, what came in by these is
-    /// preferred.
+    /// preferred, and what came in by others may wait a moment.
     pub(crate) fn take(
         &mut self,
         now: Timestamp,
@@ -298,18 +309,15 @@ impl Site {
         let most = self.messages.as_ref().map_or(BURST as u64, |throttle| throttle.allowed(now));
         let most = most.min(self.key.rule.messages_per_connection.unwrap_or(u32::MAX).into());
         let most = usize::try_from(most).unwrap_or(BURST).min(BURST);
-        let near: &[NodeIndex] = match keepers {
-            Keepers::Any => &[],
-            Keepers::First(nodes) | Keepers::Only(nodes) => nodes,
-        };
         let mut taken = Taken::default();
         while taken.works.len() < most
             && taken.more == More::Perhaps
             && self.bytes.as_ref().is_none_or(|throttle| throttle.allowed(now) > 0)
             && !self.ready.is_empty()
         {
-            self.take_turn(most, &mut taken, look, near, now);
+            self.take_turn(most, &mut taken, look, keepers, now);
         }
+        self.patience.went(&taken.works);
         if let Some(messages) = &mut self.messages {
             messages.charge(taken.works.len() as u64, now);
         }
@@ -323,7 +331,7 @@ impl Site {
         most: usize,
         taken: &mut Taken,
         look: &dyn Fn(Ticket) -> Option<Looked>,
-        near: &[NodeIndex],
+        keepers: &Keepers,
         now: Timestamp,
     ) {
         let Some((_, fair)) = self.ready.first_mut() else { return };
@@ -335,9 +343,7 @@ impl Site {
         let some = some.into_iter().filter_map(|ready| Some((ready, look(ready.ticket)?)));
         let some: Vec<(Ready, Looked)> = some.collect();
         if taken.origin.is_none() {
-            let is_near = |(_, looked): &&(Ready, Looked)| looked.origin.is_some_and(|it| near.contains(&it));
-            let first = some.iter().find(is_near).or(some.first());
-            taken.origin = first.map(|(_, looked)| looked.origin);
+            taken.origin = origin_of_next(&some, keepers, &self.using, &mut self.patience, now);
         }
         let mut others = Vec::new();
         for (ready, Looked { size, origin }) in some {
@@ -373,6 +379,7 @@ impl Site {
             connects.charge(1, now);
         }
         cost.means = Some(Means { node, charged, took });
+        self.using.push(node);
     }
 
     /// Works that were charged for, with messages of so many bytes, go another time.
@@ -388,6 +395,9 @@ impl Site {
     /// A burst has ended.
     pub(crate) fn ended(&mut self, used: Used, means: Option<Means>, now: Timestamp, spread: f64) {
         self.running -= 1;
+        self.patience.look();
+        let place = means.and_then(|means| self.using.iter().position(|node| *node == means.node));
+        place.map(|place| self.using.swap_remove(place));
         let paid = u32::from(means.is_some_and(|means| means.charged == Charged::Connect));
         if let Some(connects) = &mut self.connects {
             connects.charge(used.opened.saturating_sub(paid).into(), now);
@@ -441,4 +451,25 @@ impl Site {
             && unused(&self.messages)
             && unused(&self.bytes)
     }
+}
+
+/// Where the works of a burst came in that is made of these; nothing if they wait.
+fn origin_of_next(
+    some: &[(Ready, Looked)],
+    keepers: &Keepers,
+    using: &[NodeIndex],
+    patience: &mut Patience,
+    now: Timestamp,
+) -> Option<Option<NodeIndex>> {
+    let near: &[NodeIndex] = match keepers {
+        Keepers::Any => &[],
+        Keepers::First(nodes) | Keepers::Only(nodes) => nodes,
+    };
+    let is_near = |(_, looked): &&(Ready, Looked)| looked.origin.is_some_and(|origin| near.contains(&origin));
+    if let Some((_, looked)) = some.iter().find(is_near) {
+        return Some(looked.origin);
+    }
+    let (ready, Looked { origin, .. }) = some.first()?;
+    let is_busy = matches!(keepers, Keepers::Only(_)) && origin.is_some_and(|origin| using.contains(&origin));
+    if is_busy && patience.waits(ready.ticket, now) { None } else { Some(*origin) }
 }

@@ -288,6 +288,48 @@ fn a_burst_that_has_to_go_to_one_node_is_of_what_came_in_there_if_something_did(
 }
 
 #[test]
+fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_connection() {
+    let mut world = world(Wishes { connections: Some(2), ..Wishes::default() });
+    let came_in_at = |origin| move |_: Ticket| Some(Looked { size: 1000, origin: Some(origin) });
+    deliver(&mut world, B, NOW);
+    world.arrive("a.example", "x", BURST);
+    let mut at_a = next(&mut world);
+    world.schedule.placed(&mut at_a, A, NOW);
+    let works = world.arrive("a.example", "x", 1);
+    assert_eq!(world.schedule.next(NOW, &came_in_at(A)), None, "only B keeps a connection, but A is soon through");
+    assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Connections { .. }));
+    assert_eq!(world.schedule.pause(NOW, Duration::from_secs(1)), Duration::from_millis(20));
+    let used = Used { contact: Contact::Answered, opened: 1, keeps: Keeps::Connection };
+    world.schedule.ended(&at_a, used, later(5), 0.5);
+    let begun = world.schedule.next(later(5), &came_in_at(A)).unwrap();
+    let What::Deliver(mut at_a) = begun.what else { panic!("{begun:?}") };
+    assert_eq!((begun.works, &at_a.keepers), (works, &Keepers::Only(vec![B, A])));
+    world.schedule.placed(&mut at_a, A, later(5));
+
+    let works = world.arrive("a.example", "x", 1);
+    assert_eq!(world.schedule.next(later(10), &came_in_at(A)), None);
+    world.schedule.prepare(later(29));
+    assert_eq!(world.schedule.next(later(29), &came_in_at(A)), None);
+    world.schedule.prepare(later(30));
+    let begun = world.schedule.next(later(30), &came_in_at(A)).unwrap();
+    assert_eq!(begun.works, works, "A is not through with it: B has it");
+}
+
+#[test]
+fn what_another_node_has_does_not_wait_for_what_waits() {
+    let mut world = world(Wishes { connections: Some(2), ..Wishes::default() });
+    deliver(&mut world, B, NOW);
+    world.arrive("a.example", "x", BURST);
+    let mut at_a = next(&mut world);
+    world.schedule.placed(&mut at_a, A, NOW);
+    let waits = world.arrive("a.example", "x", 1)[0];
+    let look = |ticket: Ticket| Some(Looked { size: 1000, origin: Some(if ticket == waits { A } else { B }) });
+    assert_eq!(world.schedule.next(NOW, &look), None);
+    let comes = world.arrive("a.example", "x", 1);
+    assert_eq!(world.schedule.next(NOW, &look).map(|begin| begin.works), Some(comes));
+}
+
+#[test]
 fn what_no_node_takes_says_why() {
     let mut world = world(Wishes::default());
     world.arrive("a.example", "x", 1);
