@@ -11,9 +11,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::late::Lost;
 use crate::{
-    Arrival, Boot, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest,
-    Status, WorkInfo,
+    Arrival, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest, Status,
+    WorkInfo,
     index::{Effects, Index, More, Place},
     intern::IdHasher,
     op::{After, Cancel, Conclude, Op, Standing, State},
@@ -34,8 +35,8 @@ struct Inner {
     leases: HashMap<WorkId, Holding, BuildHasherDefault<IdHasher>>,
     counter: u64,
     recent: Recent,
-    /// The nodes that were lost and may have done these.
-    lost: HashMap<WorkId, Boot, BuildHasherDefault<IdHasher>>,
+    /// What lost nodes may have done.
+    lost: HashMap<WorkId, Lost, BuildHasherDefault<IdHasher>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,8 @@ struct Holding {
     /// What late words have ended that are not synced yet, so that nobody is sent the same twice.
     done: Recipients,
     life: Life,
+    /// Why the work waited before, as far as is known.
+    before: Reason,
 }
 
 /// Whether a lease has its value in this process.
@@ -88,7 +91,8 @@ impl Stage {
 
 impl Holding {
     fn new(holder: Holder, epoch: Epoch, stage: Stage) -> Self {
-        Self { holder, epoch, stage, done: Recipients::NONE, life: Life::Living }
+        let before = Reason::PossiblyDone;
+        Self { holder, epoch, stage, done: Recipients::NONE, life: Life::Living, before }
     }
 
     /// The queue itself keeps a work back, while it is said that these end.
@@ -259,11 +263,16 @@ impl Ledger {
             return (Concluded::Ignored, None);
         };
         let ended = conclusion.ended();
+        let is_awaited = inner.is_awaited(work, epoch, standing);
         let current = match inner.leases.get_mut(&work) {
             Some(holding) if holding.epoch == epoch && !holding.stage.is_concluding() => {
                 let before = if holding.stage == Stage::Held { Hold::Held } else { Hold::Committed };
                 holding.stage = Stage::Concluding { before, ends: ended };
                 Some(holding.done)
+            }
+            None if is_awaited => {
+                inner.leases.insert(work, Holding::kept(epoch, ended));
+                Some(Recipients::NONE)
             }
             _ => None,
         };
@@ -430,7 +439,7 @@ impl Ledger {
     pub(crate) fn info(&self, work: WorkId) -> Option<WorkInfo> {
         let inner = self.state.lock();
         let lease = inner.leases.get(&work).map(|holding| holding.epoch);
-        let lost_by = inner.lost.get(&work).copied();
+        let lost_by = inner.lost.get(&work).map(|lost| lost.boot);
         inner.index.info(work).map(|info| WorkInfo { lease, lost_by, ..info })
     }
 
@@ -481,7 +490,8 @@ impl Inner {
         let epoch = self.next_epoch(incarnation);
         let info = WorkInfo { lease: Some(epoch), ..self.index.info(work)? };
         let content = self.content(work)?;
-        self.leases.insert(work, Holding::new(holder, epoch, Stage::Held));
+        let holding = Holding::new(holder, epoch, Stage::Held);
+        self.leases.insert(work, Holding { before: info.reason, ..holding });
         Some(Given { info, epoch, content })
     }
 
@@ -509,8 +519,10 @@ impl Inner {
 
     /// Whoever had the work may have done it; it waits until then, or until it is too old.
     fn unknown(&mut self, work: WorkId, until: Timestamp, effects: &mut Effects) {
-        if let Some(Holder::Node(boot)) = self.leases.get(&work).map(|holding| holding.holder) {
-            self.lost.insert(work, boot);
+        if let Some(Holding { holder: Holder::Node(boot), epoch, before, .. }) =
+            self.leases.get(&work).copied()
+        {
+            self.lost.insert(work, Lost { boot, epoch, before });
         }
         self.leave(work);
         let until = self.index.info(work).map_or(until, |info| until.min(info.expires));

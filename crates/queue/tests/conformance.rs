@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use base::{Clock, Timestamp, WorkId};
 use queue::{
     Boot, Change, Claim, Concluded, Epoch, Holder, Kind, Memory, Publication, Queue, Reason, Resumed, Spool,
-    conformance::{arrival, done, lease, message},
+    conformance::{arrival, conclusion, done, lease, message},
     files::{Disk, SimulatedDisk},
     spool::Options,
 };
@@ -218,6 +218,32 @@ async fn what_another_node_held_waits_again_once_it_is_gone_also_after_another_r
     assert!(committed.not_before > Clock::system().now(), "it may have been done, so it waits");
     assert_eq!(queue.info(given[0].0).expect("it waits").not_before, Timestamp::default());
     assert!(queue.info(given[2].0).is_none(), "a late word counts");
+    // So does any word on what waits for it, and what its node is told is as it was before.
+    assert_eq!(committed.lost_by, Some(BOOT));
+    let resumed = queue.resume(BOOT, vec![given[3]], &[]).await.remove(0);
+    let Claim::Over(over) = resumed.claim else { panic!("it was taken back") };
+    let deferred = || conclusion(Vec::new());
+    assert_eq!(over.conclude(deferred()).expect("it is heard"), Concluded::Applied);
+    // Its node is back over another link before that is synced, and says it again.
+    let again = queue.resume(BOOT, vec![given[3]], &[]).await.remove(0);
+    let Claim::Over(again) = again.claim else { panic!("it was taken back") };
+    assert_eq!(again.conclude(deferred()).expect("it is heard"), Concluded::Ignored);
+    queue.settled().await.expect("the disk works");
+    assert_eq!(queue.info(given[3].0).expect("it waits").reason, Reason::Deferred);
+}
+
+#[tokio::test]
+async fn what_a_node_has_said_is_heard_again_before_it_is_synced() {
+    let queue = open(&SimulatedDisk::default());
+    queue.publish(vec![message("example.com")]).await.expect("it is published");
+    let arrival = arrival(&queue).await;
+    let leased = lease(&queue, Holder::Node(BOOT), &arrival).await.expect("nobody holds it");
+    let under = (leased.info.work, leased.lease.epoch());
+    assert!(queue.resume(BOOT, vec![under], &[]).await.is_empty(), "whoever leased it listens");
+    assert_eq!(leased.lease.conclude(done()).expect("it is heard"), Concluded::Applied);
+    let again = queue.resume(BOOT, vec![under], &[]).await.remove(0);
+    let Claim::Over(again) = again.claim else { panic!("it is concluded") };
+    assert_eq!(again.conclude(done()).expect("it is heard"), Concluded::Ignored);
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub(super) struct Counts {
     pub(super) at_once: u64,
     /// Attempts whose outcome nobody knew.
     pub(super) unknown: u64,
+    /// Those of them of which somebody has said it since, in time.
+    pub(super) awaited: u64,
     /// Works that were with two workers because a crash had made the queue forget the first.
     pub(super) forgotten: u64,
     /// Works that were given when their lease was over.
@@ -86,7 +88,7 @@ pub(super) fn summary(played: &[Played]) -> String {
     let sum = |of: fn(&Counts) -> u64| played.iter().map(|played| of(&played.counts)).sum::<u64>();
     format!(
         "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} given again, {} back under both, {} resumed, {} over, \
-         {} late, {} at once, {} unknown, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
+         {} late, {} at once, {} unknown, {} of them told of, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
         played.len(),
         played.iter().map(|played| played.events).sum::<u64>(),
         sum(|counts| counts.leased),
@@ -101,6 +103,7 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.late),
         sum(|counts| counts.at_once),
         sum(|counts| counts.unknown),
+        sum(|counts| counts.awaited),
         sum(|counts| counts.too_late),
         sum(|counts| counts.forgotten),
         sum(|counts| counts.restarts),

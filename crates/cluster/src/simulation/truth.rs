@@ -315,6 +315,11 @@ impl Truth {
             (Concluded::Applied | Concluded::Late, Some(_)) => {
                 self.fails(format!("{named}: {concluded:?} after the end"));
             }
+            // Its work waits for this very word.
+            (Concluded::Applied, None) if self.is_awaited(attempt) => self.counts.awaited += 1,
+            (Concluded::Ignored, None) if self.is_awaited(attempt) && self.latest(work) == Some(attempt) => {
+                self.fails(format!("{named} is waited for, and is ignored"));
+            }
             (Concluded::Applied, None) if self.latest(work) != Some(attempt) => {
                 self.fails(format!("{named} is applied, and is not the latest"));
             }
@@ -330,6 +335,17 @@ impl Truth {
         if done && concluded != Concluded::Ignored && story.ended.is_none() {
             (story.ended, story.effect) = (Some(attempt), Effect::Awaited);
         }
+    }
+
+    /// Whether the queue knows that an attempt may have delivered, and nobody has done anything with its work since.
+    fn is_awaited(&self, attempt: usize) -> bool {
+        let it = &self.attempts[attempt];
+        let did_nothing = |later: usize| {
+            let it = &self.attempts[later];
+            it.left.is_some() && it.permitted.is_none() && it.told == Told::Nothing
+        };
+        let later = self.stories[it.work].attempts.iter().filter(|later| **later > attempt);
+        it.unknown.is_some() && it.told == Told::Nothing && later.copied().all(did_nothing)
     }
 
     /// All that was put has taken effect.

@@ -1,5 +1,7 @@
 //! What an operator has to say when nodes are lost: that they are, and that mail which they may have delivered is to be tried again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use testkit::{Cluster, Gate, Moment, Move, Peer, Session, node::word, text, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_posthouse");
@@ -34,6 +36,42 @@ fn what_a_lost_node_may_have_delivered_waits_for_a_retry_by_hand_if_that_is_want
     let delivered = log.iter().find(|record| record["what"] == "delivered").expect("it is");
     assert_eq!((word(delivered, "node"), &delivered["possible_duplicate"]), ("mx1", &true.into()), "{log:?}");
     assert_eq!(peer.count(), 2);
+}
+
+#[test]
+fn a_node_that_comes_back_ends_the_wait_for_its_word_also_when_it_has_not_delivered() {
+    let gate = Gate::default();
+    let (behind, first) = (gate.clone(), AtomicBool::new(true));
+    let peer = Peer::start(move |moment| match moment {
+        Moment::Dot(_) if first.swap(false, Ordering::Relaxed) => {
+            behind.pass();
+            Move::Say("451 4.3.0 not now".into())
+        }
+        _ => Move::Go,
+    });
+    let setup = "cluster.after-loss = 'wait'";
+    let cluster = Cluster::with(PROGRAM, 1, setup, |setup| setup.to(&peer).flag("--retry", "100ms,300ms"));
+    let (manager, worker) = (&cluster.manager, &cluster.workers[0]);
+    let mut session = Session::open(worker.smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.data(&text::message("in its own time", 1000)).code, 250);
+    gate.reached(1);
+    worker.freeze();
+    until("what may have been delivered", || {
+        let works = manager.json(&["mail", "queue", "--all"])["works"].clone();
+        (works[0]["reason"] == "possibly-done").then_some(())
+    });
+    gate.open();
+    worker.thaw();
+    let log = manager.records_of("b@example.com", 3);
+    let (deferred, delivered) = (&log[1], &log[2]);
+    assert_eq!((word(deferred, "what"), word(deferred, "node")), ("deferred", "mx2"), "{log:?}");
+    assert_eq!(word(delivered, "what"), "delivered", "{log:?}");
+    // It is known that it was not delivered before.
+    for record in [deferred, delivered] {
+        assert!(record["possible_duplicate"].is_null() || record["possible_duplicate"] == false, "{log:?}");
+    }
+    assert_eq!(peer.count(), 2, "the first was refused");
 }
 
 /// Long enough for the late word of a worker that comes back, and two that fall silent together are many.

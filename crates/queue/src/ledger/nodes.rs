@@ -107,6 +107,8 @@ impl Inner {
         let info = self.index.info(work)?;
         let point = match self.leases.get_mut(&work) {
             Some(holding) if holding.epoch != epoch || holding.holder != Holder::Node(boot) => Point::Over,
+            // What it has said of it is on its way to the disk.
+            Some(holding) if holding.life == Life::Living && holding.stage.is_concluding() => Point::Over,
             Some(holding) => {
                 if std::mem::replace(&mut holding.life, Life::Living) == Life::Living {
                     return None;
@@ -115,7 +117,10 @@ impl Inner {
             }
             None => Point::Over,
         };
-        let info = WorkInfo { lease: Some(epoch), ..info };
+        // What it may have done itself is not what it may have done again.
+        let lost = self.lost.get(&work).filter(|lost| lost.epoch == epoch);
+        let reason = lost.map_or(info.reason, |lost| lost.before);
+        let info = WorkInfo { lease: Some(epoch), reason, ..info };
         Some((Given { info, epoch, content: self.content(work)? }, point))
     }
 }
