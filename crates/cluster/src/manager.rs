@@ -241,6 +241,11 @@ impl Manager {
         }
     }
 
+    /// An attempt has left something of a message to be tried again.
+    pub fn left_of(&self, message: MessageId) {
+        self.0.left_of(message);
+    }
+
     /// Whether any node would take a work now.
     #[must_use]
     pub fn has_room(&self) -> bool {

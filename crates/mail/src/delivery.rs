@@ -243,6 +243,7 @@ impl Delivery {
             record: record(node, &job.info, outcome),
             follow_ups,
         };
+        let left = job.info.remaining.without(conclusion.ended());
         let concluded = match job.claim {
             Some(Claim::Lease(lease)) => lease.conclude(conclusion),
             Some(Claim::Committing(committing)) => committing.conclude(conclusion),
@@ -255,6 +256,9 @@ impl Delivery {
                 outcome.told().for_each(|recipient| self.counters.became(recipient.became));
                 self.counters.accepted.add(reports as u64);
                 self.counters.messages.add(reports as u64);
+                if let Some(cluster) = self.cluster.as_ref().filter(|_| !left.is_empty()) {
+                    cluster.left_of(work.message);
+                }
             }
             Ok(Concluded::Late) => {
                 tracing::info!(%work, "its outcome came late; whom it was delivered to has it");

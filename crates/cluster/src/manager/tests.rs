@@ -2,6 +2,7 @@
 
 use base::Timestamp;
 use bytes::Bytes;
+use queue::{Concluded, Conclusion, Kind, Rest};
 use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
@@ -79,6 +80,46 @@ async fn what_is_withdrawn_goes_out_no_more_and_is_not_taken_afterwards() {
     shared.cancel_if_withdrawn(&messages[1]).await;
     shared.cancel_if_withdrawn(&offer(&home, 2).message).await;
     assert_eq!(works(), 1);
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_behind_its_final_dot_is_not_sent_again() {
+    let home = Home::new(Timing::default()).await;
+    let shared = &home.manager.0;
+    shared.take_in(&member(), vec![offer(&home, 1), offer(&home, 2)]).await;
+    let mut arrivals = Vec::new();
+    shared.queue.take_arrivals(Kind::Mail, 2, &mut arrivals);
+    let tickets = arrivals.iter().map(|arrival| arrival.ticket).collect();
+    let mut behind = Vec::new();
+    for leased in shared.queue.lease(Holder::Here, tickets).await {
+        behind.push(leased.lease.commit().await.expect("its lease runs").0);
+    }
+    let message = offer(&home, 1).message;
+    shared.note_withdrawn(std::slice::from_ref(&message));
+    shared.withdraw(vec![message]).await;
+    assert_eq!(shared.queue.stats().works, 2, "they may be delivered");
+    for committing in behind {
+        let message = committing.work().message;
+        let concluded = committing.conclude(Conclusion {
+            at: home.clock.clock().now(),
+            ends: Vec::new(),
+            rest: Rest::Retry { not_before: Timestamp::default(), reason: queue::Reason::Deferred },
+            state: Bytes::new(),
+            record: Bytes::new(),
+            follow_ups: Vec::new(),
+        });
+        assert_eq!(concluded.expect("it is heard"), Concluded::Applied);
+        home.manager.left_of(message);
+    }
+    let gone = async {
+        while shared.queue.stats().works > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it is cancelled");
+    shared.queue.settled().await.expect("the disk works");
+    let left = wire::message(&offer(&home, 2).message).expect("it is one");
+    assert_eq!(shared.queue.works_of(left).len(), 1);
 }
 
 fn piece(len: u64) -> Result<Piece, Status> {

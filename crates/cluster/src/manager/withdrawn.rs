@@ -3,7 +3,10 @@
 //! An offer says until when its sender waits, and is refused afterwards, however long it was under way. Of one that came in time and
 //! was not answered in time the worker says so later; then nothing more of it goes out. What went out before cannot be undone.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use base::{MessageId, Timestamp};
 use bytes::Bytes;
@@ -44,8 +47,11 @@ impl Shared {
     }
 
     fn is_withdrawn(&self, message: &[u8]) -> bool {
-        let withdrawn = self.withdrawn.lock();
-        wire::message(message).is_ok_and(|message| withdrawn.messages.contains(&message))
+        wire::message(message).is_ok_and(|message| self.has_withdrawn(message))
+    }
+
+    fn has_withdrawn(&self, message: MessageId) -> bool {
+        self.withdrawn.lock().messages.contains(&message)
     }
 
     /// Hears what a node withdraws, before anything that it offers afterwards.
@@ -82,8 +88,30 @@ impl Shared {
         }
     }
 
+    /// An attempt has left something of a message. If it is withdrawn meanwhile, which leaves alone what is behind its final dot, nothing
+    /// more of it goes out, once that is on the disk.
+    pub(super) fn left_of(self: &Arc<Self>, message: MessageId) {
+        if !self.has_withdrawn(message) {
+            return;
+        }
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let cancelled = match shared.queue.settled().await {
+                Ok(()) => shared.cancel_message(message).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = cancelled {
+                tracing::warn!(%error, "a message that is withdrawn cannot be cancelled");
+            }
+        });
+    }
+
     async fn cancel(&self, message: &[u8]) -> Result<(), QueueError> {
         let Ok(message) = wire::message(message) else { return Ok(()) };
+        self.cancel_message(message).await
+    }
+
+    async fn cancel_message(&self, message: MessageId) -> Result<(), QueueError> {
         let works = self.queue.works_of(message);
         if works.is_empty() {
             return Ok(());
