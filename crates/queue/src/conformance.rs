@@ -34,7 +34,6 @@ macro_rules! conformance {
                 a_late_word_and_the_running_attempt_never_end_the_same_recipient_both,
                 a_cancel_leaves_out_whom_a_late_word_has_ended,
                 what_a_lost_node_has_committed_waits_until_its_time,
-                a_lost_node_that_says_what_became_of_a_work_ends_its_wait,
                 a_late_word_is_not_forgotten_when_the_running_attempt_gives_back,
                 a_node_that_comes_back_leaves_alone_what_has_its_lease,
                 held_works_wait_until_they_are_released,

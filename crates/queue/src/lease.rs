@@ -203,8 +203,7 @@ impl Committing {
 }
 
 impl Over {
-    /// Says what became of the work. If it waits for this very word ([`Reason::PossiblyDone`](crate::Reason::PossiblyDone)), and nobody has
-    /// had it since, it is concluded so; else the recipients that were delivered to are marked so, and the rest is ignored.
+    /// Says what became of the work: the recipients that were delivered to are marked so, the rest is ignored.
     ///
     /// # Errors
     /// If the queue is closed or the conclusion is too large.

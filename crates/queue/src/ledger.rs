@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::late::Lost;
+use self::nodes::Lost;
 use crate::{
     Arrival, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest, Status,
     WorkInfo,
@@ -263,16 +263,11 @@ impl Ledger {
             return (Concluded::Ignored, None);
         };
         let ended = conclusion.ended();
-        let is_awaited = inner.is_awaited(work, epoch, standing);
         let current = match inner.leases.get_mut(&work) {
             Some(holding) if holding.epoch == epoch && !holding.stage.is_concluding() => {
                 let before = if holding.stage == Stage::Held { Hold::Held } else { Hold::Committed };
                 holding.stage = Stage::Concluding { before, ends: ended };
                 Some(holding.done)
-            }
-            None if is_awaited => {
-                inner.leases.insert(work, Holding::kept(epoch, ended));
-                Some(Recipients::NONE)
             }
             _ => None,
         };

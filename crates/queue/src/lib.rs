@@ -19,12 +19,12 @@
 //!   or has come back without it ([`Queue::resume`]), or it is taken back ([`Queue::take_back`]). Who is gone, others judge.
 //! - **Committing** is the step before the point of no return. It is refused when the lease is over.
 //!   A committed work whose holder vanishes is *unknown*: it waits for the time set as
-//!   `after_loss`, with [`Reason::PossiblyDone`], or until that holder says what became of it after all.
+//!   `after_loss`, with [`Reason::PossiblyDone`], unless that holder comes back and has it again ([`Queue::resume`]).
 //! - **A conclusion** is one atomic record: how each recipient ended, what becomes of the rest, and
 //!   the publications that follow from it. It is written within [`CONCLUDED_WITHIN`] and synced
 //!   within [`SYNCED_WITHIN`]; nobody waits for it.
-//! - **Epochs**: a conclusion under an older lease never overwrites an end, nor what others have done since; the recipients that
-//!   it delivered to are marked so ([`Concluded::Late`]), and a running attempt learns of them when it commits.
+//! - **Epochs**: a conclusion under an older lease never overwrites an end; the recipients that it
+//!   delivered to are marked so ([`Concluded::Late`]), and a running attempt learns of them when it commits.
 //! - **Ends are explicit**: done, failed, expired, cancelled. What is damaged is set aside, visibly.
 //! - **Records** ([`Feed`]) tell everything synced, in order, from a position that the reader kept, for
 //!   as long as it does not confirm a later one. What a reader leaves for too long is told again

@@ -201,7 +201,8 @@ impl Queue {
     }
 
     /// A node has come back, and says which works it still has: those that it held when the queue was opened are its
-    /// own again. What else it held then waits again, and what it committed of that waits as [`Reason::PossiblyDone`].
+    /// own again, and so is what it had committed when it was lost, if nobody has had that since. What else it held at the opening
+    /// waits again, and what it committed of that waits as [`Reason::PossiblyDone`].
     ///
     /// Works that were leased to it since the opening are left as they are: whoever leased them has their leases. Of a work that
     /// is not its own any more it may say that it delivered. What is `kept` it has as well, and that stays as it is: it could not

@@ -218,18 +218,57 @@ async fn what_another_node_held_waits_again_once_it_is_gone_also_after_another_r
     assert!(committed.not_before > Clock::system().now(), "it may have been done, so it waits");
     assert_eq!(queue.info(given[0].0).expect("it waits").not_before, Timestamp::default());
     assert!(queue.info(given[2].0).is_none(), "a late word counts");
-    // So does any word on what waits for it, and what its node is told is as it was before.
+    // It has again what waits for it, though what it may have done stays marked until it says so.
     assert_eq!(committed.lost_by, Some(BOOT));
     let resumed = queue.resume(BOOT, vec![given[3]], &[]).await.remove(0);
-    let Claim::Over(over) = resumed.claim else { panic!("it was taken back") };
-    let deferred = || conclusion(Vec::new());
-    assert_eq!(over.conclude(deferred()).expect("it is heard"), Concluded::Applied);
+    let Claim::Committing(committing) = resumed.claim else { panic!("nobody has had it since") };
+    assert_eq!(committing.conclude(conclusion(Vec::new())).expect("it is heard"), Concluded::Applied);
     // Its node is back over another link before that is synced, and says it again.
     let again = queue.resume(BOOT, vec![given[3]], &[]).await.remove(0);
-    let Claim::Over(again) = again.claim else { panic!("it was taken back") };
-    assert_eq!(again.conclude(deferred()).expect("it is heard"), Concluded::Ignored);
+    let Claim::Over(again) = again.claim else { panic!("it is concluded") };
+    assert_eq!(again.conclude(conclusion(Vec::new())).expect("it is heard"), Concluded::Ignored);
     queue.settled().await.expect("the disk works");
     assert_eq!(queue.info(given[3].0).expect("it waits").reason, Reason::Deferred);
+}
+
+/// A work that a node has committed, and its lease.
+async fn committed_by(queue: &Queue, boot: Boot) -> (WorkId, Epoch) {
+    let leased = lease(queue, Holder::Node(boot), &arrival(queue).await).await.expect("nobody holds it");
+    let under = (leased.info.work, leased.lease.epoch());
+    let (committing, _) = leased.lease.commit().await.expect("its lease runs");
+    std::mem::forget(committing);
+    under
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_has_again_what_waits_for_it_and_nothing_that_others_have_had() {
+    let queue = open(&SimulatedDisk::default());
+    queue.publish(vec![message("example.com")]).await.expect("it is published");
+    let under = committed_by(&queue, BOOT).await;
+    let soon = || Clock::system().now() + Duration::from_secs(60);
+    queue.take_back(BOOT, soon());
+    assert_eq!(arrival(&queue).await.reason, Reason::PossiblyDone);
+    assert!(matches!(queue.resume(Boot(78), vec![under], &[]).await[0].claim, Claim::Over(_)));
+    let Resumed { claim, info, .. } = queue.resume(BOOT, vec![under], &[]).await.remove(0);
+    assert_eq!((info.reason, queue.boots()), (Reason::New, vec![(BOOT, 1)]), "as when it was given");
+    // It is lost once more, and its work is another's meanwhile, or held by hand.
+    queue.take_back(BOOT, Timestamp::default());
+    drop(claim);
+    let mine = lease(&queue, Holder::Here, &arrival(&queue).await).await.expect("its time has come");
+    assert!(matches!(queue.resume(BOOT, vec![under], &[]).await[0].claim, Claim::Over(_)));
+    drop(mine);
+    arrival(&queue).await;
+    assert_eq!(queue.change(vec![under.0], Change::Hold).await.expect("it is written"), 1);
+    assert!(matches!(queue.resume(BOOT, vec![under], &[]).await[0].claim, Claim::Over(_)));
+    assert_eq!(queue.change(vec![under.0], Change::Release).await.expect("it is written"), 1);
+    // Whatever it says, it ends the wait.
+    let resumed = queue.resume(BOOT, vec![under], &[]).await.remove(0);
+    let Claim::Committing(committing) = resumed.claim else { panic!("nobody has done anything with it") };
+    assert_eq!(committing.conclude(conclusion(Vec::new())).expect("it is heard"), Concluded::Applied);
+    queue.settled().await.expect("the disk works");
+    let waits = queue.info(under.0).expect("it waits");
+    assert_eq!((waits.reason, waits.attempts, waits.lost_by), (Reason::Deferred, 1, None));
+    assert!(matches!(queue.resume(BOOT, vec![under], &[]).await[0].claim, Claim::Over(_)));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::{
     network::{Packet, Side, Way},
     scene::Moments,
     timing,
+    truth::Has,
     world::{CALM, Event, MILLI, SECOND, World, short},
 };
 use crate::{
@@ -178,13 +179,18 @@ impl World {
         twice.dedup();
         self.truth.counts.under_both += (works.len() - twice.len()) as u64;
         self.truth.came_back(member.boot, &works, self.wall());
-        let (queue, boot) = (self.reign().queue.clone(), member.boot);
+        let (queue, boot, presented) = (self.reign().queue.clone(), member.boot, works.clone());
         let mut resuming: Pin<Box<dyn Future<Output = _>>> =
             Box::pin(async move { queue.resume(boot, works, &[]).await });
         let resuming = match resuming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(resumed) => Resuming::Done(resumed),
             Poll::Pending => Resuming::Under(resuming),
         };
+        for (work, epoch) in presented {
+            let info = self.reign().queue.info(work);
+            let has = if info.is_some_and(|info| info.lease == Some(epoch)) { Has::Yes } else { Has::No };
+            self.truth.presented(epoch, has);
+        }
         Adopting { link, member, errands, resuming }
     }
 

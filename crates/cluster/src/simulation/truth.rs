@@ -59,6 +59,8 @@ struct Attempt {
     told: Told,
     /// How the queue lost sight of it.
     left: Option<Left>,
+    /// How it had, before its node had it again, and since when it waited; a manager that starts anew knows no more.
+    regained: Option<(Left, Timestamp)>,
     /// From when it waits because it may be delivered.
     unknown: Option<Timestamp>,
     eaten: Eaten,
@@ -102,6 +104,13 @@ enum Eaten {
     Commit,
     /// That there is such a lease; when.
     Grant(u64),
+}
+
+/// Whether a work is a node's again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Has {
+    Yes,
+    No,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +191,18 @@ impl Truth {
         self.stories[work].attempts.iter().rfind(known).copied()
     }
 
+    /// The attempt whose node has a work, or had it last: one that has it again, or else the latest.
+    fn current(&self, work: usize) -> Option<usize> {
+        let mut attempts = self.stories[work].attempts.iter().copied();
+        attempts.find(|attempt| self.has_again(*attempt)).or_else(|| self.latest(work))
+    }
+
+    /// Whether an attempt's node was lost, and has its work again.
+    fn has_again(&self, attempt: usize) -> bool {
+        let it = &self.attempts[attempt];
+        it.regained.is_some() && it.left.is_none() && it.told == Told::Nothing
+    }
+
     /// Whether an attempt may have delivered, and the queue is to know that.
     fn is_open(&self, attempt: usize) -> bool {
         let Attempt { permitted, told, eaten, waited, .. } = &self.attempts[attempt];
@@ -200,7 +221,7 @@ impl Truth {
         if let Some(ended) = self.stories[work].ended {
             self.fails(format!("work {work} is leased again after it has ended by {}", self.named(ended)));
         }
-        if let Some(latest) = self.latest(work)
+        if let Some(latest) = self.current(work)
             && self.attempts[latest].told == Told::Nothing
             && self.attempts[latest].left.is_none()
         {
@@ -228,6 +249,7 @@ impl Truth {
             decided: None,
             told: Told::Nothing,
             left: None,
+            regained: None,
             unknown: None,
             eaten: Eaten::Nothing,
             given: Given::InTime,
@@ -315,12 +337,7 @@ impl Truth {
             (Concluded::Applied | Concluded::Late, Some(_)) => {
                 self.fails(format!("{named}: {concluded:?} after the end"));
             }
-            // Its work waits for this very word.
-            (Concluded::Applied, None) if self.is_awaited(attempt) => self.counts.awaited += 1,
-            (Concluded::Ignored, None) if self.is_awaited(attempt) && self.latest(work) == Some(attempt) => {
-                self.fails(format!("{named} is waited for, and is ignored"));
-            }
-            (Concluded::Applied, None) if self.latest(work) != Some(attempt) => {
+            (Concluded::Applied, None) if self.current(work) != Some(attempt) => {
                 self.fails(format!("{named} is applied, and is not the latest"));
             }
             (Concluded::Applied, None) if self.attempts[attempt].left.is_some() => {
@@ -369,7 +386,8 @@ impl Truth {
 
     fn has(&self, attempt: usize, boot: Boot) -> bool {
         let it = &self.attempts[attempt];
-        it.boot == boot && it.told == Told::Nothing && self.latest(it.work) == Some(attempt)
+        let is_latest = self.latest(it.work) == Some(attempt);
+        it.boot == boot && it.told == Told::Nothing && (is_latest || self.has_again(attempt))
     }
 
     /// All that a node had is taken back.
@@ -408,6 +426,27 @@ impl Truth {
                 }
                 Some(_) | None => it.left = Some(Left::GivenBack),
             }
+        }
+    }
+
+    /// A node has come back with a work, and has it again or not.
+    pub(super) fn presented(&mut self, epoch: Epoch, has: Has) {
+        let attempt = self.of(epoch);
+        let (named, is_awaited) = (self.named(attempt), self.is_awaited(attempt));
+        let work = self.attempts[attempt].work;
+        let is_next = self.latest(work) == Some(attempt) && self.stories[work].ended.is_none();
+        let it = &mut self.attempts[attempt];
+        match has {
+            Has::Yes if it.left.is_some() && is_awaited => {
+                it.regained = it.left.zip(it.unknown);
+                (it.left, it.unknown, it.reign) = (None, None, self.reign);
+                self.counts.awaited += 1;
+            }
+            Has::Yes if it.left.is_some() => self.fails(format!("{named} is its node's again, and was over")),
+            Has::No if is_awaited && is_next => {
+                self.fails(format!("{named} is waited for, and is not its node's again"));
+            }
+            Has::Yes | Has::No => {}
         }
     }
 
@@ -457,6 +496,7 @@ impl Truth {
                         it.left = None;
                         it.unknown = None;
                     }
+                    it.regained.take_if(|(left, _)| *left == Left::TakenBack(time));
                 }
             }
         }
@@ -474,6 +514,12 @@ impl Truth {
             if is_latest && matches!(it.left, Some(Left::GivenBack | Left::Unknown(_))) {
                 it.left = None;
                 it.unknown = None;
+            }
+            if let Some((left @ Left::TakenBack(_), unknown)) = it.regained.take()
+                && it.left.is_none()
+                && it.told == Told::Nothing
+            {
+                (it.left, it.unknown) = (Some(left), Some(unknown));
             }
         }
     }

@@ -5,10 +5,7 @@ use std::time::Duration;
 use base::{Clock, Timestamp};
 
 use super::{ME, OTHER, arrival, conclusion, done, lease, message, no_arrival, work};
-use crate::{
-    Boot, Change, Concluded, Conclusion, End, Holder, Kind, Leased, Publication, Queue, Reason, Recipients,
-    Rest, Status,
-};
+use crate::{Boot, Change, Concluded, End, Holder, Kind, Leased, Publication, Queue, Reason, Recipients};
 
 async fn leased_elsewhere(queue: &Queue) -> Leased {
     let arrival = arrival(queue).await;
@@ -186,45 +183,6 @@ pub async fn what_a_lost_node_has_committed_waits_until_its_time(queue: Queue) {
         .expect("it is concluded");
     queue.settled().await.expect("the disk works");
     assert_eq!(queue.stats().works, 0);
-}
-
-/// A test of [`Queue::take_back`]: the word that a work waits for ends the wait, whatever it says.
-pub async fn a_lost_node_that_says_what_became_of_a_work_ends_its_wait(queue: Queue) {
-    queue.publish(vec![message("example.com")]).await.expect("it is published");
-    let leased = leased_elsewhere(&queue).await;
-    let work = leased.info.work;
-    let (committing, _) = leased.lease.commit().await.expect("the lease runs");
-    queue.take_back(OTHER, Timestamp::from_micros(i64::MAX));
-    assert_eq!(arrival(&queue).await.reason, Reason::PossiblyDone);
-    let soon = Clock::system().now() + Duration::from_secs(60);
-    let deferred = || Conclusion {
-        rest: Rest::Retry { not_before: soon, reason: Reason::Deferred },
-        ..conclusion(Vec::new())
-    };
-    assert_eq!(committing.conclude(deferred()).expect("it is heard"), Concluded::Applied);
-    let waits = arrival(&queue).await;
-    assert_eq!((waits.not_before, waits.reason), (soon, Reason::Deferred));
-    let info = queue.info(work).expect("it waits");
-    assert_eq!((info.attempts, info.lost_by), (1, None));
-    // Whoever has had it since has the say, and so has whoever holds it by hand.
-    for by_hand in [false, true] {
-        let now = Clock::system().now();
-        assert_eq!(queue.change(vec![work], Change::Reschedule(now)).await.expect("it is written"), 1);
-        let leased = leased_elsewhere(&queue).await;
-        let (committing, _) = leased.lease.commit().await.expect("the lease runs");
-        queue.take_back(OTHER, Timestamp::default());
-        let again = arrival(&queue).await;
-        if by_hand {
-            assert_eq!(queue.change(vec![work], Change::Hold).await.expect("it is written"), 1);
-            assert_eq!(committing.conclude(deferred()).expect("it is heard"), Concluded::Ignored);
-            assert_eq!(queue.info(work).expect("it waits").status, Status::Held);
-        } else {
-            let mine = lease(&queue, ME, &again).await.expect("its time has come");
-            assert_eq!(committing.conclude(deferred()).expect("it is heard"), Concluded::Ignored);
-            drop(mine);
-            assert_eq!(arrival(&queue).await.reason, Reason::PossiblyDone);
-        }
-    }
 }
 
 /// A test of [`Queue::resume`].

@@ -3,21 +3,7 @@
 use base::WorkId;
 
 use super::{Hold, Holding, Inner, Stage};
-use crate::{
-    Boot, Epoch, Holder, Reason, Recipients, Status,
-    index::Effects,
-    op::{Conclude, Standing},
-};
-
-/// A node that was lost and may have done a work.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lost {
-    pub(super) boot: Boot,
-    /// Under which lease it had it.
-    pub(super) epoch: Epoch,
-    /// Why the work had waited before that.
-    pub(super) before: Reason,
-}
+use crate::{Holder, Recipients, index::Effects, op::Conclude};
 
 impl Holding {
     /// Nobody has it any more, but late words are on their way.
@@ -28,14 +14,6 @@ impl Holding {
 }
 
 impl Inner {
-    /// Whether a work waits for the word of whoever had it under this lease, and nobody has had it or changed it since.
-    pub(super) fn is_awaited(&self, work: WorkId, epoch: Epoch, standing: Standing) -> bool {
-        standing.status == Status::Waiting
-            && standing.reason == Reason::PossiblyDone
-            && !self.leases.contains_key(&work)
-            && self.lost.get(&work).is_some_and(|lost| lost.epoch == epoch)
-    }
-
     /// Nobody holds the work any more; but until the late words about it are synced the queue keeps it back.
     pub(super) fn leave(&mut self, work: WorkId) {
         match self.leases.get_mut(&work) {

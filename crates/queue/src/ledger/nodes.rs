@@ -6,10 +6,20 @@ use base::{Timestamp, WorkId};
 
 use super::{Given, Holding, Inner, Ledger, Life, Stage};
 use crate::{
-    Boot, Epoch, Holder, Point, Reason, Under, WorkInfo,
+    Boot, Epoch, Holder, Point, Reason, Status, Under, WorkInfo,
     granted::{Grant, Granted},
     index::Effects,
 };
+
+/// A node that was lost and may have done a work.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    pub(super) boot: Boot,
+    /// Under which lease it had it.
+    pub(super) epoch: Epoch,
+    /// Why the work had waited before that.
+    pub(super) before: Reason,
+}
 
 impl Ledger {
     /// What nodes held when the queue was open last is theirs still; what those that are gone had committed waits until
@@ -104,7 +114,14 @@ impl Ledger {
 
 impl Inner {
     fn resume(&mut self, boot: Boot, work: WorkId, epoch: Epoch) -> Option<(Given, Point)> {
-        let info = self.index.info(work)?;
+        let mut info = self.index.info(work)?;
+        if let Some(lost) = self.awaited(boot, work, epoch) {
+            self.lost.remove(&work);
+            let holding = Holding::new(Holder::Node(boot), epoch, Stage::Committed);
+            self.leases.insert(work, Holding { before: lost.before, life: Life::Restored, ..holding });
+            // What it may have done itself it has not done again.
+            info.reason = lost.before;
+        }
         let point = match self.leases.get_mut(&work) {
             Some(holding) if holding.epoch != epoch || holding.holder != Holder::Node(boot) => Point::Over,
             // What it has said of it is on its way to the disk.
@@ -117,10 +134,15 @@ impl Inner {
             }
             None => Point::Over,
         };
-        // What it may have done itself is not what it may have done again.
-        let lost = self.lost.get(&work).filter(|lost| lost.epoch == epoch);
-        let reason = lost.map_or(info.reason, |lost| lost.before);
-        let info = WorkInfo { lease: Some(epoch), reason, ..info };
+        let info = WorkInfo { lease: Some(epoch), ..info };
         Some((Given { info, epoch, content: self.content(work)? }, point))
+    }
+
+    /// What is known of a node that a work waits for, if nobody has had the work or changed it since.
+    fn awaited(&self, boot: Boot, work: WorkId, epoch: Epoch) -> Option<Lost> {
+        let standing = self.index.standing(work)?;
+        let waits = standing.status == Status::Waiting && standing.reason == Reason::PossiblyDone;
+        let lost = self.lost.get(&work).filter(|lost| lost.boot == boot && lost.epoch == epoch)?;
+        (waits && !self.leases.contains_key(&work)).then_some(*lost)
     }
 }
