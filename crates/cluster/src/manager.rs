@@ -143,6 +143,8 @@ pub struct Counters {
     pub brought: std::sync::atomic::AtomicU64,
     /// Works given to workers.
     pub granted: std::sync::atomic::AtomicU64,
+    /// Bodies that went to workers, with works or for the asking.
+    pub bodies: std::sync::atomic::AtomicU64,
     /// Handshakes at the port that came to nothing.
     pub refused: std::sync::atomic::AtomicU64,
 }

@@ -295,6 +295,12 @@ impl Node {
         self.running.lines.wait_for(part).unwrap_or_else(|| panic!("the node ended without {part:?}"))
     }
 
+    /// The lines on its standard error so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        locked(&self.running.lines.written).lines.clone()
+    }
+
     /// A field of a line on its standard error that has this part.
     ///
     /// # Panics

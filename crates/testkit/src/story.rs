@@ -159,8 +159,14 @@ impl Story {
     fn is_excused(&self, recipient: &str, first: &Taken, second: &Taken) -> bool {
         // Reports stand in the log by their recipient.
         let mark = self.mark(if is_report(first) { &first.recipients[0] } else { recipient });
-        let explains =
-            |loss: &Loss| loss.explains(first, second, mark, self.beats.stall(first.read, loss.at));
+        let explains = |loss: &Loss| {
+            loss.explains(
+                first,
+                second,
+                mark,
+                self.beats.stall(first.read.min(loss.at), first.read.max(loss.at)),
+            )
+        };
         self.losses.iter().any(explains)
     }
 
@@ -228,8 +234,11 @@ impl Loss {
     /// Whether it explains that the second came though the first had: the first was in flight, or what is known of it young. What a
     /// worker had leave for is marked when it goes again.
     fn explains(&self, first: &Taken, second: &Taken, mark: Mark, stall: Duration) -> bool {
-        let between = first.read <= self.over && self.at <= second.read;
-        let is_young = first.answer.is_none_or(|answer| answer.at + FORGOTTEN + HANDS * stall > self.at);
+        let young = FORGOTTEN + HANDS * stall;
+        // What the keeper's spool says of it is worth as much after its death as before, and it gives nothing twice.
+        let until = if self.what == What::KeeperKilled { self.at + young } else { self.over };
+        let between = first.read <= until && self.at <= second.read;
+        let is_young = first.answer.is_none_or(|answer| answer.at + young > self.at);
         let is_by = |name: &str| first.hello.split('.').next() == Some(name);
         let is_its = match self.what {
             What::KeeperKilled => true,

@@ -1,6 +1,6 @@
 //! Something that was given to another node to be attempted, as the trade that gave it sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use base::WorkId;
 use bytes::Bytes;
@@ -69,6 +69,8 @@ impl Errand {
                 body: inline,
             });
         }
+        let bodies = granted.iter().filter(|work| work.body.is_some()).count() as u64;
+        shared.counters.bodies.fetch_add(bodies, Ordering::Relaxed);
         let items = works.into_iter().map(|Granted { body, .. }| Item { body, stage: Stage::Given });
         let grant = wire::Grant { errand: number, kind: wire::kind_number(kind), burst, works: granted };
         let words = member.grant((grant, room), items.collect())?;

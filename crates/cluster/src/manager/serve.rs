@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -221,6 +221,7 @@ impl Link for Service {
         let item = item.ok_or_else(|| Status::invalid_argument("of what?"))?;
         let body = member.errands(|errands| errands.body(&item));
         let body = body.ok_or_else(|| Status::not_found("it is not this node's any more"))?;
+        self.0.counters.bodies.fetch_add(1, Ordering::Relaxed);
         let (chunks, to_send) = mpsc::channel(CHUNKS);
         tokio::spawn(async move {
             let mut reader = body.read();

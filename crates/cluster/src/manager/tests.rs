@@ -1,15 +1,21 @@
 //! A manager over real sockets: what it bears of nodes, and what it says to them.
 
+use std::path::Path;
+
 use base::Timestamp;
 use bytes::Bytes;
-use queue::{Concluded, Conclusion, Kind, Rest};
+use queue::{
+    Concluded, Conclusion, Kind, Rest, Spool,
+    files::{Call, SimulatedDisk},
+    spool,
+};
 use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::{control::Welcomed, member::Give, *};
 use crate::{
-    home::{Home, LONGEST, publication},
+    home::{Home, Keeps, LONGEST, publication},
     wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
 };
 
@@ -80,6 +86,26 @@ async fn what_is_withdrawn_goes_out_no_more_and_is_not_taken_afterwards() {
     shared.cancel_if_withdrawn(&messages[1]).await;
     shared.cancel_if_withdrawn(&offer(&home, 2).message).await;
     assert_eq!(works(), 1);
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_it_is_synced() {
+    let disk = SimulatedDisk::default();
+    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), spool::Options::default());
+    let queue = Queue::new(spool.expect("the spool opens"));
+    let home = Home::with(Timing::default(), queue, Arc::new(Keeps::default())).await;
+    disk.hold_syncs();
+    let before = disk.calls(Call::Write);
+    let (offers, shared) = (vec![offer(&home, 1)], home.manager.0.clone());
+    let answers = tokio::spawn(async move { shared.take_in(&member(), offers).await });
+    while disk.calls(Call::Write) == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // All is done that can be.
+    tokio::time::sleep(SOON).await;
+    assert!(!answers.is_finished(), "a loss of power would take it");
+    disk.release_syncs();
+    assert_eq!(answers.await.expect("it runs")[0].verdict(), Verdict::Stored);
 }
 
 #[tokio::test]

@@ -105,6 +105,12 @@ fn cluster(manager: &Manager, nodes: &[NodeReport]) -> Vec<Metric> {
             counters.granted.load(Ordering::Relaxed),
         ),
         (
+            "posthouse_cluster_bodies_total",
+            Counter,
+            "Bodies of messages sent to workers.",
+            counters.bodies.load(Ordering::Relaxed),
+        ),
+        (
             "posthouse_link_refused_total",
             Counter,
             "Handshakes at the port for nodes that came to nothing.",

@@ -9,7 +9,7 @@ use std::{
 use testkit::{
     Cluster, Gate, Moment, Move, Peer, Session,
     load::{Load, moody_peer},
-    node::word,
+    node::{number, word},
     pulse::Pulse,
     story::{Loss, Story, What},
     text, until,
@@ -41,6 +41,16 @@ fn what_a_killed_worker_had_goes_elsewhere_and_nothing_is_lost() {
     let log = cluster.manager.quiet();
     let nodes: BTreeSet<&str> = log.iter().map(|record| word(record, "node")).collect();
     assert!(nodes.is_superset(&BTreeSet::from(["mx1", "mx2", "mx3"])), "{nodes:?}");
+    let had = |name: &str| {
+        let gone = format!("\"node\":\"{name}\"");
+        let line = cluster
+            .manager
+            .lines()
+            .into_iter()
+            .find(|line| line.contains("a node is gone") && line.contains(&gone));
+        number(&serde_json::from_str(&line.expect("it was said")).expect("each line is an object"), "held")
+    };
+    assert!(had("mx2") > 0, "the one that had taken all mail in had something");
     let story = Story { losses, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
     story.judge();
     eprintln!("{story}");

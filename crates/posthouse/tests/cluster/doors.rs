@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use testkit::{Cluster, Node, Peer, Session, node::word, text, until};
 
 use crate::{cluster, copy_of};
@@ -55,6 +56,10 @@ fn mail_comes_in_and_goes_out_by_any_node_and_the_log_says_by_which() {
     assert_eq!(counted(&cluster.manager), [30, 30, 0]);
     let metrics = cluster.manager.get("/metrics");
     assert!(metrics.contains("\nposthouse_messages_accepted_total 30\n"), "{metrics}");
+    // Bodies go only to those who did not take them in.
+    let is_sent = |record: &&Value| word(record, "recipient").starts_with("0-") && record["node"] != "mx1";
+    let sent = log.iter().filter(|record| record["what"] == "delivered").filter(is_sent).count();
+    assert!(metrics.contains(&format!("\nposthouse_cluster_bodies_total {sent}\n")), "{sent}: {metrics}");
     for (worker, name) in cluster.workers.iter().zip(["mx2", "mx3"]) {
         let by_it = log.iter().filter(|record| record["what"] == "delivered" && record["node"] == name);
         assert_eq!(counted(worker), [10, by_it.count(), 0], "{name}");
