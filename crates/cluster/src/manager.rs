@@ -11,6 +11,7 @@ mod bounds;
 mod control;
 mod errand;
 pub(crate) mod errands;
+mod giving;
 mod intake;
 mod listen;
 pub(crate) mod member;

@@ -1,24 +1,20 @@
 //! What the streams of a link bring, and what they take along.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Instant,
-};
+use std::{pin::Pin, sync::Arc, time::Instant};
 
 use base::NodeId;
 use bytes::Bytes;
 use queue::{Boot, Chunk, QueueError};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     Shared,
     control::Welcomed,
     errands::Say,
+    giving::{ToGive, until},
     intake,
     listen::Caller,
     member::{Give, Linked, Member},
@@ -28,7 +24,6 @@ use crate::{
     boot_time,
     identity::PublicKey,
     membership::Heard,
-    pace::Pace,
     tls::Registry as _,
     wire::{
         self, Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Done, Given, ManagerWord,
@@ -45,9 +40,6 @@ pub(super) struct Service(pub(super) Arc<Shared>);
 const CONTROL_WORDS: usize = 64;
 /// Answers that wait for a worker to take them; then its offers wait.
 const ANSWERS: usize = 64;
-/// How much is given in one go, in things and in bytes.
-const GIVEN_AT_ONCE: usize = 64;
-const GIVEN_BYTES: usize = 1 << 20;
 /// Chunks of a body that wait for a worker to take them.
 const CHUNKS: usize = 4;
 /// The name under which a worker says which boot of it a stream is for.
@@ -162,7 +154,7 @@ impl Link for Service {
             let _ = listening.run_until_cancelled(working).await;
             listening.cancel();
         });
-        Ok(Response::new(Box::pin(until(ToGive { to_give, buffer: Vec::new(), pace: Pace::default() }, end))))
+        Ok(Response::new(Box::pin(until(ToGive::new(to_give), end))))
     }
 
     async fn intake(
@@ -337,80 +329,7 @@ impl Shared {
             }
         }
     }
-}
 
-/// What is given to a node, as much at once as there is.
-struct ToGive {
-    to_give: mpsc::Receiver<Give>,
-    buffer: Vec<Give>,
-    pace: Pace,
-}
-
-impl Stream for ToGive {
-    type Item = Result<Given, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { to_give, buffer, pace } = self.get_mut();
-        if buffer.is_empty() && ready!(to_give.poll_recv_many(context, buffer, GIVEN_AT_ONCE)) == 0 {
-            return Poll::Ready(None);
-        }
-        ready!(pace.poll(context));
-        while buffer.len() < GIVEN_AT_ONCE
-            && let Ok(give) = to_give.try_recv()
-        {
-            buffer.push(give);
-        }
-        let mut given = Given::default();
-        let mut bytes = 0;
-        let mut taken = 0;
-        for give in buffer.iter_mut() {
-            if bytes > GIVEN_BYTES {
-                break;
-            }
-            taken += 1;
-            match give {
-                Give::Grant { grant, .. } => {
-                    bytes += grant.burst.len();
-                    bytes += grant
-                        .works
-                        .iter()
-                        .filter_map(|work| work.body.as_ref())
-                        .map(Bytes::len)
-                        .sum::<usize>();
-                    given.grants.push(std::mem::take(grant));
-                }
-                Give::Permit(permit) => given.permits.push(*permit),
-                Give::Heard(item) => given.heard.push(*item),
-                Give::Over(item) => given.over.push(*item),
-            }
-        }
-        buffer.drain(..taken);
-        Poll::Ready(Some(Ok(given)))
-    }
-}
-
-/// A stream that ends with its link.
-fn until<S: Stream>(stream: S, end: CancellationToken) -> impl Stream<Item = S::Item> {
-    Until { stream: Box::pin(stream), end: Box::pin(end.cancelled_owned()) }
-}
-
-struct Until<S> {
-    stream: Pin<Box<S>>,
-    end: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl<S: Stream> Stream for Until<S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        if self.end.as_mut().poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        self.stream.as_mut().poll_next(context)
-    }
-}
-
-impl Shared {
     /// A link has ended.
     fn ended(&self, member: &Arc<Member>, number: u64, goodbye: Goodbye) {
         if member.unlink(number) == Linked::Yes {
