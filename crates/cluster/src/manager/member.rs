@@ -56,6 +56,8 @@ struct State {
     stay: Stay,
     errands: Errands,
     links: u64,
+    /// The latest link that there had been when it was gone last.
+    gone: u64,
     /// As the node counts them, the latest link that has said hello.
     latest: u64,
 }
@@ -234,6 +236,19 @@ impl Member {
             link.end.cancel();
         }
         state.errands.clear();
+        state.gone = state.links;
+    }
+
+    /// Takes over an errand with which it came over a link, and returns what will come of that; nothing if it is gone since. That is said
+    /// once, so nothing would ever come of this one. A node that is there after all comes with it again.
+    pub(crate) fn take_over(
+        &self,
+        link: u64,
+        errand: u64,
+        items: Vec<Item>,
+    ) -> Option<mpsc::UnboundedReceiver<Word>> {
+        let mut state = self.state.lock();
+        (link > state.gone).then(|| state.errands.open(errand, items))
     }
 
     /// Gives it an errand, and returns what will come of that; nothing if there is no link.

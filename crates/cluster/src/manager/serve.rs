@@ -111,7 +111,7 @@ impl Link for Service {
                 // Whatever becomes of this link: what is taken over is so to the end.
                 let adoption = member.adoption.clone().lock_owned().await;
                 tokio::spawn(async move {
-                    shared.adopt(&member, begun.foreign).await;
+                    shared.adopt(&member, begun.number, begun.foreign).await;
                     drop((adoption, begun.adopting));
                     shared.freed.notify_one();
                 });

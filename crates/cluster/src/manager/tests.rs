@@ -101,7 +101,7 @@ async fn a_large_message_that_stands_still_is_given_up_and_one_that_is_too_large
 }
 
 /// A node's key, registered, and a hello of its.
-fn registered(home: &Home) -> (PublicKey, Hello) {
+pub(super) fn registered(home: &Home) -> (PublicKey, Hello) {
     let key = PublicKey::from_bytes([9; 32]);
     home.manager.add_key("mx2", &key).expect("it is new");
     let hello = Hello {
