@@ -18,6 +18,7 @@ pub(crate) mod member;
 mod nodes;
 mod origins;
 mod registry;
+mod seen;
 mod seldom;
 mod serve;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use self::{
     member::{Linked, Member, Stay},
     origins::Origins,
     registry::Registry,
+    seen::ToNote,
     seldom::Seldom,
     withdrawn::Withdrawn,
 };
@@ -134,6 +136,8 @@ pub(crate) struct Shared {
     heard: mpsc::UnboundedSender<(Arc<Member>, wire::Item)>,
     /// What is said of nodes whose hello is refused.
     refusals: Seldom,
+    /// Who was here, for the registry.
+    to_note: ToNote,
     pub(crate) counters: Counters,
 }
 
@@ -213,6 +217,7 @@ impl Manager {
             trade: OnceLock::new(),
             heard,
             refusals: Seldom::default(),
+            to_note: ToNote::default(),
             counters: Counters::default(),
             options,
         });

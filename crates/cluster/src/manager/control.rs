@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use base::{NodeId, Timestamp};
 use queue::Boot;
 use store::settings::{Node, NodeState};
 use tokio::sync::mpsc;
@@ -73,17 +72,6 @@ impl Shared {
             wanted: Some(self.wanted(&node)),
         };
         Ok(Welcomed { member, begun, welcome })
-    }
-
-    /// Notes that a node was here; the disk may take its time for that.
-    fn note_seen(self: &Arc<Self>, member: &Arc<Member>, hello: &Hello, now: Timestamp) {
-        let Ok(id) = hello.node[..].try_into().map(NodeId::from_bytes) else { return };
-        let (shared, member) = (self.clone(), member.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = shared.registry.seen(&member.key, id, member.boot, now) {
-                tracing::warn!(node = %member.name(), %error, "it cannot be noted that the node was here");
-            }
-        });
     }
 
     /// What the operator wants of a node, and whether there is room for more mail.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     Incarnations, Shared,
     member::{Give, Linked, Member},
+    seen,
 };
 use crate::{
     authority, boot_time,
@@ -34,6 +35,7 @@ pub(super) fn start(
     tokio::spawn(tick(shared.clone(), shutdown.clone()));
     tokio::spawn(acknowledge(shared.clone(), to_acknowledge));
     tokio::spawn(renew(shared.clone(), shutdown.clone()));
+    tokio::spawn(seen::note(shared.clone(), shutdown.clone()));
 }
 
 /// Whose process a boot is.
