@@ -24,6 +24,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+pub(crate) mod waiting;
 mod withdrawn;
 
 use std::{
@@ -54,6 +55,7 @@ use self::{
     registry::Registry,
     seen::ToNote,
     seldom::Seldom,
+    waiting::Waiting,
     withdrawn::Withdrawn,
 };
 use crate::{
@@ -166,6 +168,7 @@ struct Incarnations {
     node: NodeIndex,
     current: Option<Boot>,
     older: VecDeque<Boot>,
+    waiting: Arc<Waiting>,
 }
 
 /// So many superseded boots of a node are remembered, so that one that returns is known for a clone.

@@ -130,21 +130,18 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use base::Timestamp;
     use bytes::Bytes;
     use parking_lot::Mutex;
     use queue::{
-        Holder, Kind, Leased, Queue, Spool,
+        Holder, Kind, Leased, Queue,
         files::{Call, Fault, SimulatedDisk, When},
-        spool::Options,
     };
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::{
-        home::{Home, publication, until},
+        home::{Home, publication, queue_on, until},
         manager::{Grant, Granted, Trade, Word, control::Welcomed, tests::registered},
         membership::Timing,
         worker::{Assignment, Worker},
@@ -191,13 +188,6 @@ mod tests {
         queue.lease(holder, arrivals.into_iter().map(|arrival| arrival.ticket).collect()).await
     }
 
-    fn open(disk: &SimulatedDisk) -> Queue {
-        // Nothing is kept in memory: all is read from the disk.
-        let options = Options { segment_size: 4 << 20, recent_bytes: 0, ..Options::default() };
-        let spool = Spool::open(disk.disk(), Path::new("/spool"), base::Clock::system(), options);
-        Queue::new(spool.expect("it can be read"))
-    }
-
     /// A node with two works of one errand, and the queue as it is after a kill of its manager.
     struct Killed {
         home: Home,
@@ -212,7 +202,7 @@ mod tests {
     impl Killed {
         async fn new() -> Self {
             let (disk, trade) = (SimulatedDisk::default(), Arc::new(Adopts::default()));
-            let queue = open(&disk);
+            let queue = queue_on(&disk);
             let home = Home::with(Timing::default(), queue.clone(), trade.clone()).await;
             let worker = home.worker("mx2");
             let mut assignments = home.run(&worker, &base::Shutdown::new()).await;
@@ -232,7 +222,7 @@ mod tests {
             // They go with that manager, and give nothing back.
             std::mem::forget((errand, leased));
             let boot = member.boot;
-            Self { home, trade, worker, assignment, boot, queue: open(&disk), disk }
+            Self { home, trade, worker, assignment, boot, queue: queue_on(&disk), disk }
         }
 
         /// Starts a manager with the queue; the node comes back to it.
@@ -311,10 +301,10 @@ mod tests {
         let runtime = runtime.enable_all().max_blocking_threads(1).build().expect("a runtime");
         runtime.block_on(async {
             let (disk, boot) = (SimulatedDisk::default(), queue::Boot(1));
-            let queue = open(&disk);
+            let queue = queue_on(&disk);
             let leased = leased(&queue, Holder::Node(boot), 2).await;
             queue.settles().await.expect("it is on the disk who has it");
-            let (queue, trade) = (open(&disk.after_kill()), Arc::new(Adopts::default()));
+            let (queue, trade) = (queue_on(&disk.after_kill()), Arc::new(Adopts::default()));
             let held = (0..).zip(leased).map(|(item, one)| {
                 let (work, epoch) = (one.info.work.into(), one.lease.epoch().into());
                 // It gives nothing back.

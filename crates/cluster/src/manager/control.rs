@@ -123,7 +123,7 @@ impl Shared {
             // The one that was here before this manager's start, if it is another.
             let before = node.boot.map(|boot| Boot(u128::from_be_bytes(boot)));
             let older = before.filter(|before| *before != boot).into_iter().collect();
-            Incarnations { node: NodeIndex(*last), current: None, older }
+            Incarnations { node: NodeIndex(*last), current: None, older, waiting: Arc::default() }
         });
         if incarnations.older.contains(&boot) {
             drop(members);
@@ -141,7 +141,8 @@ impl Shared {
             self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
             let (works, bytes) = (hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
             let load = Load::new(incarnations.node, works, bytes);
-            Member::new(incarnations.node, key, boot, &node.name, facts(hello), load)
+            let waiting = incarnations.waiting.clone();
+            Member::new(incarnations.node, key, boot, &node.name, facts(hello), load, waiting)
         });
         let member = member.clone();
         if let Err(Overtaken) = member.greeted(hello.link) {

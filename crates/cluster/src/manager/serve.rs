@@ -139,7 +139,9 @@ impl Link for Service {
             let hear = async {
                 // What it says of what is being taken over is for whoever takes it over.
                 drop(member.adoption.lock().await);
-                while let Some(done) = next(&mut done, &member).await {
+                loop {
+                    member.waiting.may_be_heard().await;
+                    let Some(done) = next(&mut done, &member).await else { return };
                     shared.hear(&member, done);
                 }
             };
@@ -171,7 +173,7 @@ impl Link for Service {
                 while let Some(Offers { offers, withdrawn }) = next(&mut offered, &member).await {
                     let Ok(turn) = answers.clone().reserve_owned().await else { return };
                     shared.note_withdrawn(&withdrawn);
-                    let room = member.room(intake::weight(&offers, &withdrawn)).await;
+                    let room = member.waiting.room(intake::weight(&offers, &withdrawn)).await;
                     let (shared, member) = (shared.clone(), member.clone());
                     tokio::spawn(async move {
                         let mut answers = shared.take_in(&member, offers).await;
@@ -325,7 +327,7 @@ impl Shared {
             let say = member.errands(|errands| errands.tells(told));
             if let (Say::Heard, Some(item)) = (say, item) {
                 // What was concluded before may not be synced yet.
-                let _ = self.heard.send((member.clone(), item));
+                self.to_acknowledge(member, item);
             }
         }
     }

@@ -164,6 +164,13 @@ impl Shared {
         self.freed.notify_one();
     }
 
+    /// What a node has said need not be said again, once all that was concluded by now is synced.
+    pub(super) fn to_acknowledge(&self, member: &Arc<Member>, item: wire::Item) {
+        member.waiting.said();
+        // Whoever acknowledges runs as long as the manager.
+        let _ = self.heard.send((member.clone(), item));
+    }
+
     /// Forgets superseded boots that hold nothing any more.
     fn forget_old(&self) {
         let mut members = self.members.lock();
@@ -199,6 +206,7 @@ async fn acknowledge(
         }
         for (member, item) in some.drain(..) {
             member.give(Give::Heard(item));
+            member.waiting.acknowledged();
         }
     }
 }
