@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::{
     Incarnations, Members, OLDER, Shared,
     member::{Begun, Facts, Member, Overtaken},
+    serve::Goodbye,
 };
 use crate::{
     boot_time,
@@ -54,12 +55,13 @@ impl Shared {
         if let Err(error) = self.registry.admits(&key) {
             // It was removed meanwhile, and whoever did so may have missed this link.
             begun.end.cancel();
+            self.ended(&member, begun.number, Goodbye::NotSaid);
             return Err(refused(Reason::Removed, error.to_string()));
         }
         let now = self.clock.now();
         self.note_seen(&member, hello, now);
         self.freed.notify_one();
-        tracing::info!(node = node.name, %boot, held = hello.held.len(), "a node has come");
+        tracing::info!(node = node.name, %boot, held = works(&hello.held), "a node has come");
         let timing = self.options.timing;
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let welcome = Welcome {
@@ -230,6 +232,11 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
     wire::boot(&hello.boot).map_err(|malformed| refused(Reason::Other, malformed.to_string()))
 }
 
+/// How many works a node has; it says its errands as well.
+fn works(held: &[wire::Held]) -> usize {
+    held.iter().filter(|held| held.item != WHOLE).count()
+}
+
 /// Whether a node can have all this. Room is made for each errand up to its highest item.
 fn is_bearable(held: &[wire::Held]) -> bool {
     let mut most: HashMap<u64, usize> = HashMap::new();
@@ -248,6 +255,12 @@ fn refused(reason: Reason, text: String) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_errands_of_a_node_are_no_works_of_its() {
+        let held = [WHOLE, 0, 1].map(|item| wire::Held { errand: 7, item, ..wire::Held::default() });
+        assert_eq!(works(&held), 2);
+    }
 
     #[test]
     fn a_node_has_no_more_than_any_node_takes_however_it_counts() {

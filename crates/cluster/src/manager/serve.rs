@@ -333,7 +333,7 @@ impl Shared {
     }
 
     /// A link has ended.
-    fn ended(&self, member: &Arc<Member>, number: u64, goodbye: Goodbye) {
+    pub(super) fn ended(&self, member: &Arc<Member>, number: u64, goodbye: Goodbye) {
         if member.unlink(number) == Linked::Yes {
             return;
         }

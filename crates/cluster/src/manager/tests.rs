@@ -140,6 +140,27 @@ async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_removed_while_it_is_let_in_has_no_link() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let (shared, now) = (&home.manager.0, home.clock.clock().now());
+    let refused = std::thread::scope(|scope| {
+        // A new boot is on its way in until it has a place there.
+        let origins = shared.origins.lock();
+        let comes = scope.spawn(|| shared.hello(key, &hello, mpsc::channel(1).0).map(drop));
+        while shared.members.try_lock().is_some() {
+            std::thread::yield_now();
+        }
+        shared.registry.set_state("mx2", NodeState::Removed, "", now).expect("it is there");
+        drop(origins);
+        comes.join().expect("it is answered").expect_err("it is removed")
+    });
+    assert_eq!(refused.reason(), Reason::Removed);
+    let member = shared.member(Boot(1)).expect("it was let in");
+    assert_eq!(member.linked(), Linked::No);
+}
+
+#[tokio::test]
 async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are_gone() {
     let home = Home::new(Timing::default()).await;
     let (key, hello) = registered(&home);
