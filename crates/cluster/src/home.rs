@@ -1,11 +1,13 @@
 //! A manager in a test, with its port open, and workers that dial it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use base::{ByteSize, Clock, ManualClock, MessageId, NodeId, Shutdown, Timestamp};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use queue::{Body, Kind, Memory, NewWork, Publication, Queue, Repeat, Resumed};
+use queue::{
+    Body, Kind, Memory, NewWork, Publication, Queue, Repeat, Resumed, Spool, files::SimulatedDisk, spool,
+};
 use store::settings::Settings;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -186,6 +188,13 @@ fn identity(folder: &TempDir, name: &str) -> Identity {
     let dir = folder.path().join(name);
     std::fs::create_dir(&dir).expect("it is new");
     Identity::open_or_make(&dir, NodeId::generate()).expect("it is new")
+}
+
+/// A queue on a simulated disk, which keeps nothing in memory: all is read from the disk.
+pub(crate) fn queue_on(disk: &SimulatedDisk) -> Queue {
+    let options = spool::Options { segment_size: 4 << 20, recent_bytes: 0, ..spool::Options::default() };
+    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options);
+    Queue::new(spool.expect("it can be read"))
 }
 
 /// A message with one recipient and this body; its id is made of the number.

@@ -11,17 +11,20 @@ mod bounds;
 mod control;
 mod errand;
 pub(crate) mod errands;
+mod giving;
 mod intake;
 mod listen;
 pub(crate) mod member;
 mod nodes;
 mod origins;
 mod registry;
+mod seen;
 mod seldom;
 mod serve;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+pub(crate) mod waiting;
 mod withdrawn;
 
 use std::{
@@ -50,7 +53,9 @@ use self::{
     member::{Linked, Member, Stay},
     origins::Origins,
     registry::Registry,
+    seen::ToNote,
     seldom::Seldom,
+    waiting::Waiting,
     withdrawn::Withdrawn,
 };
 use crate::{
@@ -133,6 +138,8 @@ pub(crate) struct Shared {
     heard: mpsc::UnboundedSender<(Arc<Member>, wire::Item)>,
     /// What is said of nodes whose hello is refused.
     refusals: Seldom,
+    /// Who was here, for the registry.
+    to_note: ToNote,
     pub(crate) counters: Counters,
 }
 
@@ -163,6 +170,7 @@ struct Incarnations {
     node: NodeIndex,
     current: Option<Boot>,
     older: VecDeque<Boot>,
+    waiting: Arc<Waiting>,
 }
 
 /// So many superseded boots of a node are remembered, so that one that returns is known for a clone.
@@ -214,6 +222,7 @@ impl Manager {
             trade: OnceLock::new(),
             heard,
             refusals: Seldom::default(),
+            to_note: ToNote::default(),
             counters: Counters::default(),
             options,
         });

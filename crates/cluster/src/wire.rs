@@ -19,6 +19,7 @@ use std::time::Duration;
 use base::{MessageId, Timestamp, WorkId};
 use queue::{Body, Boot, Kind, Publication, Repeat};
 
+pub(crate) use codec::MOST_SAID;
 pub use generated::*;
 
 /// The protocol that this program speaks; it understands one version back.

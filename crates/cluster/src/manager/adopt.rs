@@ -32,8 +32,8 @@ struct Presented {
 const HEARD_AGAIN: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
 
 impl Shared {
-    /// Takes over what a node has presented. What it says of that is heard afterwards only.
-    pub(super) async fn adopt(self: &Arc<Self>, member: &Arc<Member>, foreign: Vec<wire::Held>) {
+    /// Takes over what a node has presented over a link. What it says of that is heard afterwards only.
+    pub(super) async fn adopt(self: &Arc<Self>, member: &Arc<Member>, link: u64, foreign: Vec<wire::Held>) {
         let mut errands: BTreeMap<u64, Vec<Presented>> = BTreeMap::new();
         let mut kept = Vec::new();
         for held in foreign {
@@ -55,7 +55,7 @@ impl Shared {
         // Those of an errand that goes on wait until it has ended: then the node presents them as nobody's.
         let mut deaf = member.errands(|errands| errands.deaf());
         for (number, presented) in errands {
-            deaf += self.adopt_errand(member, number, &presented, &mut resumed);
+            deaf += self.adopt_errand((member, link), number, &presented, &mut resumed);
         }
         if deaf == 0 {
             return;
@@ -76,7 +76,7 @@ impl Shared {
     /// Takes over an errand; returns how many of its works cannot be read now.
     fn adopt_errand(
         self: &Arc<Self>,
-        member: &Arc<Member>,
+        (member, link): (&Arc<Member>, u64),
         number: u64,
         presented: &[Presented],
         resumed: &mut HashMap<Under, Resumed>,
@@ -105,7 +105,8 @@ impl Shared {
             member.give(Give::Heard(wire::Item { errand: number, item: WHOLE }));
             return deaf;
         };
-        let words = member.errands(|errands| errands.open(number, items));
+        // What it had is others' by now, if it is gone since.
+        let Some(words) = member.take_over(link, number, items) else { return 0 };
         // The node has less room for others until it is through with these.
         let works = u32::try_from(taken.len()).unwrap_or(u32::MAX);
         let bytes = taken.iter().map(|(_, resumed)| resumed.body.size()).sum();
@@ -129,21 +130,19 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use base::Timestamp;
     use bytes::Bytes;
     use parking_lot::Mutex;
     use queue::{
-        Holder, Kind, Leased, Queue, Spool,
+        Holder, Kind, Leased, Queue,
         files::{Call, Fault, SimulatedDisk, When},
-        spool::Options,
     };
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::{
-        home::{Home, publication, until},
-        manager::{Grant, Granted, Trade, Word},
+        home::{Home, publication, queue_on, until},
+        manager::{Grant, Granted, Trade, Word, control::Welcomed, tests::registered},
         membership::Timing,
         worker::{Assignment, Worker},
     };
@@ -189,13 +188,6 @@ mod tests {
         queue.lease(holder, arrivals.into_iter().map(|arrival| arrival.ticket).collect()).await
     }
 
-    fn open(disk: &SimulatedDisk) -> Queue {
-        // Nothing is kept in memory: all is read from the disk.
-        let options = Options { segment_size: 4 << 20, recent_bytes: 0, ..Options::default() };
-        let spool = Spool::open(disk.disk(), Path::new("/spool"), base::Clock::system(), options);
-        Queue::new(spool.expect("it can be read"))
-    }
-
     /// A node with two works of one errand, and the queue as it is after a kill of its manager.
     struct Killed {
         home: Home,
@@ -210,7 +202,7 @@ mod tests {
     impl Killed {
         async fn new() -> Self {
             let (disk, trade) = (SimulatedDisk::default(), Arc::new(Adopts::default()));
-            let queue = open(&disk);
+            let queue = queue_on(&disk);
             let home = Home::with(Timing::default(), queue.clone(), trade.clone()).await;
             let worker = home.worker("mx2");
             let mut assignments = home.run(&worker, &base::Shutdown::new()).await;
@@ -230,7 +222,7 @@ mod tests {
             // They go with that manager, and give nothing back.
             std::mem::forget((errand, leased));
             let boot = member.boot;
-            Self { home, trade, worker, assignment, boot, queue: open(&disk), disk }
+            Self { home, trade, worker, assignment, boot, queue: queue_on(&disk), disk }
         }
 
         /// Starts a manager with the queue; the node comes back to it.
@@ -301,5 +293,42 @@ mod tests {
         until("it may forget that", || killed.worker.works() == 1).await;
         assert_eq!(killed.queue.boots(), [], "nobody has them");
         assert_eq!(killed.queue.stats().works, 2);
+    }
+
+    #[test]
+    fn what_a_node_came_with_is_not_taken_over_once_it_is_gone() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(1).build().expect("a runtime");
+        runtime.block_on(async {
+            let (disk, boot) = (SimulatedDisk::default(), queue::Boot(1));
+            let queue = queue_on(&disk);
+            let leased = leased(&queue, Holder::Node(boot), 2).await;
+            queue.settles().await.expect("it is on the disk who has it");
+            let (queue, trade) = (queue_on(&disk.after_kill()), Arc::new(Adopts::default()));
+            let held = (0..).zip(leased).map(|(item, one)| {
+                let (work, epoch) = (one.info.work.into(), one.lease.epoch().into());
+                // It gives nothing back.
+                std::mem::forget(one);
+                wire::Held { errand: 7, item, work: Some(work), epoch: Some(epoch) }
+            });
+            let home = Home::with(Timing::default(), queue.clone(), trade.clone()).await;
+            let (shared, (key, hello)) = (&home.manager.0, registered(&home));
+            let hello = wire::Hello { held: held.collect(), ..hello };
+            let comes = || shared.hello(key, &hello, mpsc::channel(1).0).expect("it is let in");
+            let (read, to_read) = std::sync::mpsc::channel::<()>();
+            tokio::task::spawn_blocking(move || to_read.recv());
+            let Welcomed { member, begun, .. } = comes();
+            let leaving = async {
+                assert_eq!(queue.boots(), [(boot, 2)]);
+                shared.leave(&member);
+                drop(read);
+            };
+            tokio::join!(shared.adopt(&member, begun.number, begun.foreign), leaving);
+            assert_eq!((trade.all.lock().len(), member.errands(|errands| errands.len())), (0, 0));
+            assert_eq!((queue.boots().len(), queue.stats().works), (0, 2), "they are others'");
+            let Welcomed { member, begun, .. } = comes();
+            shared.adopt(&member, begun.number, begun.foreign).await;
+            assert_eq!(*trade.all.lock(), [2], "it is there after all");
+        });
     }
 }

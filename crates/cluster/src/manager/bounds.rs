@@ -23,7 +23,9 @@ use tonic::{
 use super::{listen::Caller, seldom::Seldom, serve::Service};
 use crate::{
     identity::PublicKey,
-    wire::{AT_ONCE_BYTES, CHUNK, MAX_MESSAGE, MAX_OFFER, MAX_TOLD, link_server::LinkServer},
+    wire::{
+        AT_ONCE_BYTES, CHUNK, MAX_MESSAGE, MAX_OFFER, MAX_TOLD, MOST_HELD, MOST_SAID, link_server::LinkServer,
+    },
 };
 
 /// A kind of stream.
@@ -41,6 +43,11 @@ const LINKS: usize = 4;
 /// Twice as many bodies as a worker moves at once: those of a link that broke may linger.
 const BROUGHT: usize = 16;
 const FETCHED: usize = 64;
+/// While so much of what a node has said waits to be acknowledged, it is not heard what more it says of its works. One that says each
+/// thing once has no more than this to say.
+pub(super) const UNSYNCED: usize = MOST_HELD;
+/// So much of it waits at most: it was not too much yet when a message was heard, and what was heard before may be concluded later.
+pub(super) const MOST_UNSYNCED: usize = UNSYNCED + MOST_SAID + MOST_HELD;
 /// Longest of what is a few numbers.
 pub(super) const SMALL: usize = 1 << 10;
 
@@ -158,6 +165,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{manager::member::Member, wire::Item};
 
     #[test]
     fn a_node_has_so_many_streams_of_a_kind_and_what_ends_makes_room() {
@@ -177,5 +185,12 @@ mod tests {
     fn the_messages_of_one_node_take_no_more_than_is_said() {
         let all: usize = KINDS.iter().map(|kind| kind.longest * kind.most).sum();
         assert!(all <= 145 << 20, "docs/CLUSTER.md says so: {all}");
+    }
+
+    #[test]
+    fn what_waits_to_be_acknowledged_takes_no_more_than_is_said() {
+        assert_eq!((UNSYNCED, MOST_UNSYNCED), (100_000, 210_000), "docs/CLUSTER.md says so");
+        let all = MOST_UNSYNCED * size_of::<(Arc<Member>, Item)>();
+        assert!(all <= 6 << 20, "docs/CLUSTER.md says so: {all}");
     }
 }

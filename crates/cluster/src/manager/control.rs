@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use base::{NodeId, Timestamp};
 use queue::Boot;
 use store::settings::{Node, NodeState};
 use tokio::sync::mpsc;
@@ -10,6 +9,7 @@ use tokio::sync::mpsc;
 use super::{
     Incarnations, Members, OLDER, Shared,
     member::{Begun, Facts, Member, Overtaken},
+    serve::Goodbye,
 };
 use crate::{
     boot_time,
@@ -55,12 +55,13 @@ impl Shared {
         if let Err(error) = self.registry.admits(&key) {
             // It was removed meanwhile, and whoever did so may have missed this link.
             begun.end.cancel();
+            self.ended(&member, begun.number, Goodbye::NotSaid);
             return Err(refused(Reason::Removed, error.to_string()));
         }
         let now = self.clock.now();
         self.note_seen(&member, hello, now);
         self.freed.notify_one();
-        tracing::info!(node = node.name, %boot, held = hello.held.len(), "a node has come");
+        tracing::info!(node = node.name, %boot, held = works(&hello.held), "a node has come");
         let timing = self.options.timing;
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let welcome = Welcome {
@@ -73,17 +74,6 @@ impl Shared {
             wanted: Some(self.wanted(&node)),
         };
         Ok(Welcomed { member, begun, welcome })
-    }
-
-    /// Notes that a node was here; the disk may take its time for that.
-    fn note_seen(self: &Arc<Self>, member: &Arc<Member>, hello: &Hello, now: Timestamp) {
-        let Ok(id) = hello.node[..].try_into().map(NodeId::from_bytes) else { return };
-        let (shared, member) = (self.clone(), member.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = shared.registry.seen(&member.key, id, member.boot, now) {
-                tracing::warn!(node = %member.name(), %error, "it cannot be noted that the node was here");
-            }
-        });
     }
 
     /// What the operator wants of a node, and whether there is room for more mail.
@@ -135,7 +125,7 @@ impl Shared {
             // The one that was here before this manager's start, if it is another.
             let before = node.boot.map(|boot| Boot(u128::from_be_bytes(boot)));
             let older = before.filter(|before| *before != boot).into_iter().collect();
-            Incarnations { node: NodeIndex(*last), current: None, older }
+            Incarnations { node: NodeIndex(*last), current: None, older, waiting: Arc::default() }
         });
         if incarnations.older.contains(&boot) {
             drop(members);
@@ -153,7 +143,8 @@ impl Shared {
             self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
             let (works, bytes) = (hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
             let load = Load::new(incarnations.node, works, bytes);
-            Member::new(incarnations.node, key, boot, &node.name, facts(hello), load)
+            let waiting = incarnations.waiting.clone();
+            Member::new(incarnations.node, key, boot, &node.name, facts(hello), load, waiting)
         });
         let member = member.clone();
         if let Err(Overtaken) = member.greeted(hello.link) {
@@ -241,6 +232,11 @@ fn check(hello: &Hello) -> Result<Boot, Refused> {
     wire::boot(&hello.boot).map_err(|malformed| refused(Reason::Other, malformed.to_string()))
 }
 
+/// How many works a node has; it says its errands as well.
+fn works(held: &[wire::Held]) -> usize {
+    held.iter().filter(|held| held.item != WHOLE).count()
+}
+
 /// Whether a node can have all this. Room is made for each errand up to its highest item.
 fn is_bearable(held: &[wire::Held]) -> bool {
     let mut most: HashMap<u64, usize> = HashMap::new();
@@ -259,6 +255,12 @@ fn refused(reason: Reason, text: String) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_errands_of_a_node_are_no_works_of_its() {
+        let held = [WHOLE, 0, 1].map(|item| wire::Held { errand: 7, item, ..wire::Held::default() });
+        assert_eq!(works(&held), 2);
+    }
 
     #[test]
     fn a_node_has_no_more_than_any_node_takes_however_it_counts() {

@@ -106,8 +106,7 @@ impl Errand {
         if self.if_current(|errands| errands.concluded(self.number, item)).is_none() {
             return;
         }
-        // Whoever acknowledges runs as long as the manager.
-        let _ = self.shared.heard.send((self.member.clone(), wire::Item { errand: self.number, item }));
+        self.shared.to_acknowledge(&self.member, wire::Item { errand: self.number, item });
     }
 
     /// Does something with this errand at its member. Nothing if it was cleared away there: its number may be that of another by now,

@@ -7,7 +7,11 @@ use queue::Boot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::errands::{Errands, Item, Word};
+use super::{
+    bounds::MOST_UNSYNCED,
+    errands::{Errands, Item, Word},
+    waiting::Waiting,
+};
 use crate::{
     identity::PublicKey,
     load::Load,
@@ -26,8 +30,8 @@ pub(crate) struct Member {
     pub(crate) adoption: Arc<tokio::sync::Mutex<()>>,
     /// Shared with each link that has come up and whose works are not taken over yet.
     adopting: Arc<()>,
-    /// Room for what it has brought and the queue has not taken yet, in bytes.
-    room: Arc<Semaphore>,
+    /// What of its node waits for the disk.
+    pub(crate) waiting: Arc<Waiting>,
     /// Room for bodies that go along with what it is given and that it has not taken yet, in bytes.
     along: Arc<Semaphore>,
     about: Mutex<About>,
@@ -56,6 +60,8 @@ struct State {
     stay: Stay,
     errands: Errands,
     links: u64,
+    /// The latest link that there had been when it was gone last.
+    gone: u64,
     /// As the node counts them, the latest link that has said hello.
     latest: u64,
 }
@@ -90,8 +96,8 @@ struct Link {
 /// What waits to be taken by a node is less than this: of each thing that it has, it is given and answered once for each link. Who asks
 /// and asks and does not listen is cut.
 const MOST_GIVEN: usize = 3 * MOST_HELD;
-/// Most that a node has brought and that the queue has not taken, in bytes. It is some syncs of a quick disk.
-const IN_HAND: usize = 32 << 20;
+// All that has waited for one sync is acknowledged at once.
+const _: () = assert!(MOST_UNSYNCED < MOST_GIVEN);
 /// Most that waits to be taken by a node of bodies that go along, in bytes; those of further works it asks for.
 const ALONG: usize = 24 << 20;
 
@@ -148,11 +154,12 @@ impl Member {
         name: &str,
         facts: Facts,
         load: Arc<Load>,
+        waiting: Arc<Waiting>,
     ) -> Arc<Self> {
         let (adoption, adopting, state) = (Arc::default(), Arc::default(), Mutex::default());
-        let [room, along] = [IN_HAND, ALONG].map(|bytes| Arc::new(Semaphore::new(bytes)));
+        let along = Arc::new(Semaphore::new(ALONG));
         let about = Mutex::new(About { name: name.into(), facts });
-        Arc::new(Self { node, key, boot, load, adoption, adopting, room, along, about, state })
+        Arc::new(Self { node, key, boot, load, adoption, adopting, waiting, along, about, state })
     }
 
     /// The name under which it is registered.
@@ -173,12 +180,6 @@ impl Member {
     /// It says this of itself now.
     pub(crate) fn says(&self, facts: Facts) {
         self.about.lock().facts = facts;
-    }
-
-    /// Waits until there is room for so many bytes of what it brings; what is larger than all the room goes alone.
-    pub(crate) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let bytes = u32::try_from(bytes.min(IN_HAND)).expect("the room is not so large");
-        self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed")
     }
 
     /// Room for a body of so many bytes with what is given to it; nothing while so much waits there already.
@@ -234,6 +235,19 @@ impl Member {
             link.end.cancel();
         }
         state.errands.clear();
+        state.gone = state.links;
+    }
+
+    /// Takes over an errand with which it came over a link, and returns what will come of that; nothing if it is gone since. That is said
+    /// once, so nothing would ever come of this one. A node that is there after all comes with it again.
+    pub(crate) fn take_over(
+        &self,
+        link: u64,
+        errand: u64,
+        items: Vec<Item>,
+    ) -> Option<mpsc::UnboundedReceiver<Word>> {
+        let mut state = self.state.lock();
+        (link > state.gone).then(|| state.errands.open(errand, items))
     }
 
     /// Gives it an errand, and returns what will come of that; nothing if there is no link.
@@ -329,7 +343,7 @@ mod tests {
 
     fn member() -> Arc<Member> {
         let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
-        Member::new(node, key, Boot(1), "mx2", Facts::default(), Load::new(node, 0, 0))
+        Member::new(node, key, Boot(1), "mx2", Facts::default(), Load::new(node, 0, 0), Arc::default())
     }
 
     fn heard() -> Give {
@@ -369,18 +383,6 @@ mod tests {
         assert!(member.along(1).is_none(), "so much waits");
         drop(all);
         assert!(member.along(64 << 10).is_some());
-    }
-
-    #[tokio::test]
-    async fn what_a_node_brings_waits_until_there_is_room() {
-        let member = member();
-        let first = member.room(IN_HAND - 10).await;
-        let (soon, next) = (Duration::from_millis(20), member.room(11));
-        let mut next = std::pin::pin!(next);
-        assert!(tokio::time::timeout(soon, &mut next).await.is_err(), "there is room for ten");
-        drop(first);
-        drop(next.await);
-        drop(member.room(10 * IN_HAND).await);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -12,13 +11,14 @@ use bytes::Bytes;
 use queue::{Boot, Chunk, QueueError};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     Shared,
     control::Welcomed,
     errands::Say,
+    giving::{ToGive, until},
     intake,
     listen::Caller,
     member::{Give, Linked, Member},
@@ -28,7 +28,6 @@ use crate::{
     boot_time,
     identity::PublicKey,
     membership::Heard,
-    pace::Pace,
     tls::Registry as _,
     wire::{
         self, Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Done, Given, ManagerWord,
@@ -45,9 +44,6 @@ pub(super) struct Service(pub(super) Arc<Shared>);
 const CONTROL_WORDS: usize = 64;
 /// Answers that wait for a worker to take them; then its offers wait.
 const ANSWERS: usize = 64;
-/// How much is given in one go, in things and in bytes.
-const GIVEN_AT_ONCE: usize = 64;
-const GIVEN_BYTES: usize = 1 << 20;
 /// Chunks of a body that wait for a worker to take them.
 const CHUNKS: usize = 4;
 /// The name under which a worker says which boot of it a stream is for.
@@ -119,7 +115,7 @@ impl Link for Service {
                 // Whatever becomes of this link: what is taken over is so to the end.
                 let adoption = member.adoption.clone().lock_owned().await;
                 tokio::spawn(async move {
-                    shared.adopt(&member, begun.foreign).await;
+                    shared.adopt(&member, begun.number, begun.foreign).await;
                     drop((adoption, begun.adopting));
                     shared.freed.notify_one();
                 });
@@ -147,7 +143,9 @@ impl Link for Service {
             let hear = async {
                 // What it says of what is being taken over is for whoever takes it over.
                 drop(member.adoption.lock().await);
-                while let Some(done) = next(&mut done, &member).await {
+                loop {
+                    member.waiting.may_be_heard().await;
+                    let Some(done) = next(&mut done, &member).await else { return };
                     shared.hear(&member, done);
                 }
             };
@@ -162,7 +160,7 @@ impl Link for Service {
             let _ = listening.run_until_cancelled(working).await;
             listening.cancel();
         });
-        Ok(Response::new(Box::pin(until(ToGive { to_give, buffer: Vec::new(), pace: Pace::default() }, end))))
+        Ok(Response::new(Box::pin(until(ToGive::new(to_give), end))))
     }
 
     async fn intake(
@@ -179,7 +177,7 @@ impl Link for Service {
                 while let Some(Offers { offers, withdrawn }) = next(&mut offered, &member).await {
                     let Ok(turn) = answers.clone().reserve_owned().await else { return };
                     shared.note_withdrawn(&withdrawn);
-                    let room = member.room(intake::weight(&offers, &withdrawn)).await;
+                    let room = member.waiting.room(intake::weight(&offers, &withdrawn)).await;
                     let (shared, member) = (shared.clone(), member.clone());
                     tokio::spawn(async move {
                         let mut answers = shared.take_in(&member, offers).await;
@@ -334,86 +332,13 @@ impl Shared {
             let say = member.errands(|errands| errands.tells(told));
             if let (Say::Heard, Some(item)) = (say, item) {
                 // What was concluded before may not be synced yet.
-                let _ = self.heard.send((member.clone(), item));
+                self.to_acknowledge(member, item);
             }
         }
     }
-}
 
-/// What is given to a node, as much at once as there is.
-struct ToGive {
-    to_give: mpsc::Receiver<Give>,
-    buffer: Vec<Give>,
-    pace: Pace,
-}
-
-impl Stream for ToGive {
-    type Item = Result<Given, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { to_give, buffer, pace } = self.get_mut();
-        if buffer.is_empty() && ready!(to_give.poll_recv_many(context, buffer, GIVEN_AT_ONCE)) == 0 {
-            return Poll::Ready(None);
-        }
-        ready!(pace.poll(context));
-        while buffer.len() < GIVEN_AT_ONCE
-            && let Ok(give) = to_give.try_recv()
-        {
-            buffer.push(give);
-        }
-        let mut given = Given::default();
-        let mut bytes = 0;
-        let mut taken = 0;
-        for give in buffer.iter_mut() {
-            if bytes > GIVEN_BYTES {
-                break;
-            }
-            taken += 1;
-            match give {
-                Give::Grant { grant, .. } => {
-                    bytes += grant.burst.len();
-                    bytes += grant
-                        .works
-                        .iter()
-                        .filter_map(|work| work.body.as_ref())
-                        .map(Bytes::len)
-                        .sum::<usize>();
-                    given.grants.push(std::mem::take(grant));
-                }
-                Give::Permit(permit) => given.permits.push(*permit),
-                Give::Heard(item) => given.heard.push(*item),
-                Give::Over(item) => given.over.push(*item),
-            }
-        }
-        buffer.drain(..taken);
-        Poll::Ready(Some(Ok(given)))
-    }
-}
-
-/// A stream that ends with its link.
-fn until<S: Stream>(stream: S, end: CancellationToken) -> impl Stream<Item = S::Item> {
-    Until { stream: Box::pin(stream), end: Box::pin(end.cancelled_owned()) }
-}
-
-struct Until<S> {
-    stream: Pin<Box<S>>,
-    end: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl<S: Stream> Stream for Until<S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        if self.end.as_mut().poll(context).is_ready() {
-            return Poll::Ready(None);
-        }
-        self.stream.as_mut().poll_next(context)
-    }
-}
-
-impl Shared {
     /// A link has ended.
-    fn ended(&self, member: &Arc<Member>, number: u64, goodbye: Goodbye) {
+    pub(super) fn ended(&self, member: &Arc<Member>, number: u64, goodbye: Goodbye) {
         if member.unlink(number) == Linked::Yes {
             return;
         }

@@ -1,6 +1,9 @@
 //! A manager over real sockets: what it bears of nodes, and what it says to them.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use base::Timestamp;
 use bytes::Bytes;
@@ -11,12 +14,16 @@ use queue::{
 };
 use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::Status;
+use tonic::{Request, Status, metadata::MetadataValue};
 
-use super::{control::Welcomed, member::Give, *};
+use super::{bounds::UNSYNCED, control::Welcomed, listen::Caller, member::Give, serve::Service, *};
 use crate::{
-    home::{Home, Keeps, LONGEST, publication},
-    wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
+    home::{Home, Keeps, LONGEST, publication, queue_on, until},
+    tls::{Peer, Protocol},
+    wire::{
+        Answer, Done, Hello, MOST_SAID, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict,
+        link_client::LinkClient, link_server::LinkServer, refused::Reason,
+    },
 };
 
 /// Long, where it must not matter.
@@ -26,7 +33,7 @@ const SOON: Duration = Duration::from_millis(50);
 
 fn member() -> Arc<Member> {
     let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
-    Member::new(node, key, Boot(1), "mx2", member::Facts::default(), Load::new(node, 0, 0))
+    Member::new(node, key, Boot(1), "mx2", member::Facts::default(), Load::new(node, 0, 0), Arc::default())
 }
 
 /// A message that is said to have so long a body comes in these pieces.
@@ -168,7 +175,7 @@ async fn a_large_message_that_stands_still_is_given_up_and_one_that_is_too_large
 }
 
 /// A node's key, registered, and a hello of its.
-fn registered(home: &Home) -> (PublicKey, Hello) {
+pub(super) fn registered(home: &Home) -> (PublicKey, Hello) {
     let key = PublicKey::from_bytes([9; 32]);
     home.manager.add_key("mx2", &key).expect("it is new");
     let hello = Hello {
@@ -201,6 +208,27 @@ async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_removed_while_it_is_let_in_has_no_link() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let (shared, now) = (&home.manager.0, home.clock.clock().now());
+    let refused = std::thread::scope(|scope| {
+        // A new boot is on its way in until it has a place there.
+        let origins = shared.origins.lock();
+        let comes = scope.spawn(|| shared.hello(key, &hello, mpsc::channel(1).0).map(drop));
+        while shared.members.try_lock().is_some() {
+            std::thread::yield_now();
+        }
+        shared.registry.set_state("mx2", NodeState::Removed, "", now).expect("it is there");
+        drop(origins);
+        comes.join().expect("it is answered").expect_err("it is removed")
+    });
+    assert_eq!(refused.reason(), Reason::Removed);
+    let member = shared.member(Boot(1)).expect("it was let in");
+    assert_eq!(member.linked(), Linked::No);
+}
+
+#[tokio::test]
 async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are_gone() {
     let home = Home::new(Timing::default()).await;
     let (key, hello) = registered(&home);
@@ -214,6 +242,26 @@ async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are
     oldest.unlink(1);
     home.manager.0.changed(vec![crate::membership::Change::Gone(Boot(1))]);
     assert_eq!(says(OLDER + 1), Ok(()), "one is gone");
+}
+
+#[tokio::test]
+async fn what_waits_of_a_node_is_bounded_over_all_its_boots() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let comes = |boot| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
+        home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("it is let in").member.waiting.clone()
+    };
+    let before = comes(1);
+    let room = before.room(usize::MAX).await;
+    (0..UNSYNCED).for_each(|_| before.said());
+    let now = comes(2);
+    assert!(tokio::time::timeout(SOON, now.room(1)).await.is_err(), "all the room is taken");
+    assert!(tokio::time::timeout(SOON, now.may_be_heard()).await.is_err(), "so much waits");
+    before.acknowledged();
+    drop(room);
+    drop(now.room(1).await);
+    now.may_be_heard().await;
 }
 
 #[tokio::test]
@@ -370,4 +418,36 @@ async fn a_process_that_its_node_has_no_more_is_known_for_over() {
     assert_eq!([1, 2].map(over), [Some("its node is quarantined"); 2]);
     home.manager.set_state("mx2", NodeState::Removed, "").expect("it is there");
     assert_eq!(over(2), Some("its node was removed"));
+}
+
+#[tokio::test]
+async fn what_a_node_says_is_heard_later_while_too_much_of_it_is_not_synced() {
+    let disk = queue::files::SimulatedDisk::default();
+    let queue = queue_on(&disk);
+    let home = Home::with(Timing::default(), queue.clone(), Arc::new(Keeps::default())).await;
+    let (key, hello) = registered(&home);
+    home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).expect("it is let in");
+    disk.hold_syncs();
+    let _published = queue.publish(vec![publication(1, Timestamp::from_millis(1), queue::Body::Empty)]);
+    let told = wire::Told { item: Some(wire::Item { errand: 7, item: 0 }), ..wire::Told::default() };
+    let done = Done { told: vec![told; MOST_SAID], ..Done::default() };
+    let (enough, taken) = (UNSYNCED / MOST_SAID, Arc::new(AtomicUsize::new(0)));
+    let counts = taken.clone();
+    let says = tokio_stream::iter(vec![done; 2 * enough]).chain(tokio_stream::pending());
+    let mut says = Request::new(says.map(move |done| {
+        counts.fetch_add(1, Ordering::SeqCst);
+        done
+    }));
+    let (peer, address) = (Peer { key, protocol: Protocol::Link }, home.address);
+    says.extensions_mut().insert(Caller { peer, address });
+    says.metadata_mut().insert_bin(BOOT, MetadataValue::from_bytes(&hello.boot));
+    let mut client = LinkClient::new(LinkServer::new(Service(home.manager.0.clone())));
+    let _given = client.work(says).await.expect("there is a link");
+    let taken = || taken.load(Ordering::SeqCst);
+    until("it is heard", || taken() >= enough).await;
+    tokio::time::sleep(SOON).await;
+    let before = taken();
+    disk.release_syncs();
+    assert!(before <= enough + 1, "{before} messages");
+    until("all of it is heard", || taken() == 2 * enough).await;
 }

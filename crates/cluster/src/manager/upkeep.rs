@@ -1,9 +1,9 @@
 //! What the manager does from time to time: judges silence, takes back what the lost have had, acknowledges what is synced, renews its
 //! certificate.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
-use base::Shutdown;
+use base::{Shutdown, Timestamp};
 use queue::Boot;
 use store::settings::NodeState;
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     Incarnations, Shared,
     member::{Give, Linked, Member},
+    seen,
 };
 use crate::{
     authority, boot_time,
@@ -33,7 +34,9 @@ pub(super) fn start(
 ) {
     tokio::spawn(tick(shared.clone(), shutdown.clone()));
     tokio::spawn(acknowledge(shared.clone(), to_acknowledge));
-    tokio::spawn(renew(shared.clone(), shutdown.clone()));
+    // It was made just now.
+    tokio::spawn(renew(shared.clone(), renewal(shared.clock.now()), shutdown.clone()));
+    tokio::spawn(seen::note(shared.clone(), shutdown.clone()));
 }
 
 /// Whose process a boot is.
@@ -162,6 +165,13 @@ impl Shared {
         self.freed.notify_one();
     }
 
+    /// What a node has said need not be said again, once all that was concluded by now is synced.
+    pub(super) fn to_acknowledge(&self, member: &Arc<Member>, item: wire::Item) {
+        member.waiting.said();
+        // Whoever acknowledges runs as long as the manager.
+        let _ = self.heard.send((member.clone(), item));
+    }
+
     /// Forgets superseded boots that hold nothing any more.
     fn forget_old(&self) {
         let mut members = self.members.lock();
@@ -197,27 +207,55 @@ async fn acknowledge(
         }
         for (member, item) in some.drain(..) {
             member.give(Give::Heard(item));
+            member.waiting.acknowledged();
         }
     }
 }
 
-async fn renew(shared: Arc<Shared>, shutdown: Shutdown) {
-    let mut at = authority::renewal(shared.clock.now(), fastrand::f64());
+/// For how long a certificate that is made now is shown.
+fn renewal(now: Timestamp) -> Range<Timestamp> {
+    now..authority::renewal(now, fastrand::f64())
+}
+
+async fn renew(shared: Arc<Shared>, mut shown: Range<Timestamp>, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(CERTIFICATE) => {}
             () = shutdown.stopping() => return,
         }
         let now = shared.clock.now();
-        if now < at {
+        // Nor before that time: the clock was set back, and what was made by the one that was ahead may not be valid yet.
+        if shown.contains(&now) {
             continue;
         }
-        at = match shared.tls.renew() {
-            Ok(()) => authority::renewal(now, fastrand::f64()),
+        shown = match shared.tls.renew() {
+            Ok(()) => renewal(now),
             Err(error) => {
                 tracing::error!(%error, "the manager's own certificate cannot be renewed; it is tried again");
-                now + RENEW_AGAIN
+                now..now + RENEW_AGAIN
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        home::{DAY, Home, until},
+        membership::Timing,
+    };
+
+    #[tokio::test]
+    async fn a_manager_whose_clock_is_set_back_shows_a_certificate_that_is_valid_then() {
+        let home = Home::new(Timing::default()).await;
+        let now = home.clock.clock().now() - 3 * DAY;
+        let is_valid = || {
+            let shown = home.manager.0.tls.shown();
+            let (_, shown) = x509_parser::parse_x509_certificate(&shown).expect("it is one");
+            shown.validity().not_before.timestamp() * 1_000_000 <= now.micros()
+        };
+        assert!(!is_valid(), "it is dated back by two days");
+        home.clock.set(now);
+        until("it is renewed", is_valid).await;
     }
 }

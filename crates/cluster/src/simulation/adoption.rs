@@ -45,6 +45,8 @@ pub(super) struct Turns {
 struct Coming {
     link: u64,
     member: Arc<Member>,
+    /// Which link of the member's it is.
+    number: u64,
     foreign: Vec<Held>,
 }
 
@@ -52,6 +54,7 @@ struct Coming {
 struct Adopting {
     link: u64,
     member: Arc<Member>,
+    number: u64,
     errands: BTreeMap<u64, Vec<Presented>>,
     resuming: Resuming,
 }
@@ -104,7 +107,7 @@ impl World {
         reign.links.insert(link, linking);
         let turns = reign.adoptions.entry(boot).or_default();
         turns.taken += 1;
-        turns.waiting.push_back(Coming { link, member, foreign: begun.foreign });
+        turns.waiting.push_back(Coming { link, member, number, foreign: begun.foreign });
         self.begin_adoptions(boot);
     }
 
@@ -130,7 +133,7 @@ impl World {
         let index = NodeIndex(u16::try_from(worker).expect("there are few") + 1);
         let facts = Facts { version: String::new(), ehlo: String::new(), doors: Vec::new() };
         let key = PublicKey::from_bytes([0; 32]);
-        let member = Member::new(index, key, boot, "", facts, Load::new(index, 0, 0));
+        let member = Member::new(index, key, boot, "", facts, Load::new(index, 0, 0), Arc::default());
         reign.members.insert(boot, member.clone());
         Some(member)
     }
@@ -143,10 +146,11 @@ impl World {
             if !turns.under.is_empty() && !overlap {
                 return;
             }
-            let Some(Coming { link, member, foreign }) = turns.waiting.pop_front() else { return };
+            let Some(coming) = turns.waiting.pop_front() else { return };
+            let link = coming.link;
             let lease = u64::try_from(timing(self.rules).lease.as_millis()).expect("it is short");
             self.send(link, Way::WordsDown, Packet::Welcome(lease));
-            let adopting = self.begin_adoption(link, member, foreign);
+            let adopting = self.begin_adoption(coming);
             let is_worst = self.scene.moments == Moments::Worst && !adopting.errands.is_empty();
             self.reign().adoptions.entry(boot).or_default().under.push(adopting);
             // What was taken over is read from the disk.
@@ -160,7 +164,8 @@ impl World {
         }
     }
 
-    fn begin_adoption(&mut self, link: u64, member: Arc<Member>, foreign: Vec<Held>) -> Adopting {
+    fn begin_adoption(&mut self, coming: Coming) -> Adopting {
+        let Coming { link, member, number, foreign } = coming;
         let mut errands: BTreeMap<u64, Vec<Presented>> = BTreeMap::new();
         for held in foreign {
             if member.errands(|errands| errands.knows(held.errand)) {
@@ -191,7 +196,7 @@ impl World {
             let has = if info.is_some_and(|info| info.lease == Some(epoch)) { Has::Yes } else { Has::No };
             self.truth.presented(epoch, has);
         }
-        Adopting { link, member, errands, resuming }
+        Adopting { link, member, number, errands, resuming }
     }
 
     /// What is being taken over that came over a link.
@@ -206,7 +211,9 @@ impl World {
 
     /// What a node has come back with is read, and taken over.
     pub(super) async fn adopt(&mut self, link: u64) {
-        let Some(Adopting { member, errands, resuming, .. }) = self.take_adopting(link) else { return };
+        let Some(Adopting { member, number: link, errands, resuming, .. }) = self.take_adopting(link) else {
+            return;
+        };
         let mut resumed = match resuming {
             Resuming::Under(resuming) => resuming.await,
             Resuming::Done(resumed) => resumed,
@@ -214,14 +221,14 @@ impl World {
         // They come in no order.
         resumed.sort_unstable_by_key(|one| one.info.lease.map(|epoch| self.truth.attempt(epoch)));
         for (number, presented) in errands {
-            self.adopt_errand(&member, number, &presented, &mut resumed);
+            self.adopt_errand((&member, link), number, &presented, &mut resumed);
         }
         self.begin_adoptions(member.boot);
     }
 
     fn adopt_errand(
         &mut self,
-        member: &Arc<Member>,
+        (member, link): (&Arc<Member>, u64),
         number: u64,
         presented: &[Presented],
         resumed: &mut Vec<Resumed>,
@@ -255,7 +262,10 @@ impl World {
             jobs[item as usize] = Some(job);
         }
         let nobody = jobs.iter().all(Option::is_none);
-        let words = member.errands(|errands| errands.open(number, items));
+        let Some(words) = member.take_over(link, number, items) else {
+            // It is gone since.
+            return self.drop_jobs(jobs.into_iter().flatten());
+        };
         self.reign().servings.insert(number, Serving::new(member.clone(), words, jobs));
         if nobody {
             self.finish(number);

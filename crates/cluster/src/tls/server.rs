@@ -92,6 +92,12 @@ impl ServerTls {
         Ok(())
     }
 
+    /// The certificate that the manager shows now.
+    #[cfg(test)]
+    pub(crate) fn shown(&self) -> CertificateDer<'static> {
+        self.certificate.0.read().cert[0].clone()
+    }
+
     /// Lets a node in, or tells it why not. The stream that it returns has carried the greeting.
     ///
     /// # Errors

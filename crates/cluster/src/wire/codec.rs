@@ -100,7 +100,7 @@ pub(crate) trait Bounded {
 pub(crate) struct List(u32, &'static [List]);
 
 /// Most things that a worker says or refuses at once; it takes much less to say them.
-const MOST_SAID: usize = 10_000;
+pub(crate) const MOST_SAID: usize = 10_000;
 /// The works of a message are 65,536 at most, with what some of them need, and those of other messages go along.
 const MOST_OFFERED: usize = 200_000;
 /// Beside what it has: the hello itself, and its doors.
