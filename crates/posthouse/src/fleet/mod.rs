@@ -3,6 +3,7 @@
 
 mod account;
 mod error;
+mod interrupts;
 mod load;
 mod member;
 mod ports;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 pub(crate) use account::{Account, Coming, Key, Lost, Mark, NodeSums, Spell, Sums, unexplained};
 pub use error::FleetError;
+pub(crate) use interrupts::Interrupts;
 pub(crate) use load::{Load, Pace, Sample};
 pub(crate) use member::Member;
 use ports::Ports;

@@ -136,6 +136,30 @@ fn an_interrupted_demo_ends_with_the_same_sums() {
 }
 
 #[test]
+fn a_demo_whose_terminal_is_closed_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let mut shell = Command::new("python3");
+    // It starts the demo at a terminal, reads of it until it runs, and closes the terminal.
+    shell.args(["-c", CLOSES, PROGRAM, "demo", "--smtp", "127.0.0.1:0"]).env("TMPDIR", folder.path());
+    let ran = tools::run(&mut shell, b"");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+}
+
+/// Runs the program that its arguments name at a terminal, closes that once the program shows its table, and waits for its end.
+const CLOSES: &str = "\
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+read = b''
+while b'Enter kills a worker' not in read:
+    read += os.read(terminal, 4096)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
+
+#[test]
 fn the_demo_takes_a_message_of_ones_own_and_shows_its_sums_to_people() {
     let folder = TempDir::new().unwrap();
     let demo = Program::start(&mut demo(&folder, &["--rate", "50"]));
