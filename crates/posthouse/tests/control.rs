@@ -65,6 +65,7 @@ impl NodeView for Puppet {
             oldest: Moment(Timestamp::from_millis(1_795_000_000_000)),
             next_attempt: None,
             last_reply: Some("450 4.2.0 busy".into()),
+            possibly_done: 0,
         };
         let destinations =
             if query.domain.as_deref() == Some("empty.example") { vec![] } else { vec![destination] };
@@ -282,7 +283,7 @@ async fn every_question_comes_back_with_the_nodes_answer() {
     let client = node.client();
     assert_eq!(client.status().await.unwrap(), status());
 
-    let query = QueueQuery { domain: Some("example.net".into()), works: Some(10) };
+    let query = QueueQuery { domain: Some("example.net".into()), works: Some(10), reason: None };
     assert_eq!(client.queue(&query).await.unwrap().destinations[0].recipients, 2);
     assert_eq!(node.puppet.last(), format!("{query:?}"));
 

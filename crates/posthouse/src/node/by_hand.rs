@@ -232,7 +232,7 @@ fn action(action: WorkAction) -> Action {
 }
 
 /// The reason that a word of lists stands for.
-fn reason(word: &str) -> Result<Reason, String> {
+pub(super) fn reason(word: &str) -> Result<Reason, String> {
     let mut all = REASONS.into_iter();
     all.find(|reason| reason.word() == word).ok_or_else(|| {
         let words = REASONS.map(Reason::word);

@@ -79,6 +79,34 @@ fn slow(gate: &Gate) -> Peer {
 }
 
 #[test]
+fn a_worker_that_dies_while_it_is_drained_is_lost_and_what_it_may_have_delivered_is_named() {
+    let gate = Gate::default();
+    let peer = slow(&gate);
+    let mut cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["slow@example.com"]);
+    assert_eq!(session.data(&text::message("slow", 1000)).code, 250);
+    gate.reached(1);
+    let drain = |cluster: &Cluster| cluster.manager.command(&["nodes", "drain", "mx2", "--no-wait"]);
+    let said = drain(&cluster).done();
+    assert!(said.starts_with("mx2 is draining: 1 work left. "), "{said}");
+    cluster.workers[0].kill();
+    cluster.shows("mx2", "gone");
+    let lost = drain(&cluster);
+    assert_eq!((lost.code, lost.stdout.as_str()), (Some(1), ""), "{lost:?}");
+    assert!(lost.stderr.starts_with("error: mx2 is lost and not drained: "), "{lost:?}");
+    assert!(
+        lost.stderr.contains("; 1 work may have been delivered by it\nhint: `posthouse mail queue"),
+        "{lost:?}"
+    );
+    let shown = cluster.manager.command(&["mail", "queue", "--reason", "possibly-done"]).done();
+    assert!(shown.contains("mx2 was lost with it, and may have delivered it"), "{shown}");
+    let shown = cluster.manager.command(&["mail", "queue"]).done();
+    assert!(shown.contains("1 work may have been delivered (possibly-done)"), "{shown}");
+    gate.open();
+}
+
+#[test]
 fn a_worker_that_stands_still_over_the_final_dot_is_waited_for_and_its_late_word_counts() {
     let gate = Gate::default();
     let peer = slow(&gate);
