@@ -118,6 +118,8 @@ pub(crate) struct Shared {
     queue: Queue,
     clock: Clock,
     registry: Arc<Registry>,
+    /// The manager's own, which no node may have.
+    own_key: PublicKey,
     authority: Arc<Authority>,
     tls: ServerTls,
     members: Mutex<Members>,
@@ -200,6 +202,7 @@ impl Manager {
             queue,
             clock,
             registry,
+            own_key: identity.public_key(),
             authority,
             tls,
             members: Mutex::default(),

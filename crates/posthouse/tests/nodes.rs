@@ -85,6 +85,18 @@ fn a_node_is_let_in_once_and_under_one_name() {
         "mx1 is the manager's own name",
         "choose another name for the node",
     );
+    failed(
+        &node.command(&[
+            "nodes",
+            "add-key",
+            identity(&node.setup().data_dir(), &["--key"]).done().trim(),
+            "--name",
+            "mx3",
+        ]),
+        1,
+        "this is the manager's own key",
+        "run `posthouse identity show --key` on the machine of the worker, and give what it prints",
+    );
     for wrong in ["ssh-rsa AAAAB3NzaC1yc2E= anna", &one[..60], "SHA256:abc", "mx2"] {
         let ran = node.command(&["nodes", "add-key", wrong, "--name", "mx3"]);
         assert_eq!(ran.code, Some(2), "{wrong}: {}", ran.stderr);
@@ -176,7 +188,7 @@ fn an_unknown_name_finds_the_nearest_and_the_manager_is_no_worker() {
     }
     let own = node.command(&["nodes", "drain", "mx1"]);
     assert!(
-        own.stderr.starts_with("error: mx1 is the manager itself, which there is no drain for\n"),
+        own.stderr.starts_with("error: mx1 is the manager itself: `nodes drain` is for its workers\n"),
         "{own:?}"
     );
     let shown = node.json(&["nodes", "show", "mx1"]);

@@ -55,6 +55,9 @@ pub enum AddError {
     /// The name is the manager's.
     #[error("{0} is the manager's own name")]
     OwnName(String),
+    /// The key is the manager's.
+    #[error("this is the manager's own key")]
+    OwnKey,
     /// The key is another node's.
     #[error("this key is registered already, as {0}")]
     KeyKnown(String),
@@ -75,10 +78,13 @@ impl Manager {
     /// Adds a node's key under a name.
     ///
     /// # Errors
-    /// The key or the name is another's, or the registry cannot be written.
+    /// The key or the name is another's or the manager's own, or the registry cannot be written.
     pub fn add_key(&self, name: &str, key: &PublicKey) -> Result<(), AddError> {
         if self.0.registry.is_own(name) {
             return Err(AddError::OwnName(name.to_owned()));
+        }
+        if self.0.own_key == *key {
+            return Err(AddError::OwnKey);
         }
         match self.0.registry.add(name, key, self.0.clock.now())? {
             Added::Added => {
