@@ -24,12 +24,12 @@ use super::{
 };
 use crate::{
     api::{
-        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, Destination, ErrorKind,
-        LogQuery, LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest,
-        QueueQuery, QueueReport, QueuedWork, Readiness, RecordsStatus, ReloadReport, Role, SendAnswer,
-        SendRequest, SpoolStatus, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
-        SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport,
-        WorksRequest,
+        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, ConfigurationReport, DamagedPlace,
+        Destination, ErrorKind, LogQuery, LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport,
+        PauseEntry, PauseRequest, QueueQuery, QueueReport, QueuedWork, Readiness, RecordsStatus,
+        ReloadReport, Role, SendAnswer, SendRequest, SpoolStatus, StatusReport, SuppressAnswer,
+        SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer, UnsuppressAnswer,
+        UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
     },
     backup::{self, Whole},
     control::NodeView,
@@ -366,6 +366,10 @@ impl NodeView for View {
 
     fn takeover(&self) -> Result<TakeoverAnswer, ApiError> {
         self.end_freeze()
+    }
+
+    async fn configuration(&self) -> ConfigurationReport {
+        self.reload.report().await
     }
 
     async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {
