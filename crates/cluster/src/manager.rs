@@ -43,7 +43,7 @@ pub(crate) use self::serve::BOOT;
 pub use self::{
     errand::{Errand, Grant, Granted},
     errands::Word,
-    nodes::{AddError, NodeReport},
+    nodes::{AddError, NodeReport, Silence},
     registry::StateError,
 };
 use self::{

@@ -49,6 +49,15 @@ pub struct NodeReport {
     pub held: usize,
 }
 
+/// For how long a node that has works has been silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// So long.
+    pub lasts: Duration,
+    /// In so long its works are taken back, unless it is heard; nothing while takeover is frozen.
+    pub gone_in: Option<Duration>,
+}
+
 /// A node cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
@@ -189,6 +198,19 @@ impl Manager {
     #[must_use]
     pub fn name_of(&self, boot: Boot) -> Option<String> {
         Some(self.0.process(boot).node).filter(|name| !name.is_empty())
+    }
+
+    /// For how long this process of a node has been silent, if it is suspect, or has not been heard since the start.
+    #[must_use]
+    pub fn silence(&self, boot: Boot) -> Option<Silence> {
+        let now = boot_time::now();
+        let membership = self.0.membership.lock();
+        let (_, member) = membership.members().find(|(other, _)| *other == boot)?;
+        let is_silent = matches!(member.liveness, Liveness::Expected | Liveness::Suspect { .. });
+        let lasts = now.since(member.heard);
+        let gone_in = self.0.options.timing.gone.saturating_sub(lasts);
+        let gone_in = membership.frozen_until().is_none().then_some(gone_in);
+        is_silent.then_some(Silence { lasts, gone_in })
     }
 
     /// What was counted since the start.

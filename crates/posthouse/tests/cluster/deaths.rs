@@ -79,6 +79,29 @@ fn slow(gate: &Gate) -> Peer {
 }
 
 #[test]
+fn a_work_that_is_being_attempted_says_by_whom_and_how_long_that_has_been_silent() {
+    let gate = Gate::default();
+    let peer = slow(&gate);
+    let mut cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["slow@example.com"]);
+    assert_eq!(session.data(&text::message("slow", 1000)).code, 250);
+    gate.reached(1);
+    let works = cluster.manager.json(&["mail", "queue", "--all"]);
+    let id = word(&works["works"][0], "id").to_owned();
+    let why = |cluster: &Cluster| cluster.manager.json(&["mail", "why", &id])[0].clone();
+    let now = why(&cluster);
+    assert_eq!((word(&now, "text"), word(&now, "node")), ("it is being attempted now by mx2", "mx2"));
+    cluster.workers[0].kill();
+    let silent = until("a silent node", || Some(why(&cluster)).filter(|why| why["silent_seconds"].is_u64()));
+    let said = word(&silent, "text");
+    assert!(said.starts_with("it is being attempted now by mx2, silent for "), "{silent}");
+    assert!(said.ends_with(" s; it is taken back unless that is heard"), "{silent}");
+    assert!(silent["until"].is_string(), "{silent}");
+    gate.open();
+}
+
+#[test]
 fn a_worker_that_dies_while_it_is_drained_is_lost_and_what_it_may_have_delivered_is_named() {
     let gate = Gate::default();
     let peer = slow(&gate);
