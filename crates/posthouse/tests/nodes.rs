@@ -160,7 +160,10 @@ fn what_is_wanted_of_a_node_is_shown_and_outlives_a_restart() {
     {
         assert!(shown.contains(part), "{shown}");
     }
-    assert_eq!(text(&node.json(&["nodes", "drain", "mx2", "--no-wait"]), "wanted"), "draining");
+    let again = node.json(&["nodes", "drain", "mx2", "--no-wait"]);
+    assert_eq!((text(&again, "wanted"), text(&again, "why")), ("draining", "new disk"), "the reason is kept");
+    let other = node.json(&["nodes", "cordon", "mx2", "--why", "new kernel"]);
+    assert_eq!((text(&other, "wanted"), text(&other, "why")), ("cordoned", "new kernel"));
     let said = node.command(&["nodes", "resume", "mx2"]).done();
     assert_eq!(said, "mx2 may be given works again; for now it is: never seen.\n");
     assert_eq!(state(&node), "never seen");
