@@ -88,7 +88,7 @@ fn shown(written: &str, columns: usize) -> Vec<String> {
         match next {
             '\n' => row += 1,
             '\x1b' => {
-                let code: String = rest.by_ref().skip(1).take_while(|next| next.is_ascii_digit()).collect();
+                let code: String = rest.by_ref().skip(1).take_while(char::is_ascii_digit).collect();
                 // The letter is eaten with the digits: with a number it was A, without one J.
                 match code.parse::<usize>() {
                     Ok(up) => row = row.saturating_sub(up),
