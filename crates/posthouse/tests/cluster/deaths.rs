@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeSet,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
 use testkit::{
-    Cluster, Gate, Moment, Move, Peer, Session,
+    Cluster, Gate, Moment, Move, Peer, Program, Session,
     load::{Load, moody_peer},
     node::word,
     pulse::Pulse,
@@ -113,7 +114,16 @@ fn a_worker_that_dies_while_it_is_drained_is_lost_and_what_it_may_have_delivered
     let drain = |cluster: &Cluster| cluster.manager.command(&["nodes", "drain", "mx2", "--no-wait"]);
     let said = drain(&cluster).done();
     assert!(said.starts_with("mx2 is draining: 1 work left. "), "{said}");
+    let mut waits = Command::new(env!("CARGO_BIN_EXE_posthouse"));
+    waits.args(["nodes", "drain", "mx2", "--data-dir"]).arg(cluster.manager.setup().data_dir());
+    let waits = Program::at_terminal(&waits);
+    let _ = waits.said("mx2 is draining. Ctrl-C ends the wait");
     cluster.workers[0].kill();
+    let waited = waits.ended();
+    assert_eq!(waited.code, Some(1), "{waited:?}");
+    for part in ["; it has been silent for ", "error: mx2 is lost and not drained: "] {
+        assert!(waited.stdout.contains(part), "{part}: {waited:?}");
+    }
     cluster.shows("mx2", "gone");
     let lost = drain(&cluster);
     assert_eq!((lost.code, lost.stdout.as_str()), (Some(1), ""), "{lost:?}");
