@@ -46,7 +46,7 @@ pub(crate) use self::serve::BOOT;
 pub use self::{
     errand::{Errand, Grant, Granted},
     errands::Word,
-    nodes::{AddError, NodeReport},
+    nodes::{AddError, NodeReport, Silence},
     registry::StateError,
 };
 use self::{
@@ -123,6 +123,8 @@ pub(crate) struct Shared {
     queue: Queue,
     clock: Clock,
     registry: Arc<Registry>,
+    /// The manager's own, which no node may have.
+    own_key: PublicKey,
     authority: Arc<Authority>,
     tls: ServerTls,
     members: Mutex<Members>,
@@ -210,6 +212,7 @@ impl Manager {
             queue,
             clock,
             registry,
+            own_key: identity.public_key(),
             authority,
             tls,
             members: Mutex::default(),

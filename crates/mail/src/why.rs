@@ -2,7 +2,7 @@
 
 use base::{Timestamp, WorkId};
 use cluster::placement::Nowhere;
-use queue::{QueueError, Reason, Status, WorkInfo};
+use queue::{Boot, QueueError, Reason, Status, WorkInfo};
 use store::settings::Pause;
 
 use crate::{
@@ -14,7 +14,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waits {
     /// It is being attempted.
-    Attempted,
+    Attempted {
+        /// By this process of another node, if it is not by this node.
+        by: Option<Boot>,
+    },
     /// An operator holds it back until it is released.
     Held,
     /// Its stored form is damaged.
@@ -145,7 +148,7 @@ impl Waits {
     fn of_info(info: &WorkInfo, lost_by: impl Fn() -> Option<String>, now: Timestamp) -> Option<Self> {
         let until = info.not_before;
         match (info.status, info.reason) {
-            _ if info.lease.is_some() => Some(Self::Attempted),
+            _ if info.lease.is_some() => Some(Self::Attempted { by: info.held_by }),
             (Status::Held, Reason::Damaged) | (Status::SetAside, _) => Some(Self::SetAside),
             (Status::Held, _) => Some(Self::Held),
             (Status::Waiting, _) if until <= now => None,

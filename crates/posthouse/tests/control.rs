@@ -13,14 +13,14 @@ use base::{MessageId, NodeId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use posthouse::{
     api::{
-        ApiError, ChangedKey, DamagedPlace, Destination, DiskRoom, Earnest, ErrorKind, LogQuery, LogRecord,
-        MessageStory, Moment, PauseEntry, PauseRequest, QueueQuery, QueueReport, Rates, Readiness,
-        RecordsStatus, ReloadReport, Reloaded, Role, Selector, SendAnswer, SendRequest, SpoolStatus,
-        StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, UnsuppressAnswer,
-        UnsuppressRequest, WorkAction, WorkWhy, WorksReport, WorksRequest,
+        ApiError, ChangedKey, ConfigurationReport, DamagedPlace, Destination, DiskRoom, Earnest, ErrorKind,
+        LogQuery, LogRecord, MessageStory, Moment, PauseEntry, PauseRequest, QueueQuery, QueueReport, Rates,
+        Readiness, RecordsStatus, ReloadReport, Reloaded, Role, Selector, SendAnswer, SendRequest,
+        SpoolStatus, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery,
+        UnsuppressAnswer, UnsuppressRequest, WorkAction, WorkWhy, WorksReport, WorksRequest,
     },
     backup,
-    config::ListenAddress,
+    config::{Config, ListenAddress},
     console,
     control::{Client, ClientError, ControlSocket, NodeView, SocketError, socket_path},
     listen::listen,
@@ -52,6 +52,10 @@ impl Puppet {
 }
 
 impl NodeView for Puppet {
+    async fn configuration(&self) -> ConfigurationReport {
+        configuration()
+    }
+
     async fn status(&self) -> Result<StatusReport, ApiError> {
         Ok(status())
     }
@@ -65,6 +69,7 @@ impl NodeView for Puppet {
             oldest: Moment(Timestamp::from_millis(1_795_000_000_000)),
             next_attempt: None,
             last_reply: Some("450 4.2.0 busy".into()),
+            possibly_done: 0,
         };
         let destinations =
             if query.domain.as_deref() == Some("empty.example") { vec![] } else { vec![destination] };
@@ -162,6 +167,13 @@ impl NodeView for Puppet {
     fn metrics(&self) -> String {
         "posthouse_accepted_total 3\n".into()
     }
+}
+
+fn configuration() -> ConfigurationReport {
+    let text = "smtp.listen = ['192.0.2.1:25']\ncluster.role = 'manager'\ndelivery.retry = ['1m', '5m']\n\
+                [[delivery.route]]\ndomain = 'example.com'\nnext-hop = 'a.example:25'\n";
+    let counts = Config::parse(Path::new("posthouse.toml"), text).expect("it is right");
+    ConfigurationReport { counts, changed: vec!["smtp.listen".into()], unreadable: Some("why".into()) }
 }
 
 fn status() -> StatusReport {
@@ -281,8 +293,9 @@ async fn every_question_comes_back_with_the_nodes_answer() {
     let node = Node::start();
     let client = node.client();
     assert_eq!(client.status().await.unwrap(), status());
+    assert_eq!(client.configuration().await.unwrap(), configuration());
 
-    let query = QueueQuery { domain: Some("example.net".into()), works: Some(10) };
+    let query = QueueQuery { domain: Some("example.net".into()), works: Some(10), reason: None };
     assert_eq!(client.queue(&query).await.unwrap().destinations[0].recipients, 2);
     assert_eq!(node.puppet.last(), format!("{query:?}"));
 

@@ -64,6 +64,17 @@ fn an_interrupted_drill_leaves_no_process_and_no_folder() {
 }
 
 #[test]
+fn a_drill_whose_terminal_is_closed_leaves_nothing_either() {
+    let folder = TempDir::new().unwrap();
+    let place = folder.path().display().to_string();
+    let drill = Program::start(&mut drill(&folder, &["--seconds", "60", "--workers", "1"]));
+    until("a manager and a worker", || (processes(&place) == 2).then_some(()));
+    drill.hang_up();
+    assert_eq!(drill.ended().code, Some(1));
+    assert_eq!((processes(&place), entries(&folder)), (0, 0));
+}
+
+#[test]
 fn the_nodes_of_a_drill_that_is_killed_end_with_it() {
     let folder = TempDir::new().unwrap();
     let place = folder.path().display().to_string();

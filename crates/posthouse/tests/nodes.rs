@@ -85,6 +85,18 @@ fn a_node_is_let_in_once_and_under_one_name() {
         "mx1 is the manager's own name",
         "choose another name for the node",
     );
+    failed(
+        &node.command(&[
+            "nodes",
+            "add-key",
+            identity(&node.setup().data_dir(), &["--key"]).done().trim(),
+            "--name",
+            "mx3",
+        ]),
+        1,
+        "this is the manager's own key",
+        "run `posthouse identity show --key` on the machine of the worker, and give what it prints",
+    );
     for wrong in ["ssh-rsa AAAAB3NzaC1yc2E= anna", &one[..60], "SHA256:abc", "mx2"] {
         let ran = node.command(&["nodes", "add-key", wrong, "--name", "mx3"]);
         assert_eq!(ran.code, Some(2), "{wrong}: {}", ran.stderr);
@@ -148,7 +160,10 @@ fn what_is_wanted_of_a_node_is_shown_and_outlives_a_restart() {
     {
         assert!(shown.contains(part), "{shown}");
     }
-    assert_eq!(text(&node.json(&["nodes", "drain", "mx2", "--no-wait"]), "wanted"), "draining");
+    let again = node.json(&["nodes", "drain", "mx2", "--no-wait"]);
+    assert_eq!((text(&again, "wanted"), text(&again, "why")), ("draining", "new disk"), "the reason is kept");
+    let other = node.json(&["nodes", "cordon", "mx2", "--why", "new kernel"]);
+    assert_eq!((text(&other, "wanted"), text(&other, "why")), ("cordoned", "new kernel"));
     let said = node.command(&["nodes", "resume", "mx2"]).done();
     assert_eq!(said, "mx2 may be given works again; for now it is: never seen.\n");
     assert_eq!(state(&node), "never seen");
@@ -176,7 +191,7 @@ fn an_unknown_name_finds_the_nearest_and_the_manager_is_no_worker() {
     }
     let own = node.command(&["nodes", "drain", "mx1"]);
     assert!(
-        own.stderr.starts_with("error: mx1 is the manager itself, which there is no drain for\n"),
+        own.stderr.starts_with("error: mx1 is the manager itself: `nodes drain` is for its workers\n"),
         "{own:?}"
     );
     let shown = node.json(&["nodes", "show", "mx1"]);

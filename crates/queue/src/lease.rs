@@ -30,6 +30,16 @@ pub enum Holder {
     Node(Boot),
 }
 
+impl Holder {
+    /// The other node, if it is one.
+    pub(crate) fn boot(self) -> Option<Boot> {
+        match self {
+            Self::Here => None,
+            Self::Node(boot) => Some(boot),
+        }
+    }
+}
+
 /// The number that makes a late holder harmless: no two leases ever share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct Epoch {

@@ -433,9 +433,10 @@ impl Ledger {
 
     pub(crate) fn info(&self, work: WorkId) -> Option<WorkInfo> {
         let inner = self.state.lock();
-        let lease = inner.leases.get(&work).map(|holding| holding.epoch);
+        let holding = inner.leases.get(&work);
+        let (lease, held_by) = (holding.map(|of| of.epoch), holding.and_then(|of| of.holder.boot()));
         let lost_by = inner.lost.get(&work).map(|lost| lost.boot);
-        inner.index.info(work).map(|info| WorkInfo { lease, lost_by, ..info })
+        inner.index.info(work).map(|info| WorkInfo { lease, held_by, lost_by, ..info })
     }
 
     pub(crate) fn keep(&self, message: MessageId, content: RecentContent) {

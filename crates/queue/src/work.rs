@@ -416,6 +416,8 @@ pub struct WorkInfo {
     pub reason: Reason,
     /// Under which lease it is being attempted, if it is.
     pub lease: Option<Epoch>,
+    /// The other node that has that lease, if it is not this process.
+    pub held_by: Option<Boot>,
     /// The node that was lost and may have done it, as far as is known.
     pub lost_by: Option<Boot>,
 }

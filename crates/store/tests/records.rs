@@ -117,6 +117,10 @@ fn what_was_refused_at_the_door_is_told_with_all_that_was_written() {
         (refusal.client, refusal.helo, refusal.reply)
     );
     assert_eq!(entry.record.node, "mx2");
+    let of = |node: &str| {
+        place.reader().search(&Filter { node: Some(node.into()), ..Filter::default() }).unwrap().len()
+    };
+    assert_eq!((of("MX2"), of("mx")), (1, 0));
     assert_eq!(place.reader().counts().unwrap().ends(), 0);
 }
 

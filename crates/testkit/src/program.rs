@@ -113,8 +113,20 @@ impl Program {
     /// # Panics
     /// If it is not there any more.
     pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Tells it that its terminal is closed.
+    ///
+    /// # Panics
+    /// If it is not there any more.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(id.expect("a child has an id"), Signal::INT).expect("it is our child");
+        kill_process(id.expect("a child has an id"), signal).expect("it is our child");
     }
 
     /// Waits for its end, and returns what it did.

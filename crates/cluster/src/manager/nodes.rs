@@ -49,12 +49,24 @@ pub struct NodeReport {
     pub held: usize,
 }
 
+/// For how long a node that has works has been silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// So long.
+    pub lasts: Duration,
+    /// In so long its works are taken back, unless it is heard; nothing while takeover is frozen.
+    pub gone_in: Option<Duration>,
+}
+
 /// A node cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The name is the manager's.
     #[error("{0} is the manager's own name")]
     OwnName(String),
+    /// The key is the manager's.
+    #[error("this is the manager's own key")]
+    OwnKey,
     /// The key is another node's.
     #[error("this key is registered already, as {0}")]
     KeyKnown(String),
@@ -75,10 +87,13 @@ impl Manager {
     /// Adds a node's key under a name.
     ///
     /// # Errors
-    /// The key or the name is another's, or the registry cannot be written.
+    /// The key or the name is another's or the manager's own, or the registry cannot be written.
     pub fn add_key(&self, name: &str, key: &PublicKey) -> Result<(), AddError> {
         if self.0.registry.is_own(name) {
             return Err(AddError::OwnName(name.to_owned()));
+        }
+        if self.0.own_key == *key {
+            return Err(AddError::OwnKey);
         }
         match self.0.registry.add(name, key, self.0.clock.now())? {
             Added::Added => {
@@ -183,6 +198,19 @@ impl Manager {
     #[must_use]
     pub fn name_of(&self, boot: Boot) -> Option<String> {
         Some(self.0.process(boot).node).filter(|name| !name.is_empty())
+    }
+
+    /// For how long this process of a node has been silent, if it is suspect, or has not been heard since the start.
+    #[must_use]
+    pub fn silence(&self, boot: Boot) -> Option<Silence> {
+        let now = boot_time::now();
+        let membership = self.0.membership.lock();
+        let (_, member) = membership.members().find(|(other, _)| *other == boot)?;
+        let is_silent = matches!(member.liveness, Liveness::Expected | Liveness::Suspect { .. });
+        let lasts = now.since(member.heard);
+        let gone_in = self.0.options.timing.gone.saturating_sub(lasts);
+        let gone_in = membership.frozen_until().is_none().then_some(gone_in);
+        is_silent.then_some(Silence { lasts, gone_in })
     }
 
     /// What was counted since the start.

@@ -422,7 +422,7 @@ async fn a_process_that_its_node_has_no_more_is_known_for_over() {
 
 #[tokio::test]
 async fn what_a_node_says_is_heard_later_while_too_much_of_it_is_not_synced() {
-    let disk = queue::files::SimulatedDisk::default();
+    let disk = SimulatedDisk::default();
     let queue = queue_on(&disk);
     let home = Home::with(Timing::default(), queue.clone(), Arc::new(Keeps::default())).await;
     let (key, hello) = registered(&home);

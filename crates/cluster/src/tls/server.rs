@@ -9,7 +9,8 @@ use std::{
 use base::{Clock, NodeId};
 use parking_lot::RwLock;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore,
+    ServerConfig, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, verify_tls13_signature},
     server::{
@@ -188,6 +189,11 @@ pub enum AcceptError {
     /// The certificate is not good, or its key was not proven.
     #[error("its certificate is not accepted: {0}")]
     Certificate(CertificateError),
+    /// The other side does not believe that this is the manager that it was told of.
+    #[error(
+        "a node there expects another pin than this manager's, which `posthouse identity show --pin` prints here"
+    )]
+    OtherPin,
     /// The handshake went wrong otherwise.
     #[error("the handshake failed: {0}")]
     Tls(rustls::Error),
@@ -202,15 +208,20 @@ impl AcceptError {
     pub const fn key(&self) -> Option<PublicKey> {
         match self {
             Self::Refused { key, .. } => Some(*key),
-            Self::Deadline(_) | Self::NoProtocol | Self::Certificate(_) | Self::Tls(_) | Self::Network(_) => {
-                None
-            }
+            Self::Deadline(_)
+            | Self::NoProtocol
+            | Self::Certificate(_)
+            | Self::OtherPin
+            | Self::Tls(_)
+            | Self::Network(_) => None,
         }
     }
 
     fn of(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
             Ok(rustls::Error::InvalidCertificate(error)) => Self::Certificate(error),
+            // certificate_unknown: the alert for what a node's own check of the pin says.
+            Ok(rustls::Error::AlertReceived(AlertDescription::CertificateUnknown)) => Self::OtherPin,
             Ok(error) => Self::Tls(error),
             Err(error) => Self::Network(error),
         }

@@ -117,6 +117,8 @@ impl From<tonic::Status> for Trouble {
             tonic::Code::ResourceExhausted => Self::NoRoom(status.message().to_owned()),
             tonic::Code::DataLoss => Self::Damaged(status.message().to_owned()),
             _ => Self::Broke(match broken(&status) {
+                // What the library says of an end without TLS's own goodbye; most ends are such.
+                Some(why) if why.contains("close_notify") => "the manager closed the connection".into(),
                 Some(why) => format!("the manager, or the network, has ended it: {why}"),
                 None => status.message().to_owned(),
             }),
@@ -213,6 +215,12 @@ impl Shared {
                     NotAdmitted::Removed | NotAdmitted::Quarantined => error.to_string(),
                 };
                 Trouble::NotAdmitted { manager, why, told }
+            }
+            Dial::Tls(error @ ConnectError::WrongPin { .. }) => {
+                let why = format!(
+                    "{error}; if `posthouse identity show --pin` on the manager prints that, start this node with it"
+                );
+                Trouble::NotLetIn { manager, why }
             }
             Dial::Tls(error) => {
                 let why = error.to_string();

@@ -26,6 +26,7 @@ fn info(expires: Timestamp) -> WorkInfo {
         status: Status::Waiting,
         reason: Reason::New,
         lease: None,
+        held_by: None,
         lost_by: None,
     }
 }

@@ -3,6 +3,7 @@
 //! All are JSON objects. Times are texts in RFC 3339, ids are 32 hexadecimal digits, sizes are
 //! bytes. A field that has nothing to say is left out.
 
+mod configuration;
 mod damage;
 mod error;
 mod moment;
@@ -15,6 +16,7 @@ mod status;
 mod wishes;
 mod works;
 
+pub use configuration::ConfigurationReport;
 pub use damage::DamagedPlace;
 pub use error::{ApiError, ErrorKind};
 pub use moment::Moment;

@@ -14,6 +14,9 @@ pub struct QueueQuery {
     /// At most so many works one by one (and 10,000 at most), the oldest first; without it only destinations are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub works: Option<u32>,
+    /// Only works that are where they are for this reason, as the list shows it, also while they are being attempted again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What waits, by destination.
@@ -44,6 +47,9 @@ pub struct Destination {
     /// The last reply, or what was wrong; told for the first 1,000 destinations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reply: Option<String>,
+    /// Its works that may have been delivered: an attempt that nobody heard of again had passed its final dot.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub possibly_done: u64,
 }
 
 /// One work that waits.
@@ -65,6 +71,9 @@ pub struct QueuedWork {
     pub attempts: u32,
     /// Why it waits, as a short word.
     pub reason: String,
+    /// The node that was lost and may have delivered it, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_by: Option<String>,
     /// When the next attempt is due, or was, if it waits for its turn, its site or a pause; nothing for what is being attempted or
     /// held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,4 +81,9 @@ pub struct QueuedWork {
     /// The last reply, or what was wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reply: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

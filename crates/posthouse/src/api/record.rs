@@ -25,6 +25,9 @@ pub struct LogQuery {
     /// What happened: `accepted`, `deferred`, `delivered`, ….
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what: Option<String>,
+    /// The name of the node where it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// At most so many, the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -47,6 +50,7 @@ impl LogQuery {
             since: self.since.map(|since| since.0),
             until: self.until.map(|until| until.0),
             happened: self.what.as_deref().map(str::parse).transpose().map_err(invalid)?,
+            node: self.node.clone(),
             limit: self.limit.unwrap_or(default.limit).min(MAX_RECORDS),
         })
     }

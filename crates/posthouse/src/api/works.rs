@@ -128,9 +128,12 @@ pub struct WorkWhy {
     /// The number of the pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<i64>,
-    /// The node that may have delivered it.
+    /// The node that attempts it, or that may have delivered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// For how long the node that attempts it has been silent, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_seconds: Option<u64>,
     /// The last reply, or what was wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reply: Option<String>,

@@ -47,7 +47,7 @@ impl Doctor {
         let data_dir = config.data_dir()?;
         let patient = Patient { config, file, data_dir, domain: self.domain, outbound: self.outbound };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let findings = runtime.block_on(examine(&patient));
+        let findings = runtime.block_on(examine(patient));
         output::print(&if self.json { output::json(&findings) } else { super::plain(&text(&findings)) })?;
         let problems = findings.iter().filter(|finding| finding.verdict == Verdict::Problem).count() as u64;
         match problems {

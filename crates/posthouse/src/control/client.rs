@@ -21,10 +21,11 @@ use tokio::net::UnixStream;
 
 use super::{EXPECTED, socket_path};
 use crate::api::{
-    AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, LogQuery, LogRecord,
-    MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport,
-    ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
-    SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
+    AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, ConfigurationReport, DamagedPlace, LogQuery,
+    LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery,
+    QueueReport, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest,
+    SuppressedPage, SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy,
+    WorksReport, WorksRequest,
 };
 
 /// How long a node may take to answer. A large message takes its time to be synced.
@@ -280,6 +281,14 @@ impl Client {
     /// As [`status`](Self::status).
     pub async fn damage(&self) -> Result<Vec<DamagedPlace>, ClientError> {
         self.ask(Method::GET, "/v1/damage".into(), Bytes::new()).await
+    }
+
+    /// The configuration that the node runs by.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn configuration(&self) -> Result<ConfigurationReport, ClientError> {
+        self.ask(Method::GET, "/v1/configuration".into(), Bytes::new()).await
     }
 
     /// The number of the node's process; nothing if nobody answers, or the system does not say.

@@ -16,10 +16,11 @@ use http_body_util::LengthLimitError;
 
 use super::{EXPECTED, NodeView, lines::Lines};
 use crate::api::{
-    AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, ErrorKind, LogQuery, LogRecord,
-    MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery, QueueReport,
-    ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
-    SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksRequest,
+    AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, ConfigurationReport, DamagedPlace, ErrorKind,
+    LogQuery, LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest,
+    QueueQuery, QueueReport, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer,
+    SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest,
+    WorkWhy, WorksRequest,
 };
 
 /// What the control socket answers.
@@ -30,6 +31,7 @@ pub fn router<V: NodeView>(view: Arc<V>) -> Router {
         .route("/v1/messages", post(send::<V>))
         .route("/v1/messages/{id}", get(message::<V>))
         .route("/v1/log", get(log::<V>))
+        .route("/v1/configuration", get(configuration::<V>))
         .route("/v1/damage", get(damage::<V>))
         .route("/v1/works", post(works::<V>))
         .route("/v1/why/{id}", get(why::<V>))
@@ -165,6 +167,10 @@ async fn backup<V: NodeView>(State(view): State<Arc<V>>) -> Result<impl IntoResp
 
 async fn damage<V: NodeView>(State(view): State<Arc<V>>) -> Json<Vec<DamagedPlace>> {
     Json(view.damage())
+}
+
+async fn configuration<V: NodeView>(State(view): State<Arc<V>>) -> Json<ConfigurationReport> {
+    Json(view.configuration().await)
 }
 
 async fn reload<V: NodeView>(State(view): State<Arc<V>>) -> Answer<ReloadReport> {

@@ -8,11 +8,11 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::{
     api::{
-        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, ErrorKind, LogQuery,
-        LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest, QueueQuery,
-        QueueReport, Readiness, ReloadReport, SendAnswer, SendRequest, StatusReport, SuppressAnswer,
-        SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer, UnsuppressAnswer,
-        UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
+        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, ConfigurationReport, DamagedPlace,
+        ErrorKind, LogQuery, LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry,
+        PauseRequest, QueueQuery, QueueReport, Readiness, ReloadReport, SendAnswer, SendRequest,
+        StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer,
+        UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
     },
     backup,
 };
@@ -138,6 +138,9 @@ pub trait NodeView: Send + Sync + 'static {
     fn takeover(&self) -> Result<TakeoverAnswer, ApiError> {
         Err(elsewhere())
     }
+
+    /// The configuration that the node runs by.
+    fn configuration(&self) -> impl Future<Output = ConfigurationReport> + Send;
 
     /// Reads the configuration again: all of it counts, or nothing changes.
     fn reload(self: Arc<Self>) -> impl Future<Output = Result<ReloadReport, ApiError>> + Send;

@@ -12,11 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use crate::{
     config::ListenAddress,
-    fleet::{Account, Fleet, FleetError, Layout, Load, Pace, Sample, start_sink},
+    fleet::{Account, Fleet, FleetError, Interrupts, Layout, Load, Pace, Sample, start_sink},
     sink::Thinks,
 };
 use keys::{Key, Keys};
@@ -76,7 +74,7 @@ const SAMPLE: Sample = &[
     ("gone.example", 1),
 ];
 
-/// Runs the demo until Ctrl-C, or until its time is over.
+/// Runs the demo until Ctrl-C, until its terminal is closed, or until its time is over.
 ///
 /// # Errors
 /// A node does not come to run, or has ended by itself.
@@ -159,26 +157,6 @@ async fn drain(scene: &mut Scene, summary: &mut Summary) -> Result<(), FleetErro
         tokio::time::sleep(GLANCE).await;
     }
     Ok(())
-}
-
-/// Ctrl-C, and what a system sends to end it.
-struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupts {
-    fn new() -> Result<Self, FleetError> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// When the demo kills a worker by itself.

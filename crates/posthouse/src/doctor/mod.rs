@@ -19,12 +19,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{api::StatusReport, config::Config, control::Client, node::settings};
+use crate::{
+    api::{ConfigurationReport, StatusReport},
+    config::{Config, Role},
+    control::Client,
+    node::settings,
+};
 
 /// What the doctor looks at.
 #[derive(Debug)]
 pub struct Patient {
-    /// The configuration that counts for the node, or would.
+    /// The configuration of the file, by which the node would start without flags.
     pub config: Config,
     /// Where the configuration was read; nothing: from the defaults alone.
     pub file: Option<PathBuf>,
@@ -117,22 +122,36 @@ impl Finding {
 struct Running {
     client: Client,
     status: StatusReport,
+    /// What it runs by; nothing where it is of another version and does not say.
+    configuration: Option<ConfigurationReport>,
     /// Its process.
     process: Option<i32>,
 }
 
-/// Looks at everything.
-pub async fn examine(patient: &Patient) -> Vec<Finding> {
+/// Looks at everything. Of a node that runs it is asked what it runs by: flags, and the file as it was read, count there.
+pub async fn examine(mut patient: Patient) -> Vec<Finding> {
     let client = Client::new(&patient.data_dir);
     let running = match client.status().await {
-        Ok(status) => Some(Running { process: client.process().await, status, client }),
+        Ok(status) => Some(Running {
+            process: client.process().await,
+            configuration: client.configuration().await.ok(),
+            status,
+            client,
+        }),
         Err(_) => None,
     };
     let running = running.as_ref();
+    if let Some(report) = running.and_then(|running| running.configuration.as_ref()) {
+        patient.config = report.counts.clone();
+    }
+    let patient = &patient;
     let mut findings = configuration::check(patient, running);
     findings.extend(permissions::check(&patient.data_dir));
     findings.extend(disk::check(&patient.data_dir, &patient.config.spool));
-    findings.extend(spool::check(&patient.data_dir, running).await);
+    // The queue is the manager's.
+    if patient.config.cluster.role != Role::Worker {
+        findings.extend(spool::check(&patient.data_dir, running).await);
+    }
     findings.extend(ports::check(&patient.config, running));
     findings.extend(limits::check(&patient.config, running));
     findings.extend(manager::check(patient, running).await);

@@ -30,7 +30,7 @@ fn look(key: &str, address: SocketAddr, running: Option<&Running>) -> Finding {
     let error = match TcpListener::bind(address) {
         Ok(_) if running.is_some() => {
             return Finding::warning(CHECK, format!("the node does not listen on {address} ({key})"))
-                .advice("it was started with other flags or an older file: reload or restart it");
+                .advice("look at its lines on standard error, and restart it");
         }
         Ok(_) => return Finding::ok(CHECK, format!("{address} ({key}) is free")),
         Err(error) => error,

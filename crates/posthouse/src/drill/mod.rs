@@ -12,16 +12,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     api::{LogQuery, LogRecord},
     fleet::{
-        Account, Fleet, FleetError, Key, Layout, Load, Mark, Pace, Sample, Spell, start_sink, unexplained,
+        Account, Fleet, FleetError, Interrupts, Key, Layout, Load, Mark, Pace, Sample, Spell, start_sink,
+        unexplained,
     },
     sink::Thinks,
 };
@@ -78,17 +75,15 @@ const MOST_RECORDS: u32 = 100_000;
 /// Where the mail goes. Nobody is refused for good, so that all must come.
 const SAMPLE: Sample = &[("example.com", 57), ("example.net", 25), ("example.org", 15), ("busy.example", 3)];
 
-/// Runs the drill; Ctrl-C ends it.
+/// Runs the drill; Ctrl-C ends it, and so does a terminal that is closed.
 ///
 /// # Errors
 /// The cluster does not come to run, a node has ended by itself, or somebody has interrupted it.
 pub async fn run(options: Options) -> Result<Outcome, FleetError> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupts = Interrupts::new()?;
     tokio::select! {
         outcome = rehearse(&options) => outcome,
-        _ = interrupt.recv() => Err(FleetError::Interrupted),
-        _ = terminate.recv() => Err(FleetError::Interrupted),
+        () = interrupts.next() => Err(FleetError::Interrupted),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod account;
 mod error;
+mod interrupts;
 mod load;
 mod member;
 mod ports;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 pub(crate) use account::{Account, Coming, Key, Lost, Mark, NodeSums, Spell, Sums, unexplained};
 pub use error::FleetError;
+pub(crate) use interrupts::Interrupts;
 pub(crate) use load::{Load, Pace, Sample};
 pub(crate) use member::Member;
 use ports::Ports;
@@ -194,7 +196,7 @@ impl Fleet {
     /// The manager does not answer.
     pub(crate) async fn missing(&self, account: &Account) -> Result<Vec<Key>, FleetError> {
         let open = account.open();
-        let query = QueueQuery { domain: None, works: Some(MOST_LISTED) };
+        let query = QueueQuery { works: Some(MOST_LISTED), ..QueueQuery::default() };
         let queue = self.manager().client().queue(&query).await?;
         let listed = queue.works.iter().flat_map(|work| &work.recipients);
         let waits: HashSet<Key> = listed.filter_map(|text| Key::of(&text.parse().ok()?)).collect();

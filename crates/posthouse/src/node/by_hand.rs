@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use base::{MessageId, WorkId};
+use cluster::manager::Silence;
 use mail::{Action, Selection, Tally, Waits};
 use parking_lot::Mutex;
-use queue::{Reason, Status};
+use queue::{Boot, Reason, Status};
 use store::settings::{NewPause, NewSuppression, PauseId, Settings};
 use tokio::sync::mpsc;
 
@@ -116,13 +117,58 @@ impl View {
         for work in works {
             let waits = self.gateway.why(work).await;
             let waits = waits.map_err(|error| ApiError::new(ErrorKind::Failed, error.to_string()))?;
-            found.extend(waits.map(|(waiting, waits)| describe(&waiting, waits)));
+            found.extend(waits.map(|(waiting, waits)| self.describe_wait(&waiting, waits)));
         }
         if found.is_empty() {
             return Err(ApiError::new(ErrorKind::NotFound, format!("nothing of {id} waits"))
                 .hint("`posthouse mail show ID` tells what became of a message"));
         }
         Ok(found)
+    }
+
+    /// A work and what it waits for, for people and programs.
+    fn describe_wait(&self, waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
+        let last = waiting.state.waiting.first().map(|(_, trouble)| trouble.reply.to_string());
+        let mut why = WorkWhy {
+            id: waiting.info.work.to_string(),
+            domain: waiting.info.lane.to_string(),
+            recipients: waiting.recipients.iter().map(|to| to.as_str().to_owned()).collect(),
+            reason: String::new(),
+            text: String::new(),
+            until: None,
+            site: None,
+            throttle: None,
+            pause: None,
+            node: None,
+            silent_seconds: None,
+            last_reply: last,
+        };
+        let by = if let Waits::Attempted { by } = &waits { self.by(&mut why, *by) } else { String::new() };
+        let (reason, text) = told(&mut why, waiting, waits);
+        why.reason = reason.into();
+        why.text = text + &by;
+        why
+    }
+
+    /// By whom a work is being attempted, and what becomes of it if nothing is heard of that node.
+    fn by(&self, why: &mut WorkWhy, boot: Option<Boot>) -> String {
+        let Some(manager) = self.cluster() else { return String::new() };
+        let Some(boot) = boot else {
+            why.node = Some(self.gateway.config().node.clone());
+            return " by the manager itself".into();
+        };
+        why.node = manager.name_of(boot);
+        let name = why.node.as_deref().unwrap_or("a node that was removed");
+        let Some(Silence { lasts, gone_in }) = manager.silence(boot) else {
+            return format!(" by {name}");
+        };
+        why.silent_seconds = Some(lasts.as_secs());
+        why.until = gone_in.map(|time| (self.clock.now() + time).into());
+        let then = match gone_in {
+            Some(_) => "it is taken back unless that is heard",
+            None => "takeover is frozen: `posthouse nodes list`",
+        };
+        format!(" by {name}, silent for {} s; {then}", lasts.as_secs())
     }
 
     pub(super) fn all_pauses(&self) -> Vec<PauseEntry> {
@@ -232,7 +278,7 @@ fn action(action: WorkAction) -> Action {
 }
 
 /// The reason that a word of lists stands for.
-fn reason(word: &str) -> Result<Reason, String> {
+pub(super) fn reason(word: &str) -> Result<Reason, String> {
     let mut all = REASONS.into_iter();
     all.find(|reason| reason.word() == word).ok_or_else(|| {
         let words = REASONS.map(Reason::word);
@@ -256,32 +302,10 @@ const REASONS: [Reason; 11] = [
     Reason::Exhausted,
 ];
 
-/// A work and what it waits for, for people and programs.
-fn describe(waiting: &mail::Waiting, waits: Waits) -> WorkWhy {
-    let last = waiting.state.waiting.first().map(|(_, trouble)| trouble.reply.to_string());
-    let mut why = WorkWhy {
-        id: waiting.info.work.to_string(),
-        domain: waiting.info.lane.to_string(),
-        recipients: waiting.recipients.iter().map(|to| to.as_str().to_owned()).collect(),
-        reason: String::new(),
-        text: String::new(),
-        until: None,
-        site: None,
-        throttle: None,
-        pause: None,
-        node: None,
-        last_reply: last,
-    };
-    let (reason, text) = told(&mut why, waiting, waits);
-    why.reason = reason.into();
-    why.text = text;
-    why
-}
-
 /// What a work waits for, in a word and in a sentence; what else there is to say goes into `why`.
 fn told(why: &mut WorkWhy, waiting: &mail::Waiting, waits: Waits) -> (&'static str, String) {
     match waits {
-        Waits::Attempted => ("attempted", "it is being attempted now".into()),
+        Waits::Attempted { .. } => ("attempted", "it is being attempted now".into()),
         Waits::Held => ("held", "an operator holds it back until it is released".into()),
         Waits::SetAside => ("set-aside", "its stored form is damaged".into()),
         Waits::Paused(pause) => {

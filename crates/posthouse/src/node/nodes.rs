@@ -67,7 +67,7 @@ impl View {
     ) -> Result<ChangedNode, ApiError> {
         let manager = self.manager()?.clone();
         if self.is_own_name(name) {
-            let error = format!("{name} is the manager itself, which there is no {} for", action.word());
+            let error = format!("{name} is the manager itself: `nodes {}` is for its workers", action.word());
             return Err(ApiError::new(ErrorKind::Refused, error).hint(
                 "cluster.attempts = \"workers\" lets it attempt nothing; `mail pause` lets mail wait",
             ));
@@ -157,6 +157,9 @@ fn cannot_add(error: AddError) -> ApiError {
         AddError::OwnName(_) => {
             ApiError::new(ErrorKind::Refused, text).hint("choose another name for the node")
         }
+        AddError::OwnKey => ApiError::new(ErrorKind::Refused, text).hint(
+            "run `posthouse identity show --key` on the machine of the worker, and give what it prints",
+        ),
         AddError::KeyKnown(name) => ApiError::new(ErrorKind::Refused, text)
             .hint(format!("to give it another name, `posthouse nodes remove {name}` first")),
         AddError::NameTaken { name, .. } => ApiError::new(ErrorKind::Refused, text).hint(format!(

@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::Mutex};
 
 use super::{pulse::tell, settings, spawn_face};
 use crate::{
-    api::{ApiError, ChangedKey, ErrorKind, ReloadReport, Reloaded},
+    api::{ApiError, ChangedKey, ConfigurationReport, ErrorKind, ReloadReport, Reloaded},
     config::{Config, Counts, Difference, ListenAddress},
     console,
     control::NodeView,
@@ -160,6 +160,19 @@ impl Reload {
     /// The configuration that counts, flags and all.
     pub(super) async fn config(&self) -> Config {
         self.current.lock().await.config.clone()
+    }
+
+    /// That for others to see, and what a reload would change of it.
+    pub(super) async fn report(&self) -> ConfigurationReport {
+        let current = self.current.lock().await;
+        let (changed, unreadable) = match (self.source)() {
+            Ok(new) => (current.config.differences(&new), None),
+            Err(failure) => (Vec::new(), Some(failure.error().to_owned())),
+        };
+        let mut counts = current.config.clone();
+        counts.smtp.listen = current.doors.iter().map(|door| ListenAddress(door.local)).collect();
+        let changed = changed.into_iter().map(|difference| difference.key).collect();
+        ConfigurationReport { counts, changed, unreadable }
     }
 
     /// Where mail is taken in.

@@ -17,19 +17,19 @@ use store::records::{self, Reader};
 use tokio::sync::mpsc::Receiver;
 
 use super::{
-    metrics,
+    by_hand, metrics,
     rates::Sampler,
     reload::Reload,
     waiting::{self, Sum},
 };
 use crate::{
     api::{
-        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, DamagedPlace, Destination, ErrorKind,
-        LogQuery, LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport, PauseEntry, PauseRequest,
-        QueueQuery, QueueReport, QueuedWork, Readiness, RecordsStatus, ReloadReport, Role, SendAnswer,
-        SendRequest, SpoolStatus, StatusReport, SuppressAnswer, SuppressRequest, SuppressedPage,
-        SuppressedQuery, TakeoverAnswer, UnsuppressAnswer, UnsuppressRequest, WorkWhy, WorksReport,
-        WorksRequest,
+        AddNodeRequest, ApiError, ChangeNodeRequest, ChangedNode, ConfigurationReport, DamagedPlace,
+        Destination, ErrorKind, LogQuery, LogRecord, MessageStory, NodeAction, NodeEntry, NodesReport,
+        PauseEntry, PauseRequest, QueueQuery, QueueReport, QueuedWork, Readiness, RecordsStatus,
+        ReloadReport, Role, SendAnswer, SendRequest, SpoolStatus, StatusReport, SuppressAnswer,
+        SuppressRequest, SuppressedPage, SuppressedQuery, TakeoverAnswer, UnsuppressAnswer,
+        UnsuppressRequest, WorkWhy, WorksReport, WorksRequest,
     },
     backup::{self, Whole},
     control::NodeView,
@@ -130,12 +130,12 @@ impl View {
     async fn queued(&self, work: WorkId) -> Option<QueuedWork> {
         let info = self.queue.info(work)?;
         match self.gateway.inspect(work).await {
-            Ok(waiting) => Some(Self::describe(waiting?)),
-            Err(error) => Some(Self::describe_unreadable(&info, &error)),
+            Ok(waiting) => Some(self.describe(waiting?)),
+            Err(error) => Some(self.describe_unreadable(&info, &error)),
         }
     }
 
-    fn describe(waiting: Waiting) -> QueuedWork {
+    fn describe(&self, waiting: Waiting) -> QueuedWork {
         let Waiting { info, header, recipients, state } = waiting;
         let last = state.waiting.first().map(|(_, trouble)| trouble.reply.to_string());
         QueuedWork {
@@ -147,13 +147,14 @@ impl View {
             accepted: info.work.message.time().into(),
             attempts: info.attempts,
             reason: if info.lease.is_some() { "in-delivery".into() } else { info.reason.word().into() },
+            lost_by: self.lost_by(&info),
             next_attempt: Self::next_attempt(&info),
             last_reply: last,
         }
     }
 
     /// A work whose words cannot be read is shown all the same.
-    fn describe_unreadable(info: &WorkInfo, error: &QueueError) -> QueuedWork {
+    fn describe_unreadable(&self, info: &WorkInfo, error: &QueueError) -> QueuedWork {
         QueuedWork {
             id: info.work.to_string(),
             domain: info.lane.to_string(),
@@ -163,9 +164,15 @@ impl View {
             accepted: info.work.message.time().into(),
             attempts: info.attempts,
             reason: info.reason.word().into(),
+            lost_by: self.lost_by(info),
             next_attempt: Self::next_attempt(info),
             last_reply: Some(error.to_string()),
         }
+    }
+
+    /// What the node is called that was lost and may have delivered a work.
+    fn lost_by(&self, info: &WorkInfo) -> Option<String> {
+        self.cluster.as_ref()?.name_of(info.lost_by?)
     }
 
     fn next_attempt(info: &WorkInfo) -> Option<crate::api::Moment> {
@@ -185,6 +192,7 @@ impl View {
             oldest: sum.oldest.into(),
             next_attempt: sum.next.map(Into::into),
             last_reply,
+            possibly_done: sum.possibly_done,
         }
     }
 }
@@ -231,7 +239,9 @@ impl NodeView for View {
     }
 
     async fn queue(&self, query: QueueQuery) -> Result<QueueReport, ApiError> {
-        let waiting = waiting::Waiting::walk(&self.queue, &query).await;
+        let reason = query.reason.as_deref().map(by_hand::reason).transpose();
+        let reason = reason.map_err(|error| ApiError::new(ErrorKind::Invalid, error))?;
+        let waiting = waiting::Waiting::walk(&self.queue, &query, reason).await;
         let (sums, works) = waiting.finish();
         let mut report = QueueReport::default();
         for (at, sum) in sums.into_iter().enumerate() {
@@ -248,7 +258,7 @@ impl NodeView for View {
         let mut waiting = Vec::new();
         for work in self.queue.works_of(id) {
             match self.gateway.inspect(work).await {
-                Ok(Some(work)) => waiting.push(Self::describe(work)),
+                Ok(Some(work)) => waiting.push(self.describe(work)),
                 Ok(None) => {}
                 Err(error) => tracing::warn!(%work, %error, "a waiting message cannot be shown"),
             }
@@ -356,6 +366,10 @@ impl NodeView for View {
 
     fn takeover(&self) -> Result<TakeoverAnswer, ApiError> {
         self.end_freeze()
+    }
+
+    async fn configuration(&self) -> ConfigurationReport {
+        self.reload.report().await
     }
 
     async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {

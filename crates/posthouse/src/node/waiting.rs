@@ -6,7 +6,7 @@ use std::{
 };
 
 use base::{Timestamp, WorkId};
-use queue::{Cursor, Epoch, Kind, Queue, Seen, Status};
+use queue::{Cursor, Epoch, Kind, Queue, Reason, Seen, Status};
 
 use crate::api::QueueQuery;
 
@@ -21,6 +21,7 @@ const MOST_SHOWN: u32 = 10_000;
 #[derive(Debug)]
 pub(super) struct Waiting {
     domain: Option<String>,
+    reason: Option<Reason>,
     /// How many works are to be shown.
     many: usize,
     sums: HashMap<Arc<str>, Sum>,
@@ -39,14 +40,17 @@ pub(super) struct Sum {
     pub(super) next: Option<Timestamp>,
     /// The work that was tried most often, which knows best what is wrong, and how often.
     pub(super) tried: Option<(u32, WorkId)>,
+    /// Works that may have been delivered.
+    pub(super) possibly_done: u64,
 }
 
 impl Waiting {
-    /// Walks through all mail that waits.
-    pub(super) async fn walk(queue: &Queue, query: &QueueQuery) -> Self {
+    /// Walks through all mail that waits, or all that waits for this reason.
+    pub(super) async fn walk(queue: &Queue, query: &QueueQuery, reason: Option<Reason>) -> Self {
         let many = query.works.or(query.domain.is_some().then_some(SHOWN)).unwrap_or(0).min(MOST_SHOWN);
         let mut waiting = Self {
             domain: query.domain.clone(),
+            reason,
             many: usize::try_from(many).expect("it is few"),
             sums: HashMap::new(),
             oldest: BinaryHeap::new(),
@@ -60,7 +64,9 @@ impl Waiting {
     }
 
     fn see(&mut self, seen: &Seen<'_>) {
-        if self.domain.as_ref().is_some_and(|domain| !domain.eq_ignore_ascii_case(seen.lane)) {
+        if self.domain.as_ref().is_some_and(|domain| !domain.eq_ignore_ascii_case(seen.lane))
+            || self.reason.is_some_and(|reason| reason != seen.reason)
+        {
             return;
         }
         if !self.sums.contains_key(seen.lane) {
@@ -89,12 +95,14 @@ impl Waiting {
 impl Sum {
     fn new(seen: &Seen<'_>) -> Self {
         let domain = seen.lane.clone();
-        Self { domain, works: 0, recipients: 0, oldest: seen.work.message.time(), next: None, tried: None }
+        let oldest = seen.work.message.time();
+        Self { domain, works: 0, recipients: 0, oldest, next: None, tried: None, possibly_done: 0 }
     }
 
     fn add(&mut self, seen: &Seen<'_>) {
         self.works += 1;
         self.recipients += u64::from(seen.remaining.count());
+        self.possibly_done += u64::from(seen.reason == Reason::PossiblyDone);
         self.oldest = self.oldest.min(seen.work.message.time());
         if is_to_be_tried(seen.status, seen.lease) {
             self.next = Some(self.next.map_or(seen.not_before, |next| next.min(seen.not_before)));
@@ -133,17 +141,20 @@ mod tests {
             ids.push(id);
             queue.publish(vec![message]).await.expect("it is published");
         }
-        let query = QueueQuery { domain: None, works: Some(2) };
-        let (sums, works) = Waiting::walk(&queue, &query).await.finish();
+        let query = QueueQuery { works: Some(2), ..QueueQuery::default() };
+        let (sums, works) = Waiting::walk(&queue, &query, None).await.finish();
         let sums: Vec<_> =
             sums.iter().map(|s| (&*s.domain, s.works, s.recipients, s.oldest, s.next)).collect();
         let com = ("example.com", 3, 6, at(1), Some(at(101)));
         assert_eq!(sums, [("example.net", 1, 7, at(2), Some(at(0))), com]);
         assert_eq!(works.iter().map(|work| work.message).collect::<Vec<_>>()[..1], [ids[1]]);
         queue.change(vec![WorkId { message: ids[2], index: 1 }], Change::Hold).await.expect("it is held");
-        let query = QueueQuery { domain: Some("EXAMPLE.net".into()), works: None };
-        let (sums, works) = Waiting::walk(&queue, &query).await.finish();
-        assert_eq!((sums.len(), works), (1, vec![WorkId { message: ids[2], index: 1 }]));
+        let query = QueueQuery { domain: Some("EXAMPLE.net".into()), ..QueueQuery::default() };
+        let (sums, works) = Waiting::walk(&queue, &query, None).await.finish();
+        assert_eq!((sums.len(), &works), (1, &vec![WorkId { message: ids[2], index: 1 }]));
         assert_eq!(sums[0].next, None, "what is held is not tried");
+        let held = Waiting::walk(&queue, &query, Some(Reason::ByHand)).await.finish();
+        let new = Waiting::walk(&queue, &query, Some(Reason::New)).await.finish();
+        assert_eq!((held.0.len(), held.1, new.0.len()), (1, works, 0));
     }
 }

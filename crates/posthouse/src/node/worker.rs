@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, Rates, Readiness, RecordsStatus, ReloadReport, Role, SpoolStatus, StatusReport,
-        WorkerStatus,
+        ApiError, ConfigurationReport, Rates, Readiness, RecordsStatus, ReloadReport, Role, SpoolStatus,
+        StatusReport, WorkerStatus,
     },
     config::{Config, HostName, ListenAddress},
     control::{ControlSocket, NodeView},
@@ -194,6 +194,10 @@ impl NodeView for View {
                 waiting: self.link.waiting() as u64,
             }),
         })
+    }
+
+    async fn configuration(&self) -> ConfigurationReport {
+        self.reload.report().await
     }
 
     async fn reload(self: Arc<Self>) -> Result<ReloadReport, ApiError> {

@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeSet,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
 use testkit::{
-    Cluster, Gate, Moment, Move, Peer, Session,
+    Cluster, Gate, Moment, Move, Peer, Program, Session,
     load::{Load, moody_peer},
     node::{number, word},
     pulse::Pulse,
@@ -86,6 +87,66 @@ fn slow(gate: &Gate) -> Peer {
         }
         Move::Go
     })
+}
+
+#[test]
+fn a_work_that_is_being_attempted_says_by_whom_and_how_long_that_has_been_silent() {
+    let gate = Gate::default();
+    let peer = slow(&gate);
+    let mut cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["slow@example.com"]);
+    assert_eq!(session.data(&text::message("slow", 1000)).code, 250);
+    gate.reached(1);
+    let works = cluster.manager.json(&["mail", "queue", "--all"]);
+    let id = word(&works["works"][0], "id").to_owned();
+    let why = |cluster: &Cluster| cluster.manager.json(&["mail", "why", &id])[0].clone();
+    let now = why(&cluster);
+    assert_eq!((word(&now, "text"), word(&now, "node")), ("it is being attempted now by mx2", "mx2"));
+    cluster.workers[0].kill();
+    let silent = until("a silent node", || Some(why(&cluster)).filter(|why| why["silent_seconds"].is_u64()));
+    let said = word(&silent, "text");
+    assert!(said.starts_with("it is being attempted now by mx2, silent for "), "{silent}");
+    assert!(said.ends_with(" s; it is taken back unless that is heard"), "{silent}");
+    assert!(silent["until"].is_string(), "{silent}");
+    gate.open();
+}
+
+#[test]
+fn a_worker_that_dies_while_it_is_drained_is_lost_and_what_it_may_have_delivered_is_named() {
+    let gate = Gate::default();
+    let peer = slow(&gate);
+    let mut cluster = cluster(1, &peer);
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["slow@example.com"]);
+    assert_eq!(session.data(&text::message("slow", 1000)).code, 250);
+    gate.reached(1);
+    let drain = |cluster: &Cluster| cluster.manager.command(&["nodes", "drain", "mx2", "--no-wait"]);
+    let said = drain(&cluster).done();
+    assert!(said.starts_with("mx2 is draining: 1 work left. "), "{said}");
+    let mut waits = Command::new(env!("CARGO_BIN_EXE_posthouse"));
+    waits.args(["nodes", "drain", "mx2", "--data-dir"]).arg(cluster.manager.setup().data_dir());
+    let waits = Program::at_terminal(&waits);
+    let _ = waits.said("mx2 is draining. Ctrl-C ends the wait");
+    cluster.workers[0].kill();
+    let waited = waits.ended();
+    assert_eq!(waited.code, Some(1), "{waited:?}");
+    for part in ["; it has been silent for ", "error: mx2 is lost and not drained: "] {
+        assert!(waited.stdout.contains(part), "{part}: {waited:?}");
+    }
+    cluster.shows("mx2", "gone");
+    let lost = drain(&cluster);
+    assert_eq!((lost.code, lost.stdout.as_str()), (Some(1), ""), "{lost:?}");
+    assert!(lost.stderr.starts_with("error: mx2 is lost and not drained: "), "{lost:?}");
+    assert!(
+        lost.stderr.contains("; 1 work may have been delivered by it\nhint: `posthouse mail queue"),
+        "{lost:?}"
+    );
+    let shown = cluster.manager.command(&["mail", "queue", "--reason", "possibly-done"]).done();
+    assert!(shown.contains("mx2 was lost with it, and may have delivered it"), "{shown}");
+    let shown = cluster.manager.command(&["mail", "queue"]).done();
+    assert!(shown.contains("1 work may have been delivered (possibly-done)"), "{shown}");
+    gate.open();
 }
 
 #[test]

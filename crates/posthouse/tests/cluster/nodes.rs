@@ -72,7 +72,20 @@ fn a_manager_with_another_pin_is_not_trusted() {
     let pin = format!("sha256:{}", "0".repeat(64));
     let worker = cluster.trusting(&pin, "mx2").start();
     let line = worker.said("no link to the manager");
-    assert!(line.contains("pin"), "{line}");
+    assert!(line.contains("; if `posthouse identity show --pin` on the manager prints that, "), "{line}");
+    let error = cluster.manager.said_in("not let in at the link's port", "error");
+    assert!(error.starts_with("a node there expects another pin than this manager's"), "{error}");
+}
+
+#[test]
+fn a_manager_that_is_killed_is_said_to_have_closed_the_connection() {
+    let peer = Peer::willing();
+    let mut cluster = cluster(1, &peer);
+    cluster.manager.kill();
+    let line = cluster.workers[0].said("no link to the manager: the link broke");
+    // What it had not read yet when it died makes it a reset.
+    let plain = ["the manager closed the connection; it is tried again", "reset"];
+    assert!(plain.iter().any(|plain| line.contains(plain)) && !line.contains("docs.rs"), "{line}");
 }
 
 #[test]

@@ -164,12 +164,13 @@ fn the_log_can_be_asked_by_who_when_and_what() {
     assert_eq!(what(&["--sender", ""]), ["accepted", "delivered"]);
     assert_eq!(asked(&["--what", "failed"])[0]["reply"], "550 5.1.1 nobody of this name");
     assert_eq!(asked(&["--limit", "3"]).len(), 3);
+    assert_eq!((asked(&["--node", "mx1"]).len(), asked(&["--node", "mx2"]).len()), (8, 0));
     assert_eq!((asked(&["--since", "1h"]).len(), asked(&["--until", "1h"]).len()), (8, 0));
     let text = node.command(&["mail", "log", "--recipient", "taken@example.net"]).done();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3, "{text}");
-    assert!(lines[0].starts_with("TIME (UTC)           WHAT       MESSAGE"), "{text}");
-    assert!(lines[1].contains("  accepted   ") && lines[1].contains(" bytes by control "), "{text}");
+    assert!(lines[0].starts_with("TIME (UTC)           WHAT       NODE  MESSAGE"), "{text}");
+    assert!(lines[1].contains("  accepted   mx1   ") && lines[1].contains(" bytes by control "), "{text}");
     assert!(lines[2].contains(&id) && lines[2].ends_with("; 250 2.0.0 taken"), "{text}");
     let nothing = node.command(&["mail", "log", "--recipient", "nobody@example.net"]).done();
     assert_eq!(nothing, "No record matches.\n");

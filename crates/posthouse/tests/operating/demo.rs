@@ -80,6 +80,51 @@ fn at_a_terminal_enter_kills_a_worker_and_all_that_follows_is_said_and_q_ends_th
     assert_eq!(names(folder.path()), Vec::<String>::new());
 }
 
+/// What is on a terminal of so many columns and above it, after all that was written: it knows lines, the way back up, and to the end.
+fn shown(written: &str, columns: usize) -> Vec<String> {
+    let (mut lines, mut row) = (vec![String::new()], 0_usize);
+    let mut rest = written.chars().peekable();
+    while let Some(next) = rest.next() {
+        match next {
+            '\n' => row += 1,
+            '\x1b' => {
+                let code: String = rest.by_ref().skip(1).take_while(char::is_ascii_digit).collect();
+                // The letter is eaten with the digits: with a number it was A, without one J.
+                match code.parse::<usize>() {
+                    Ok(up) => row = row.saturating_sub(up),
+                    Err(_) => lines.truncate(row),
+                }
+            }
+            next => {
+                if lines[row].chars().count() == columns {
+                    row += 1;
+                }
+                lines.resize(lines.len().max(row + 1), String::new());
+                lines[row].push(next);
+            }
+        }
+        lines.resize(lines.len().max(row + 1), String::new());
+    }
+    lines
+}
+
+#[test]
+fn the_table_at_a_terminal_is_drawn_over_itself_also_where_it_is_narrow() {
+    for columns in [80, 60] {
+        let folder = TempDir::new().unwrap();
+        let mut sized = Command::new("sh");
+        let size = format!("stty columns {columns} rows 24 && exec \"$@\"");
+        sized.args(["-c", &size, "sh", PROGRAM, "demo", "--smtp", "127.0.0.1:0", "--lasts", "3s"]);
+        let ran = Program::at_terminal(sized.env("TMPDIR", folder.path())).ended();
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let draws = ran.stdout.matches("\x1b[J").count();
+        assert!(draws > 5, "{ran:?}");
+        let shown = shown(&ran.stdout, columns);
+        let heads = shown.iter().filter(|line| line.starts_with("NODE  ROLE ")).count();
+        assert_eq!(heads, 2, "once in the table and once in the sums: {shown:#?}");
+    }
+}
+
 #[test]
 fn an_interrupted_demo_ends_with_the_same_sums() {
     let folder = TempDir::new().unwrap();
@@ -89,6 +134,30 @@ fn an_interrupted_demo_ends_with_the_same_sums() {
     let lines = lines(&demo.ended(), &folder);
     assert!(number(lines.last().expect("there are some"), "delivered") > 0);
 }
+
+#[test]
+fn a_demo_whose_terminal_is_closed_leaves_nothing_behind() {
+    let folder = TempDir::new().unwrap();
+    let mut shell = Command::new("python3");
+    // It starts the demo at a terminal, reads of it until it runs, and closes the terminal.
+    shell.args(["-c", CLOSES, PROGRAM, "demo", "--smtp", "127.0.0.1:0"]).env("TMPDIR", folder.path());
+    let ran = tools::run(&mut shell, b"");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+}
+
+/// Runs the program that its arguments name at a terminal, closes that once the program shows its table, and waits for its end.
+const CLOSES: &str = "\
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+read = b''
+while b'Enter kills a worker' not in read:
+    read += os.read(terminal, 4096)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
 
 #[test]
 fn the_demo_takes_a_message_of_ones_own_and_shows_its_sums_to_people() {

@@ -81,6 +81,49 @@ fn the_port_for_nodes_of_a_manager_is_looked_at_and_a_worker_is_told_that_it_is_
 }
 
 #[test]
+fn of_nodes_that_were_started_by_flags_what_counts_is_looked_at() {
+    let [smtp, console, link, door] = [(); 4].map(|()| free_address());
+    let by_flags = |flags: &[(&str, &str)]| {
+        let setup = Setup::new(PROGRAM).ports_of_the_file();
+        flags.iter().fold(setup, |setup, (flag, value)| setup.flag(flag, *value)).start()
+    };
+    let [at_smtp, at_console, at_link, at_door] =
+        [smtp, console, link, door].map(|address| address.to_string());
+    let manager = by_flags(&[
+        ("--role", "manager"),
+        ("--smtp", &at_smtp),
+        ("--console", &at_console),
+        ("--link", &at_link),
+    ]);
+    let data = manager.setup().data_dir();
+    let (_, found) = doctor(&["--data-dir", data.to_str().unwrap()]);
+    for (address, key) in [(smtp, "smtp.listen"), (console, "console.listen"), (link, "cluster.listen")] {
+        assert_eq!(at(&found, "ports", &format!("the node listens on {address} ({key})")).0, "ok");
+    }
+    assert_eq!(at(&found, "configuration", "what the node was started with counts").0, "ok");
+    assert!(found.iter().filter(|finding| finding["check"] == "ports").count() == 3, "{found:#?}");
+    fs::write(manager.setup().folder().join("posthouse.toml"), "limits.sessions = 77\n").unwrap();
+    let (_, found) = doctor(&["--data-dir", data.to_str().unwrap()]);
+    let other = "the node runs by other values of limits.sessions";
+    assert_eq!(at(&found, "configuration", other).0, "warning");
+
+    let pin = format!("sha256:{}", "0".repeat(64));
+    let worker = by_flags(&[
+        ("--role", "worker"),
+        ("--smtp", &at_door),
+        ("--console", "127.0.0.1:0"),
+        ("--manager", &at_link),
+        ("--pin", &pin),
+    ]);
+    let data = worker.setup().data_dir();
+    let (_, found) = doctor(&["--data-dir", data.to_str().unwrap()]);
+    let waits = format!("the worker listens on {door} (smtp.listen) once its manager has let it in");
+    assert_eq!(at(&found, "ports", &waits).0, "warning");
+    assert_eq!(at(&found, "manager", &format!("somebody listens on {link} (cluster.manager)")).0, "ok");
+    assert!(found.iter().all(|finding| finding["check"] != "spool"), "{found:#?}");
+}
+
+#[test]
 fn a_running_node_is_well_and_its_ports_are_its_own() {
     let peer = Peer::willing();
     let (smtp, console) = (free_address(), free_address());

@@ -134,6 +134,7 @@ impl Index {
             status: seen.status,
             reason: seen.reason,
             lease: None,
+            held_by: None,
             lost_by: None,
         })
     }

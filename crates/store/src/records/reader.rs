@@ -48,6 +48,8 @@ pub struct Filter {
     pub until: Option<Timestamp>,
     /// What happened.
     pub happened: Option<Happened>,
+    /// The node where it happened, in any case.
+    pub node: Option<String>,
     /// At most so many, the newest first.
     pub limit: u32,
 }
@@ -75,7 +77,8 @@ impl Counts {
 impl Default for Filter {
     /// The newest 100 records.
     fn default() -> Self {
-        Self { recipient: None, sender: None, since: None, until: None, happened: None, limit: 100 }
+        let (recipient, sender, node) = (None, None, None);
+        Self { recipient, sender, since: None, until: None, happened: None, node, limit: 100 }
     }
 }
 
@@ -136,6 +139,7 @@ impl Reader {
                 WHERE r.id BETWEEN :first AND :last
                     AND r.at >= :since AND r.at < :until
                     AND (:happened IS NULL OR coalesce(r.outcome, 0) = :happened)
+                    AND (:node IS NULL OR lower(node.text) = lower(:node))
                     AND (:recipient IS NULL OR lower(to_address) GLOB :recipient)
                     AND (:sender IS NULL OR lower(from_address) GLOB :sender)
                 ORDER BY r.id DESC LIMIT :limit"
@@ -146,6 +150,7 @@ impl Reader {
                 ":since": filter.since.map_or(i64::MIN, Timestamp::micros),
                 ":until": filter.until.map_or(i64::MAX, Timestamp::micros),
                 ":happened": filter.happened.map(Happened::number),
+                ":node": filter.node,
                 ":recipient": filter.recipient.as_deref().map(glob),
                 ":sender": filter.sender.as_deref().map(glob),
                 ":limit": filter.limit,

@@ -125,7 +125,8 @@ impl Settings {
     }
 
     /// Brings a node into a state and returns it as it is now; nothing if there is none of that name or it is removed.
-    /// One that is in the state already keeps its `since` and gets the reason.
+    /// One that is in the state already keeps its `since` and gets the reason. Without a reason one that is cordoned or draining, and
+    /// stays one of the two, keeps the one that it has.
     ///
     /// # Errors
     /// The settings cannot be written.
@@ -141,12 +142,16 @@ impl Settings {
             let node = transaction
                 .query_row(
                     "UPDATE node
-                    SET since = iif(state = :state, since, :now), state = :state, why = :why
+                    SET since = iif(state = :state, since, :now), state = :state,
+                        why = iif(:why = '' AND :kept AND state IN (:cordoned, :draining), why, :why)
                     WHERE name = :name AND state <> :removed RETURNING *",
                     named_params! {
                         ":name": name,
                         ":state": number(state),
                         ":why": cut(why),
+                        ":kept": matches!(state, NodeState::Cordoned | NodeState::Draining),
+                        ":cordoned": number(NodeState::Cordoned),
+                        ":draining": number(NodeState::Draining),
                         ":now": now.micros(),
                         ":removed": number(NodeState::Removed),
                     },

@@ -28,9 +28,12 @@ pub(in crate::commands) struct Log {
     /// Only what happened longer ago, or before this time
     #[arg(long, value_name = "AGE|TIME")]
     until: Option<When>,
-    /// Only this: accepted, deferred, delivered, failed, expired, cancelled or lost
+    /// Only this: accepted, deferred, delivered, failed, expired, cancelled, lost or refused
     #[arg(long, value_name = "WORD")]
     what: Option<Happened>,
+    /// Only what happened at the node of this name
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// Show at most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
@@ -77,6 +80,7 @@ impl Log {
             since: self.since.map(When::moment),
             until: self.until.map(When::moment),
             what: self.what.map(|what| what.word().to_owned()),
+            node: self.node,
             limit: Some(self.limit),
         };
         self.ask.run(async |client| {
@@ -94,13 +98,13 @@ fn text(records: &[LogRecord]) -> String {
     if records.is_empty() {
         return "No record matches.\n".into();
     }
-    let mut table =
-        Table::new([Align::Left, Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);
-    table.header(["TIME (UTC)", "WHAT", "MESSAGE", "FROM", "TO", "DETAILS"]);
+    let mut table = Table::new([Align::Left; 7]);
+    table.header(["TIME (UTC)", "WHAT", "NODE", "MESSAGE", "FROM", "TO", "DETAILS"]);
     for record in records {
         table.row([
             output::time(record.time),
             record.what.clone(),
+            record.node.clone(),
             record.message.to_string(),
             output::sender(&record.sender),
             record.recipient.clone(),

@@ -2,6 +2,7 @@
 
 use base::{Clock, Timestamp};
 use clap::Args;
+use queue::Reason;
 
 use crate::{
     api::{Destination, Moment, QueueQuery, QueueReport, QueuedWork},
@@ -19,6 +20,9 @@ pub(in crate::commands) struct Queue {
     /// Show the works for all destinations
     #[arg(long)]
     all: bool,
+    /// Show only what waits for this reason, such as deferred or possibly-done, and each work of it
+    #[arg(long, value_name = "WORD")]
+    reason: Option<String>,
     /// Show at most so many works, the oldest first
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
@@ -28,8 +32,8 @@ pub(in crate::commands) struct Queue {
 
 impl Queue {
     pub(in crate::commands) fn run(self) -> Result<(), Failure> {
-        let works = (self.all || self.domain.is_some()).then_some(self.limit);
-        let query = QueueQuery { domain: self.domain, works };
+        let works = (self.all || self.domain.is_some() || self.reason.is_some()).then_some(self.limit);
+        let query = QueueQuery { domain: self.domain, works, reason: self.reason };
         self.ask.run(async |client| {
             let report = client.queue(&query).await?;
             Ok(match self.ask.form() {
@@ -42,8 +46,12 @@ impl Queue {
 
 fn text(query: &QueueQuery, report: &QueueReport, now: Timestamp) -> String {
     match (&query.domain, query.works) {
-        (None, _) if report.destinations.is_empty() => "The queue is empty.\n".into(),
-        (Some(domain), _) if report.destinations.is_empty() => format!("Nothing waits for {domain}.\n"),
+        _ if report.destinations.is_empty() => match (&query.domain, &query.reason) {
+            (None, None) => "The queue is empty.\n".into(),
+            (Some(domain), None) => format!("Nothing waits for {domain}.\n"),
+            (None, Some(reason)) => format!("Nothing waits that is {reason}.\n"),
+            (Some(domain), Some(reason)) => format!("Nothing waits for {domain} that is {reason}.\n"),
+        },
         (_, None) => destinations(&report.destinations, now),
         (_, Some(_)) => works(&report.works, now) + &more(report),
     }
@@ -60,7 +68,7 @@ fn destinations(destinations: &[Destination], now: Timestamp) -> String {
             destination.recipients.to_string(),
             output::duration(now.since(destination.oldest.0)),
             next(destination.next_attempt, now),
-            destination.last_reply.clone().unwrap_or_default(),
+            last_of_all(destination),
         ]);
     }
     table.text()
@@ -87,10 +95,29 @@ fn works(works: &[QueuedWork], now: Timestamp) -> String {
             work.attempts.to_string(),
             work.reason.clone(),
             next(work.next_attempt, now),
-            work.last_reply.clone().unwrap_or_default(),
+            last(work),
         ]);
     }
     table.text()
+}
+
+/// The last reply of a destination, or why there is none.
+fn last_of_all(destination: &Destination) -> String {
+    let maybe = match destination.possibly_done {
+        0 => String::new(),
+        works => format!("{} may have been delivered (possibly-done)", output::count(works, "work")),
+    };
+    let reply = destination.last_reply.clone().unwrap_or_default();
+    if maybe.is_empty() || reply.is_empty() { maybe + &reply } else { format!("{maybe}; {reply}") }
+}
+
+/// The last reply to a work, unless it was lost with a node: then that is what it waits for.
+fn last(work: &QueuedWork) -> String {
+    match (&work.lost_by, work.reason == Reason::PossiblyDone.word()) {
+        (Some(node), true) => format!("{node} was lost with it, and may have delivered it"),
+        (None, true) => "an attempt that nobody heard of again may have delivered it".into(),
+        (_, false) => work.last_reply.clone().unwrap_or_default(),
+    }
 }
 
 fn more(report: &QueueReport) -> String {
@@ -127,7 +154,7 @@ mod tests {
         let now = Timestamp::from_millis(1);
         let all = text(&QueueQuery::default(), &QueueReport::default(), now);
         assert_eq!(all, "The queue is empty.\n");
-        let one = QueueQuery { domain: Some("example.net".into()), works: Some(100) };
+        let one = QueueQuery { domain: Some("example.net".into()), works: Some(100), reason: None };
         assert_eq!(text(&one, &QueueReport::default(), now), "Nothing waits for example.net.\n");
     }
 
@@ -142,6 +169,7 @@ mod tests {
                 oldest: at(0),
                 next_attempt: Some(at(150)),
                 last_reply: Some("451 4.7.1 later\u{1b}[31m".into()),
+                possibly_done: 0,
             }],
             works: Vec::new(),
         };
@@ -151,5 +179,38 @@ mod tests {
             "DESTINATION  WORKS  RECIPIENTS  OLDEST   NEXT TRY  LAST REPLY\n\
              example.net      2          12      1m  in 1m 30s  451 4.7.1 later?[31m\n"
         );
+    }
+
+    #[test]
+    fn what_may_have_been_delivered_says_so_and_by_whom() {
+        let at = Moment(Timestamp::from_millis(0));
+        let mut destination = Destination {
+            domain: "example.net".into(),
+            works: 2,
+            recipients: 2,
+            oldest: at,
+            next_attempt: Some(at),
+            last_reply: None,
+            possibly_done: 1,
+        };
+        assert_eq!(last_of_all(&destination), "1 work may have been delivered (possibly-done)");
+        destination.last_reply = Some("451 later".into());
+        assert_eq!(last_of_all(&destination), "1 work may have been delivered (possibly-done); 451 later");
+        let mut work = QueuedWork {
+            id: "0195b3c4d5e67f808182838485868788.0".into(),
+            domain: "example.net".into(),
+            sender: String::new(),
+            recipients: Vec::new(),
+            size: 1,
+            accepted: at,
+            attempts: 1,
+            reason: "possibly-done".into(),
+            lost_by: Some("mx2".into()),
+            next_attempt: Some(at),
+            last_reply: None,
+        };
+        assert_eq!(last(&work), "mx2 was lost with it, and may have delivered it");
+        work.lost_by = None;
+        assert_eq!(last(&work), "an attempt that nobody heard of again may have delivered it");
     }
 }

@@ -62,6 +62,7 @@ mod tests {
             throttle: None,
             pause: None,
             node: None,
+            silent_seconds: None,
             last_reply: None,
         };
         assert_eq!(

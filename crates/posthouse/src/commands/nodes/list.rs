@@ -64,6 +64,13 @@ fn text(report: &NodesReport) -> String {
             output::duration(Duration::from_secs(*seconds))
         );
     }
+    for node in nodes.iter().filter(|node| node.wanted == Wanted::Quarantined) {
+        text += &format!(
+            "\n{0} is quarantined: two processes have its key, and neither is let in. Stop the copy and give it a data directory of \
+             its own;\nthen `posthouse nodes resume {0}`. Or `posthouse nodes remove {0}`, if it is to go.\n",
+            node.name
+        );
+    }
     if nodes.is_empty() {
         text += &format!(
             "\nNo worker is registered. On the machine of one, `posthouse identity show --key` prints its key; then, here:\n  \
@@ -133,6 +140,14 @@ mod tests {
         report.frozen_seconds = Some(45);
         let frozen = text(&report);
         assert!(frozen.contains("for 45s more") && frozen.contains("`posthouse nodes takeover`"), "{frozen}");
+    }
+
+    #[test]
+    fn a_quarantined_node_says_what_to_do() {
+        let node = NodeEntry { wanted: Wanted::Quarantined, ..example("mx2") };
+        let shown = text(&report(vec![node, example("mx3")]));
+        assert!(shown.contains("\nmx2 is quarantined: two processes have its key"), "{shown}");
+        assert!(shown.contains("`posthouse nodes resume mx2`") && !shown.contains("resume mx3"), "{shown}");
     }
 
     #[test]
