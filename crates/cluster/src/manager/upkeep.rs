@@ -132,6 +132,9 @@ impl Shared {
             self.queue.boots().into_iter().find(|(other, _)| *other == boot).map_or(0, |(_, held)| held);
         let Process { node, over } = self.process(boot);
         match (over, held) {
+            (None, 0) if self.is_drained(boot) => {
+                tracing::info!(node, %boot, held, "a node that was drained is gone; it had nothing");
+            }
             (None, _) => tracing::error!(
                 node,
                 %boot,
@@ -153,6 +156,12 @@ impl Shared {
         }
         self.forget_old();
         self.freed.notify_one();
+    }
+
+    /// Whether the node of a boot is to be given nothing more because it is to stop.
+    fn is_drained(&self, boot: Boot) -> bool {
+        let node = self.member(boot).and_then(|member| self.registry.find(&member.key));
+        node.is_some_and(|node| node.state == NodeState::Draining)
     }
 
     /// A node has stopped and said so.
