@@ -123,15 +123,24 @@ impl Home {
 
     /// A worker whose key is registered under its name.
     pub(crate) fn worker(&self, name: &str) -> Worker {
-        let (worker, key) = self.stranger(name);
+        self.worker_with(name, |_| {})
+    }
+
+    /// A worker that is set up otherwise, whose key is registered.
+    pub(crate) fn worker_with(&self, name: &str, change: impl FnOnce(&mut Options)) -> Worker {
+        let (worker, key) = self.stranger_with(name, change);
         self.manager.add_key(name, &key).expect("it is new");
         worker
     }
 
     /// A worker whose key is not registered, and the key.
     pub(crate) fn stranger(&self, name: &str) -> (Worker, PublicKey) {
+        self.stranger_with(name, |_| {})
+    }
+
+    fn stranger_with(&self, name: &str, change: impl FnOnce(&mut Options)) -> (Worker, PublicKey) {
         let identity = identity(&self.folder, name);
-        let options = Options {
+        let mut options = Options {
             manager: self.address.to_string(),
             pin: self.manager.pin(),
             name: None,
@@ -143,6 +152,7 @@ impl Home {
             cache_bytes: 1 << 20,
             hold: PATIENCE,
         };
+        change(&mut options);
         (Worker::new(options, &identity), identity.public_key())
     }
 

@@ -70,8 +70,9 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     let ended = tokio::select! {
         ended = work.run(shared) => ended,
         ended = beating => ended,
-        ended = listen(shared, &mut said, &control, (heartbeat, shutdown)) => ended,
+        ended = listen(shared, &mut said, &control, shutdown) => ended,
         ended = tell_refusals(shared, client.clone()) => ended,
+        never = shared.keep_certified(heartbeat) => match never {},
     };
     if shutdown.is_stopping() {
         return Ok(());
@@ -105,10 +106,8 @@ async fn listen(
     shared: &Arc<Shared>,
     said: &mut Streaming<ManagerWord>,
     control: &mpsc::Sender<WorkerWord>,
-    (heartbeat, shutdown): (Duration, &Shutdown),
+    shutdown: &Shutdown,
 ) -> Result<(), Trouble> {
-    let mut certificate = tokio::time::interval(heartbeat);
-    certificate.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut leaving = std::pin::pin!(shared.leaving.cancelled());
     let mut told = false;
     loop {
@@ -119,7 +118,6 @@ async fn listen(
                 Some(manager_word::Word::Welcome(_)) => {}
                 None => return Err(Trouble::Broke("the manager has ended it".into())),
             },
-            _ = certificate.tick() => shared.renew_if_due().await,
             () = &mut leaving, if !told => {
                 let word = worker_word::Word::Leaving(Leaving {});
                 let _ = control.send(WorkerWord { word: Some(word) }).await;

@@ -1,9 +1,15 @@
 //! A worker over real sockets: what it does when its manager, its certificate or its link is not as it should be.
 
-use std::sync::atomic::Ordering;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use store::settings::NodeState;
-use tokio::sync::mpsc;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
@@ -220,7 +226,7 @@ async fn the_manager_renews_its_own_certificate() {
     let home = Home::new(quick()).await;
     let worker = home.worker("mx2");
     let shows = async || {
-        let stream = tokio::net::TcpStream::connect(home.address).await.expect("it listens");
+        let stream = TcpStream::connect(home.address).await.expect("it listens");
         let stream = worker.0.tls.connect(stream, crate::tls::Credential::SelfSigned, 20 * SOON).await;
         let stream = stream.expect("it is let in");
         stream.get_ref().1.peer_certificates().expect("it has shown one")[0].clone()
@@ -263,4 +269,49 @@ async fn a_node_that_is_not_known_says_how_to_let_it_in() {
     let why = dialled.expect_err("it is not registered").to_string();
     let command = format!("`posthouse nodes add-key '{key}' --name NAME` lets it in");
     assert!(why.contains(&command), "{why}");
+}
+
+/// A way to a manager, and the connections that come while it is blocked.
+async fn way(to: SocketAddr) -> (String, Arc<AtomicBool>, mpsc::UnboundedReceiver<TcpStream>) {
+    let way = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = way.local_addr().expect("it has one").to_string();
+    let is_blocked = Arc::new(AtomicBool::new(false));
+    let (stuck, all) = mpsc::unbounded_channel();
+    let blocked = is_blocked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = way.accept().await {
+            if blocked.load(Ordering::SeqCst) {
+                let _ = stuck.send(near);
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (address, is_blocked, all)
+}
+
+#[tokio::test]
+async fn what_is_wanted_of_a_node_is_heard_while_its_certificate_is_being_renewed() {
+    let home = Home::new(quick()).await;
+    let (address, is_blocked, mut stuck) = way(home.address).await;
+    let worker = home.worker_with("mx2", |options| options.manager = address);
+    home.run(&worker, &home.shutdown).await;
+    is_blocked.store(true, Ordering::SeqCst);
+    worker.0.certificate.lock().as_mut().expect("it has one").renew = base::Timestamp::default();
+    let renewal = tokio::time::timeout(20 * SOON, stuck.recv()).await.expect("it is time").expect("it comes");
+    assert!(home.manager.set_state("mx2", NodeState::Cordoned, "").expect("it can be noted"));
+    until("it has heard", || worker.state().wanted == wanted::State::Cordoned).await;
+    // It still waits for its certificate.
+    let mut said = [0; 4096];
+    let more = loop {
+        match renewal.try_read(&mut said) {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error.kind()),
+        }
+    };
+    assert_eq!(more, Err(std::io::ErrorKind::WouldBlock));
 }
