@@ -1,11 +1,11 @@
 //! A manager in a test, with its port open, and workers that dial it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use base::{ByteSize, Clock, ManualClock, MessageId, NodeId, Shutdown, Timestamp};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use queue::{Body, Kind, Memory, NewWork, Publication, Queue, Repeat, Resumed};
+use queue::{Body, Kind, Memory, NewWork, Publication, Queue, Repeat, Resumed, Spool, files::SimulatedDisk};
 use store::settings::Settings;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -166,6 +166,29 @@ impl Home {
         worker.run(Arc::new(Passes(hands)), shutdown);
         linked(worker).await;
         assignments
+    }
+}
+
+/// A queue on a disk that can be made to stand still.
+pub(crate) fn queue_on(disk: &SimulatedDisk) -> Queue {
+    let options = queue::spool::Options { segment_size: 4 << 20, ..Default::default() };
+    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options);
+    Queue::new(spool.expect("it is new"))
+}
+
+/// A disk stands still until this is dropped, also by a test that fails: its queue ends only then.
+pub(crate) struct StandsStill(SimulatedDisk);
+
+impl StandsStill {
+    pub(crate) fn from_now_on(disk: &SimulatedDisk) -> Self {
+        disk.hold_syncs();
+        Self(disk.clone())
+    }
+}
+
+impl Drop for StandsStill {
+    fn drop(&mut self) {
+        self.0.release_syncs();
     }
 }
 

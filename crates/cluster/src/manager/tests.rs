@@ -2,13 +2,14 @@
 
 use base::Timestamp;
 use bytes::Bytes;
+use queue::files::SimulatedDisk;
 use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::{control::Welcomed, member::Give, *};
 use crate::{
-    home::{Home, LONGEST, publication},
+    home::{Home, Keeps, LONGEST, StandsStill, publication, queue_on, until},
     wire::{Answer, Hello, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict, refused::Reason},
 };
 
@@ -98,6 +99,25 @@ async fn a_large_message_that_stands_still_is_given_up_and_one_that_is_too_large
     let longest = LONGEST.0 + 1000;
     let answer = brought(&home, longest, tokio_stream::iter([piece(longest)]), PATIENCE).await;
     assert_eq!(answer.verdict(), Verdict::Stored, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_large_message_that_is_given_up_on_its_way_to_the_disk_is_withdrawn_all_the_same() {
+    let disk = SimulatedDisk::default();
+    let home = Home::with(Timing::default(), queue_on(&disk), Arc::new(Keeps::default())).await;
+    let shared = &home.manager.0;
+    let still = StandsStill::from_now_on(&disk);
+    let taken = brought(&home, 1000, tokio_stream::iter([piece(1000)]), PATIENCE);
+    // The node has gone before it is answered.
+    let taken = tokio::time::timeout(SOON, taken).await;
+    assert!(taken.is_err(), "it cannot be synced: {taken:?}");
+    let messages = vec![offer(&home, 7).message];
+    shared.note_withdrawn(&messages);
+    assert_eq!(shared.withdraw(messages).await.len(), 1);
+    drop(still);
+    let taken = shared.take_in(&member(), vec![offer(&home, 8)]).await;
+    assert_eq!(taken[0].verdict(), Verdict::Stored);
+    until("only the other is left", || shared.queue.stats().works == 1).await;
 }
 
 /// A node's key, registered, and a hello of its.
