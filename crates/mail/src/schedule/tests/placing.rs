@@ -296,7 +296,11 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
     let mut at_a = next(&mut world);
     world.schedule.placed(&mut at_a, A, NOW);
     let works = world.arrive("a.example", "x", 1);
-    assert_eq!(world.schedule.next(NOW, &came_in_at(A)), None, "only B keeps a connection, but A is soon through");
+    assert_eq!(
+        world.schedule.next(NOW, &came_in_at(A)),
+        None,
+        "only B keeps a connection, but A is soon through"
+    );
     assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Connections { .. }));
     assert_eq!(world.schedule.pause(NOW, Duration::from_secs(1)), Duration::from_millis(20));
     let used = Used { contact: Contact::Answered, opened: 1, keeps: Keeps::Connection };
@@ -323,7 +327,8 @@ fn what_another_node_has_does_not_wait_for_what_waits() {
     let mut at_a = next(&mut world);
     world.schedule.placed(&mut at_a, A, NOW);
     let waits = world.arrive("a.example", "x", 1)[0];
-    let look = |ticket: Ticket| Some(Looked { size: 1000, origin: Some(if ticket == waits { A } else { B }) });
+    let look =
+        |ticket: Ticket| Some(Looked { size: 1000, origin: Some(if ticket == waits { A } else { B }) });
     assert_eq!(world.schedule.next(NOW, &look), None);
     let comes = world.arrive("a.example", "x", 1);
     assert_eq!(world.schedule.next(NOW, &look).map(|begin| begin.works), Some(comes));
