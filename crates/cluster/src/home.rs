@@ -125,15 +125,24 @@ impl Home {
 
     /// A worker whose key is registered under its name.
     pub(crate) fn worker(&self, name: &str) -> Worker {
-        let (worker, key) = self.stranger(name);
+        self.worker_with(name, |_| {})
+    }
+
+    /// A worker that is set up otherwise, whose key is registered.
+    pub(crate) fn worker_with(&self, name: &str, change: impl FnOnce(&mut Options)) -> Worker {
+        let (worker, key) = self.stranger_with(name, change);
         self.manager.add_key(name, &key).expect("it is new");
         worker
     }
 
     /// A worker whose key is not registered, and the key.
     pub(crate) fn stranger(&self, name: &str) -> (Worker, PublicKey) {
+        self.stranger_with(name, |_| {})
+    }
+
+    fn stranger_with(&self, name: &str, change: impl FnOnce(&mut Options)) -> (Worker, PublicKey) {
         let identity = identity(&self.folder, name);
-        let options = Options {
+        let mut options = Options {
             manager: self.address.to_string(),
             pin: self.manager.pin(),
             name: None,
@@ -145,6 +154,7 @@ impl Home {
             cache_bytes: 1 << 20,
             hold: PATIENCE,
         };
+        change(&mut options);
         (Worker::new(options, &identity), identity.public_key())
     }
 
@@ -158,6 +168,29 @@ impl Home {
         worker.run(Arc::new(Passes(hands)), shutdown);
         linked(worker).await;
         assignments
+    }
+}
+
+/// A queue on a simulated disk, which keeps nothing in memory: all is read from the disk.
+pub(crate) fn queue_on(disk: &SimulatedDisk) -> Queue {
+    let options = spool::Options { segment_size: 4 << 20, recent_bytes: 0, ..spool::Options::default() };
+    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options);
+    Queue::new(spool.expect("it can be read"))
+}
+
+/// A disk stands still until this is dropped, also by a test that fails: its queue ends only then.
+pub(crate) struct StandsStill(SimulatedDisk);
+
+impl StandsStill {
+    pub(crate) fn from_now_on(disk: &SimulatedDisk) -> Self {
+        disk.hold_syncs();
+        Self(disk.clone())
+    }
+}
+
+impl Drop for StandsStill {
+    fn drop(&mut self) {
+        self.0.release_syncs();
     }
 }
 
@@ -188,13 +221,6 @@ fn identity(folder: &TempDir, name: &str) -> Identity {
     let dir = folder.path().join(name);
     std::fs::create_dir(&dir).expect("it is new");
     Identity::open_or_make(&dir, NodeId::generate()).expect("it is new")
-}
-
-/// A queue on a simulated disk, which keeps nothing in memory: all is read from the disk.
-pub(crate) fn queue_on(disk: &SimulatedDisk) -> Queue {
-    let options = spool::Options { segment_size: 4 << 20, recent_bytes: 0, ..spool::Options::default() };
-    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), options);
-    Queue::new(spool.expect("it can be read"))
 }
 
 /// A message with one recipient and this body; its id is made of the number.

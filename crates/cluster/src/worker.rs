@@ -11,6 +11,7 @@ mod assignment;
 mod bodies;
 mod connect;
 pub(crate) mod desk;
+mod line;
 mod offers;
 mod reach;
 mod streams;
@@ -184,7 +185,7 @@ impl Worker {
             beats: AtomicU64::new(0),
             steps: AtomicU64::new(0),
             desk: Mutex::default(),
-            offers: Mutex::default(),
+            offers: Mutex::new(Offers::new(options.hold)),
             cache: Mutex::new(Cache::new(options.cache_bytes)),
             hands: OnceLock::new(),
             state: watch::Sender::new(state),
@@ -263,12 +264,6 @@ impl Worker {
     #[must_use]
     pub fn out_of_reach(&self) -> Option<OutOfReach> {
         self.0.out_of_reach()
-    }
-
-    /// How long the message has waited that has waited longest for the manager's answer.
-    #[must_use]
-    pub fn longest_wait(&self) -> Duration {
-        self.0.offers.lock().longest_wait()
     }
 
     /// Works that it has and that are not through.

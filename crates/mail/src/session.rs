@@ -390,7 +390,7 @@ fn not_stored(error: &QueueError) -> Reply {
 
 /// It ends the session, so that the client goes to another address at once.
 fn out_of_reach() -> Reply {
-    Reply::closing("this node has no link to its manager; try another, or try again later")
+    Reply::closing("this node can bring nothing to its manager now; try another, or try again later")
 }
 
 fn stopping() -> Reply {

@@ -51,7 +51,7 @@ impl Shared {
 
     /// Publishes a message whose body comes in pieces, after the first; it is given up if for so long none comes.
     pub(super) async fn take_large(
-        &self,
+        self: &Arc<Self>,
         member: &Arc<Member>,
         first: Piece,
         mut pieces: impl Stream<Item = Result<Piece, Status>> + Unpin,
@@ -98,11 +98,7 @@ impl Shared {
                 return Err(late());
             }
             publication.body = body.finish().await?;
-            let recipients = recipients(&publication);
-            let published = self.queue.publish(vec![publication]).await;
-            self.count(recipients, &published);
-            self.cancel_if_withdrawn(&offer.message).await;
-            published
+            self.publish_to_its_end(publication, offer.message).await
         };
         let published = take.await;
         if let Err(QueueError::Closed) = published {
@@ -115,6 +111,24 @@ impl Shared {
             self.origins.lock().took(member.node, message, size);
         }
         Ok(answer(message, &published))
+    }
+
+    /// Publishes a message, also if its node gives it up meanwhile: then it is withdrawn, and may be synced only afterwards.
+    async fn publish_to_its_end(
+        self: &Arc<Self>,
+        publication: Publication,
+        message: Bytes,
+    ) -> Result<Vec<Published>, QueueError> {
+        let shared = self.clone();
+        let publishing = tokio::spawn(async move {
+            let recipients = recipients(&publication);
+            let published = shared.queue.publish(vec![publication]).await;
+            shared.count(recipients, &published);
+            shared.cancel_if_withdrawn(&message).await;
+            published
+        });
+        // Only a runtime that stops ends it early.
+        publishing.await.unwrap_or(Err(QueueError::Closed))
     }
 
     /// Counts a message that a node has brought, unless it was here already.

@@ -1,16 +1,12 @@
 //! A manager over real sockets: what it bears of nodes, and what it says to them.
 
-use std::{
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::Timestamp;
 use bytes::Bytes;
 use queue::{
-    Concluded, Conclusion, Kind, Rest, Spool,
+    Concluded, Conclusion, Kind, Rest,
     files::{Call, SimulatedDisk},
-    spool,
 };
 use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
@@ -18,7 +14,7 @@ use tonic::{Request, Status, metadata::MetadataValue};
 
 use super::{bounds::UNSYNCED, control::Welcomed, listen::Caller, member::Give, serve::Service, *};
 use crate::{
-    home::{Home, Keeps, LONGEST, publication, queue_on, until},
+    home::{Home, Keeps, LONGEST, StandsStill, publication, queue_on, until},
     tls::{Peer, Protocol},
     wire::{
         Answer, Done, Hello, MOST_SAID, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict,
@@ -98,10 +94,8 @@ async fn what_is_withdrawn_goes_out_no_more_and_is_not_taken_afterwards() {
 #[tokio::test]
 async fn nothing_is_answered_before_it_is_synced() {
     let disk = SimulatedDisk::default();
-    let spool = Spool::open(disk.disk(), Path::new("/spool"), Clock::system(), spool::Options::default());
-    let queue = Queue::new(spool.expect("the spool opens"));
-    let home = Home::with(Timing::default(), queue, Arc::new(Keeps::default())).await;
-    disk.hold_syncs();
+    let home = Home::with(Timing::default(), queue_on(&disk), Arc::new(Keeps::default())).await;
+    let still = StandsStill::from_now_on(&disk);
     let before = disk.calls(Call::Write);
     let (offers, shared) = (vec![offer(&home, 1)], home.manager.0.clone());
     let answers = tokio::spawn(async move { shared.take_in(&member(), offers).await });
@@ -111,7 +105,7 @@ async fn nothing_is_answered_before_it_is_synced() {
     // All is done that can be.
     tokio::time::sleep(SOON).await;
     assert!(!answers.is_finished(), "a loss of power would take it");
-    disk.release_syncs();
+    drop(still);
     assert_eq!(answers.await.expect("it runs")[0].verdict(), Verdict::Stored);
 }
 
@@ -172,6 +166,25 @@ async fn a_large_message_that_stands_still_is_given_up_and_one_that_is_too_large
     let longest = LONGEST.0 + 1000;
     let answer = brought(&home, longest, tokio_stream::iter([piece(longest)]), PATIENCE).await;
     assert_eq!(answer.verdict(), Verdict::Stored, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_large_message_that_is_given_up_on_its_way_to_the_disk_is_withdrawn_all_the_same() {
+    let disk = SimulatedDisk::default();
+    let home = Home::with(Timing::default(), queue_on(&disk), Arc::new(Keeps::default())).await;
+    let shared = &home.manager.0;
+    let still = StandsStill::from_now_on(&disk);
+    let taken = brought(&home, 1000, tokio_stream::iter([piece(1000)]), PATIENCE);
+    // The node has gone before it is answered.
+    let taken = tokio::time::timeout(SOON, taken).await;
+    assert!(taken.is_err(), "it cannot be synced: {taken:?}");
+    let messages = vec![offer(&home, 7).message];
+    shared.note_withdrawn(&messages);
+    assert_eq!(shared.withdraw(messages).await.len(), 1);
+    drop(still);
+    let taken = shared.take_in(&member(), vec![offer(&home, 8)]).await;
+    assert_eq!(taken[0].verdict(), Verdict::Stored);
+    until("only the other is left", || shared.queue.stats().works == 1).await;
 }
 
 /// A node's key, registered, and a hello of its.

@@ -1,7 +1,11 @@
 //! Large bodies, on a connection of their own: brought to the manager with their messages, and fetched for works.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use base::MessageId;
 use bytes::{Bytes, BytesMut};
 use queue::{BodySource, QueueError};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
@@ -20,7 +24,7 @@ const FETCHED: usize = 32;
 
 /// The connection on which large bodies go, made when the first one does.
 pub(super) struct Bodies {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     client: AsyncMutex<Option<Client>>,
     bringing: Semaphore,
     fetching: Semaphore,
@@ -42,19 +46,25 @@ impl Bodies {
         Ok(new)
     }
 
-    /// Brings a message with a large body, as often as it takes while its client waits.
-    pub(super) async fn bring(&self, offer: wire::Offer, body: Bytes) {
+    /// Brings a message with a large body, as often as it takes while its client waits. It has neither before its turn has come.
+    pub(super) async fn bring(&self, message: MessageId) {
         let _turn = self.bringing.acquire().await;
-        while self.shared.offers.lock().awaits(&offer.message) {
-            match self.try_to_bring(offer.clone(), &body).await {
-                Ok(answer) => return self.shared.offers.lock().answered(&answer),
+        while let Some((offer, body)) = self.large(message) {
+            match self.try_to_bring(offer, &body).await {
+                Ok(answer) => return self.shared.offers.lock().answered(&answer, Instant::now()),
                 Err(error) => {
                     tracing::info!(%error, "a large message could not be brought; it is offered again");
                     self.broke(&error).await;
                 }
             }
+            drop(body);
             tokio::time::sleep(NOT_AGAIN_AT_ONCE).await;
         }
+    }
+
+    fn large(&self, message: MessageId) -> Option<(wire::Offer, Bytes)> {
+        let now = (Instant::now(), self.shared.clock.now());
+        self.shared.offers.lock().large(message, now)
     }
 
     /// The next body goes over a new connection, unless it is not the connection's fault: too many would end the link's own.

@@ -1,6 +1,6 @@
 //! Keeping a link to the manager: a certificate, a connection, and another try when it has gone.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, sync::Arc, time::Duration};
 
 use base::{Shutdown, Timestamp};
 use bytes::Bytes;
@@ -293,8 +293,17 @@ impl Shared {
         Ok(certificate)
     }
 
-    /// Renews the certificate when it is time.
-    pub(super) async fn renew_if_due(&self) {
+    /// Renews the certificate whenever it is time; it is looked this often. A manager that does not answer keeps it for long.
+    pub(super) async fn keep_certified(&self, look: Duration) -> Infallible {
+        let mut looks = tokio::time::interval(look);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            self.renew_if_due().await;
+        }
+    }
+
+    async fn renew_if_due(&self) {
         let now = self.clock.now();
         let due = match &mut *self.certificate.lock() {
             Some(certified) if now >= certified.renew => {

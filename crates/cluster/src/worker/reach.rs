@@ -1,6 +1,9 @@
 //! Whether what is taken in can be brought to the manager while its sender waits. Pure, but for who asks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Link, Shared};
 
@@ -18,25 +21,41 @@ pub enum OutOfReach {
         /// Why there is no link; empty if that is not known.
         why: Arc<str>,
     },
+    /// It gives signs of life, and has not answered what waits for so long, say because its disk stands still.
+    #[error("its manager has not answered a message for {} s", .wait.as_secs())]
+    Unanswered {
+        /// For how long.
+        wait: Duration,
+    },
 }
 
-/// Nothing more is begun once the manager has been silent for so much of the longest time for which a reply can be held.
+/// Nothing more is begun once the manager has been silent, or has not answered, for so much of the longest time for which a reply can be held.
 pub(super) const HELD_SAFELY: f64 = 0.75;
 
 impl Shared {
     pub(super) fn out_of_reach(&self) -> Option<OutOfReach> {
-        out_of_reach(&self.state.borrow().link, self.silent(), self.options.hold)
+        let unanswered = self.offers.lock().unanswered(Instant::now());
+        out_of_reach(&self.state.borrow().link, self.silent(), unanswered, self.options.hold)
     }
 }
 
-fn out_of_reach(link: &Link, silent: Option<Duration>, hold: Duration) -> Option<OutOfReach> {
+fn out_of_reach(
+    link: &Link,
+    silent: Option<Duration>,
+    unanswered: Duration,
+    hold: Duration,
+) -> Option<OutOfReach> {
     let why = match link {
         Link::Refused { why, .. } => return Some(OutOfReach::Refused(why.clone())),
         Link::Away { why, .. } => why.clone(),
         Link::Up { .. } => Arc::default(),
     };
-    let silent = silent.filter(|silent| *silent > hold.mul_f64(HELD_SAFELY))?;
-    Some(OutOfReach::Silent { silent, why })
+    let safely = hold.mul_f64(HELD_SAFELY);
+    match silent {
+        Some(silent) if silent > safely => Some(OutOfReach::Silent { silent, why }),
+        _ if unanswered > safely => Some(OutOfReach::Unanswered { wait: unanswered }),
+        _ => None,
+    }
 }
 
 fn because(why: &str) -> String {
@@ -45,18 +64,17 @@ fn because(why: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     #[test]
-    fn nothing_is_begun_for_a_manager_that_is_silent_for_long_or_wants_nothing_of_us() {
+    fn nothing_is_begun_for_a_manager_that_is_silent_or_does_not_answer_for_long_or_wants_nothing_of_us() {
         let since = Instant::now();
         let away = Link::Away { since, why: "it cannot be reached".into() };
-        let says = |link: &Link, silent: u64| {
-            let silent = Some(Duration::from_secs(silent));
-            out_of_reach(link, silent, Duration::from_secs(60)).map(|why| why.to_string())
+        let has_not_answered = |link: &Link, silent: u64, unanswered: u64| {
+            let [silent, unanswered, hold] = [silent, unanswered, 60].map(Duration::from_secs);
+            out_of_reach(link, Some(silent), unanswered, hold).map(|why| why.to_string())
         };
+        let says = |link: &Link, silent: u64| has_not_answered(link, silent, 0);
         assert_eq!(says(&Link::Up { since }, 45), None);
         assert_eq!(says(&Link::Up { since }, 46).as_deref(), Some("its manager has been silent for 46 s"));
         assert_eq!(says(&away, 45), None);
@@ -66,6 +84,10 @@ mod tests {
             says(&Link::Refused { since, why: "removed".into(), told: None }, 0).as_deref(),
             Some("removed")
         );
-        assert_eq!(out_of_reach(&away, None, Duration::ZERO), None, "it was never heard");
+        assert_eq!(has_not_answered(&Link::Up { since }, 1, 45), None);
+        let expected = "its manager has not answered a message for 46 s";
+        assert_eq!(has_not_answered(&Link::Up { since }, 1, 46).as_deref(), Some(expected));
+        let never = out_of_reach(&away, None, Duration::ZERO, Duration::ZERO);
+        assert_eq!(never, None, "it was never heard");
     }
 }

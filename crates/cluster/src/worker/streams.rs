@@ -9,7 +9,10 @@ use base::{MessageId, Shutdown, Timestamp, WorkId};
 use bytes::Bytes;
 use prost::Message as _;
 use queue::{BodySource, QueueError};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, metadata::MetadataValue, transport::Channel};
 
@@ -18,7 +21,7 @@ use super::{
     bodies::Bodies,
     connect::ANSWER,
     desk::{Granted, Say},
-    offers::{Bring, Offered},
+    offers::Bring,
 };
 use crate::{
     boot_time,
@@ -70,8 +73,9 @@ pub(super) async fn run(shared: &Arc<Shared>, shutdown: &Shutdown) -> Result<(),
     let ended = tokio::select! {
         ended = work.run(shared) => ended,
         ended = beating => ended,
-        ended = listen(shared, &mut said, &control, (heartbeat, shutdown)) => ended,
+        ended = listen(shared, &mut said, &control, shutdown) => ended,
         ended = tell_refusals(shared, client.clone()) => ended,
+        never = shared.keep_certified(heartbeat) => match never {},
     };
     if shutdown.is_stopping() {
         return Ok(());
@@ -105,10 +109,8 @@ async fn listen(
     shared: &Arc<Shared>,
     said: &mut Streaming<ManagerWord>,
     control: &mpsc::Sender<WorkerWord>,
-    (heartbeat, shutdown): (Duration, &Shutdown),
+    shutdown: &Shutdown,
 ) -> Result<(), Trouble> {
-    let mut certificate = tokio::time::interval(heartbeat);
-    certificate.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut leaving = std::pin::pin!(shared.leaving.cancelled());
     let mut told = false;
     loop {
@@ -119,7 +121,6 @@ async fn listen(
                 Some(manager_word::Word::Welcome(_)) => {}
                 None => return Err(Trouble::Broke("the manager has ended it".into())),
             },
-            _ = certificate.tick() => shared.renew_if_due().await,
             () = &mut leaving, if !told => {
                 let word = worker_word::Word::Leaving(Leaving {});
                 let _ = control.send(WorkerWord { word: Some(word) }).await;
@@ -267,28 +268,27 @@ struct Work {
     done: mpsc::Sender<Done>,
     said: mpsc::UnboundedReceiver<Say>,
     offers: mpsc::Sender<Offers>,
-    offered: mpsc::UnboundedReceiver<Bring>,
+    to_offer: Arc<Notify>,
     bodies: Arc<Bodies>,
 }
 
 impl Work {
     async fn open(shared: &Arc<Shared>, client: &mut Client) -> Result<Self, Trouble> {
         let (done, to_say) = mpsc::channel(ON_THE_WAY);
-        let (offers, to_offer) = mpsc::channel(ON_THE_WAY);
+        let (offers, offered) = mpsc::channel(ON_THE_WAY);
         let given = in_time(client.work(shared.request(ReceiverStream::new(to_say)))).await?.into_inner();
         let answers =
-            in_time(client.intake(shared.request(ReceiverStream::new(to_offer)))).await?.into_inner();
-        // What is said and offered is bounded by what this node was given and by the memory of its sessions.
+            in_time(client.intake(shared.request(ReceiverStream::new(offered)))).await?.into_inner();
+        // Bounded by what this node was given: of each of it so much is said once.
         let (say, said) = mpsc::unbounded_channel();
-        let (offer, offered) = mpsc::unbounded_channel();
         shared.desk.lock().linked(say);
-        shared.offers.lock().linked(offer);
+        let to_offer = shared.offers.lock().linked();
         let bodies = Arc::new(Bodies::new(shared.clone()));
-        Ok(Self { given, answers, done, said, offers, offered, bodies })
+        Ok(Self { given, answers, done, said, offers, to_offer, bodies })
     }
 
     async fn run(self, shared: &Arc<Shared>) -> Result<(), Trouble> {
-        let Self { mut given, mut answers, done, said, offers, offered, bodies } = self;
+        let Self { mut given, mut answers, done, said, offers, to_offer, bodies } = self;
         let taking = async {
             while let Some(given) = given.message().await? {
                 take(shared, &bodies, given);
@@ -297,8 +297,8 @@ impl Work {
         };
         let hearing = async {
             while let Some(Answers { answers }) = answers.message().await? {
-                let mut offers = shared.offers.lock();
-                answers.iter().for_each(|answer| offers.answered(answer));
+                let (mut offers, now) = (shared.offers.lock(), Instant::now());
+                answers.iter().for_each(|answer| offers.answered(answer, now));
             }
             Err(Trouble::Broke("the manager has ended it".into()))
         };
@@ -306,7 +306,7 @@ impl Work {
             ended = taking => ended,
             ended = hearing => ended,
             () = say_all(said, &done) => Err(Trouble::Broke("the manager hears no more".into())),
-            () = offer_all(offered, &offers, &bodies) => Err(Trouble::Broke("the manager takes no more".into())),
+            () = offer_all(&to_offer, &offers, &bodies) => Err(Trouble::Broke("the manager takes no more".into())),
         }
     }
 }
@@ -396,26 +396,30 @@ async fn say_all(mut said: mpsc::UnboundedReceiver<Say>, done: &mpsc::Sender<Don
     }
 }
 
-/// Offers what there is to offer, and withdraws, as much at once as there is; large bodies go apart.
-async fn offer_all(
-    mut offered: mpsc::UnboundedReceiver<Bring>,
-    offers: &mpsc::Sender<Offers>,
-    bodies: &Arc<Bodies>,
-) {
+/// Offers what there is to offer, and withdraws, as much at once as there is; large bodies go apart. What the manager does not take yet
+/// stays with those who wait for its answer, but for what is on the way.
+pub(super) async fn offer_all(to_offer: &Notify, offers: &mpsc::Sender<Offers>, bodies: &Arc<Bodies>) {
+    let shared = &bodies.shared;
     let (mut some, mut pace) = (Vec::with_capacity(AT_ONCE), Pace::default());
-    while together(&mut offered, &mut some, &mut pace).await {
+    loop {
+        to_offer.notified().await;
+        pace.turn().await;
+        let now = (Instant::now(), shared.clock.now());
+        shared.offers.lock().say(&mut some, AT_ONCE, now);
         let each = some.drain(..).filter_map(|bring| match bring {
-            Bring::Offer(Offered { offer, large: Some(body), .. }) => {
+            Bring::Large(message) => {
                 let bodies = bodies.clone();
-                tokio::spawn(async move { bodies.bring(offer, body).await });
+                let by = tokio::spawn(async move { bodies.bring(message).await });
+                shared.offers.lock().is_brought(message, by);
                 None
             }
-            Bring::Offer(Offered { len, .. }) => Some((len, bring)),
+            Bring::Offer(_, len) => Some((len, bring)),
             Bring::Withdraw(_) => Some((size_of::<MessageId>(), bring)),
         });
         let put = |all: &mut Offers, bring| match bring {
-            Bring::Offer(Offered { offer, .. }) => all.offers.push(offer),
+            Bring::Offer(offer, _) => all.offers.push(offer),
             Bring::Withdraw(message) => all.withdrawn.push(wire::message_bytes(message)),
+            Bring::Large(_) => {}
         };
         if pack(each, put, offers).await == Taken::No {
             return;

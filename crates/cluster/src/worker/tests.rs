@@ -1,14 +1,22 @@
 //! A worker over real sockets: what it does when its manager, its certificate or its link is not as it should be.
 
-use std::sync::atomic::Ordering;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
+use bytes::Bytes;
+use queue::{QueueError, files::SimulatedDisk};
 use store::settings::NodeState;
-use tokio::sync::mpsc;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 use crate::{
-    home::{DAY, Home, Keeps, LONGEST, linked, publication, until},
+    home::{DAY, Home, Keeps, LONGEST, StandsStill, linked, publication, queue_on, until},
     membership::{Liveness, Timing},
     wire::BodyWanted,
 };
@@ -71,7 +79,7 @@ async fn a_message_that_is_too_large_for_the_manager_is_refused_and_the_link_goe
     let publish = async |number: u8, len: u64| publisher.publish(vec![message(number, len, &home)]).await;
     for number in 1..=20 {
         let error = publish(number, 8 * LONGEST.0).await.expect_err("it is too large");
-        assert!(matches!(error, queue::QueueError::TooLarge(_)), "{error}");
+        assert!(matches!(error, QueueError::TooLarge(_)), "{error}");
     }
     publish(21, LONGEST.0).await.expect("it is as long as any may be");
     assert_eq!((worker.links(), worker.waiting()), (before, 0));
@@ -89,10 +97,10 @@ async fn a_node_that_is_removed_waits_for_no_answer_until_it_is_added_again() {
     until("it knows", || matches!(worker.state().link, Link::Refused { .. })).await;
     let why = worker.out_of_reach().expect("it is refused").to_string();
     assert!(why.ends_with("the manager has removed this node"), "{why}");
-    assert!(matches!(publisher.takes(), Err(queue::QueueError::Away)));
+    assert!(matches!(publisher.takes(), Err(QueueError::Away)));
     let published = publisher.publish(vec![message(2, 100, &home)]);
     let answer = tokio::time::timeout(SOON, published).await.expect("at once");
-    assert!(matches!(answer, Err(queue::QueueError::Away)), "{answer:?}");
+    assert!(matches!(answer, Err(QueueError::Away)), "{answer:?}");
     home.manager.add_key("mx2", &worker.0.identity.public_key()).expect("it was removed");
     linked(&worker).await;
     assert!(publisher.takes().is_ok());
@@ -220,7 +228,7 @@ async fn the_manager_renews_its_own_certificate() {
     let home = Home::new(quick()).await;
     let worker = home.worker("mx2");
     let shows = async || {
-        let stream = tokio::net::TcpStream::connect(home.address).await.expect("it listens");
+        let stream = TcpStream::connect(home.address).await.expect("it listens");
         let stream = worker.0.tls.connect(stream, crate::tls::Credential::SelfSigned, 20 * SOON).await;
         let stream = stream.expect("it is let in");
         stream.get_ref().1.peer_certificates().expect("it has shown one")[0].clone()
@@ -263,4 +271,180 @@ async fn a_node_that_is_not_known_says_how_to_let_it_in() {
     let why = dialled.expect_err("it is not registered").to_string();
     let command = format!("`posthouse nodes add-key '{key}' --name NAME` lets it in");
     assert!(why.contains(&command), "{why}");
+}
+
+/// Messages that are published there, from this number on, and their bodies.
+fn published(
+    publisher: &Publisher,
+    numbers: std::ops::Range<u8>,
+    len: usize,
+) -> (Vec<impl Future<Output = Result<Vec<queue::Published>, QueueError>> + use<>>, Vec<Bytes>) {
+    let body = |number| Bytes::from(vec![number; len]);
+    let publish = |number| {
+        let body: Bytes = body(number);
+        let message = publication(number, base::Timestamp::default(), queue::Body::Memory(body.clone()));
+        (publisher.publish(vec![message]), body)
+    };
+    numbers.map(publish).unzip()
+}
+
+/// How many of these are kept by anybody else.
+fn kept(bodies: &[Bytes]) -> usize {
+    bodies.iter().filter(|body| !body.is_unique()).count()
+}
+
+/// Everybody has a turn, and some more.
+async fn turns() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_up_takes_no_memory_though_the_manager_takes_nothing() {
+    let home = Home::new(Timing::default()).await;
+    let worker = home.worker_with("mx2", |options| options.cache_bytes = 0);
+    let to_offer = worker.0.offers.lock().linked();
+    let large = Arc::new(bodies::Bodies::new(worker.0.clone()));
+    let (offers, mut untaken) = mpsc::channel(1);
+    tokio::spawn(async move { streams::offer_all(&to_offer, &offers, &large).await });
+    // One piece waits to be taken, and one behind it.
+    let most = 2 * wire::AT_ONCE_BYTES.div_ceil(60_000);
+    for on_the_way in [most, 0, 0] {
+        let (waiting, bodies) = published(&worker.publisher(), 0..200, 60_000);
+        until("so much is said", || worker.0.offers.lock().known() == on_the_way).await;
+        assert_eq!((kept(&bodies), worker.waiting()), (200, 200));
+        drop(waiting);
+        assert_eq!((kept(&bodies), worker.waiting()), (on_the_way, 0));
+    }
+    untaken.recv().await.expect("it was said");
+}
+
+#[tokio::test]
+async fn a_large_message_is_brought_once_at_a_time_whatever_becomes_of_its_link_and_until_it_is_given_up() {
+    let home = Home::new(Timing::default()).await;
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = silent.local_addr().expect("it has one").to_string();
+    let worker = home.worker_with("mx2", |options| (options.manager, options.cache_bytes) = (address, 0));
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    turns().await;
+    let before = tasks();
+    let (waiting, bodies) = published(&worker.publisher(), 0..20, wire::INLINE + 1);
+    for _ in 0..3 {
+        let to_offer = worker.0.offers.lock().linked();
+        let large = Arc::new(bodies::Bodies::new(worker.0.clone()));
+        let link = async move {
+            let (offers, _untaken) = mpsc::channel(1);
+            streams::offer_all(&to_offer, &offers, &large).await;
+        };
+        let link = tokio::spawn(link);
+        until("all are being brought", || tasks() >= before + 21).await;
+        turns().await;
+        assert_eq!(tasks(), before + 21, "one for each message, and the link");
+        link.abort();
+        worker.0.offers.lock().unlinked();
+        turns().await;
+        assert_eq!((tasks(), worker.waiting()), (before, 20));
+    }
+    worker.0.offers.lock().linked();
+    drop(waiting);
+    turns().await;
+    assert_eq!((tasks(), kept(&bodies)), (before, 0));
+}
+
+#[tokio::test]
+async fn senders_are_turned_away_while_the_managers_disk_stands_still_and_let_in_when_it_goes_on() {
+    let disk = SimulatedDisk::default();
+    let queue = queue_on(&disk);
+    let home = Home::with(quick(), queue.clone(), Arc::new(Keeps::default())).await;
+    let hold = 2 * SOON;
+    let worker = home.worker_with("mx2", |options| (options.hold, options.cache_bytes) = (hold, 0));
+    home.run(&worker, &home.shutdown).await;
+    let (publisher, links) = (worker.publisher(), worker.links());
+    let let_in = || publisher.takes().is_ok();
+    publisher.publish(vec![message(1, 100, &home)]).await.expect("it is taken");
+    let still = StandsStill::from_now_on(&disk);
+    let (small, mut bodies) = published(&publisher, 2..12, 1000);
+    let (large, more) = published(&publisher, 12..32, 100_000);
+    bodies.extend(more);
+    let answers: Vec<_> = small.into_iter().chain(large).map(tokio::spawn).collect();
+    assert!(let_in(), "replies can still be held");
+    until("no more is let in", || !let_in()).await;
+    assert!(matches!(worker.out_of_reach(), Some(OutOfReach::Unanswered { .. })));
+    assert_eq!(worker.waiting(), answers.len(), "nobody has been told to come again yet");
+    for answer in answers {
+        let answer = answer.await.expect("it ends");
+        assert!(matches!(answer, Err(QueueError::Away)), "{answer:?}");
+    }
+    until("nothing of it is kept", || kept(&bodies) == 0).await;
+    // The link is as it was, and the next ones are let in to see whether they are answered.
+    assert_eq!((let_in(), worker.links()), (true, links));
+    drop(still);
+    publisher.publish(vec![message(32, 100, &home)]).await.expect("it is taken");
+    until("all is withdrawn", || queue.stats().works == 2).await;
+}
+
+#[tokio::test]
+async fn what_waits_is_taken_by_a_manager_that_comes_back_with_another_time() {
+    let home = Home::new(Timing::default()).await;
+    let worker = home.worker("mx2");
+    let off = home.shutdown.child();
+    home.run(&worker, &off).await;
+    off.stop();
+    until("there is no link", || !home.manager.nodes()[0].linked).await;
+    let lens = [100, LONGEST.0];
+    let waiting = [0, 1].map(|number: u8| {
+        worker.publisher().publish(vec![message(number, lens[usize::from(number)], &home)])
+    });
+    home.clock.advance(DAY / 24);
+    home.run(&worker, &home.shutdown).await;
+    for published in waiting {
+        published.await.expect("it is taken");
+    }
+}
+
+/// A way to a manager, and the connections that come while it is blocked.
+async fn way(to: SocketAddr) -> (String, Arc<AtomicBool>, mpsc::UnboundedReceiver<TcpStream>) {
+    let way = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = way.local_addr().expect("it has one").to_string();
+    let is_blocked = Arc::new(AtomicBool::new(false));
+    let (stuck, all) = mpsc::unbounded_channel();
+    let blocked = is_blocked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = way.accept().await {
+            if blocked.load(Ordering::SeqCst) {
+                let _ = stuck.send(near);
+                continue;
+            }
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (address, is_blocked, all)
+}
+
+#[tokio::test]
+async fn what_is_wanted_of_a_node_is_heard_while_its_certificate_is_being_renewed() {
+    let home = Home::new(quick()).await;
+    let (address, is_blocked, mut stuck) = way(home.address).await;
+    let worker = home.worker_with("mx2", |options| options.manager = address);
+    home.run(&worker, &home.shutdown).await;
+    is_blocked.store(true, Ordering::SeqCst);
+    worker.0.certificate.lock().as_mut().expect("it has one").renew = base::Timestamp::default();
+    let renewal = tokio::time::timeout(20 * SOON, stuck.recv()).await.expect("it is time").expect("it comes");
+    assert!(home.manager.set_state("mx2", NodeState::Cordoned, "").expect("it can be noted"));
+    until("it has heard", || worker.state().wanted == wanted::State::Cordoned).await;
+    // It still waits for its certificate.
+    let mut said = [0; 4096];
+    let more = loop {
+        match renewal.try_read(&mut said) {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error.kind()),
+        }
+    };
+    assert_eq!(more, Err(std::io::ErrorKind::WouldBlock));
 }

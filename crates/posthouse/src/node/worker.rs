@@ -43,14 +43,11 @@ pub(super) struct View {
     link: ToManager,
     mail: Arc<Worker>,
     reload: Reload,
-    hold: Duration,
     started: Timestamp,
     since: std::time::Instant,
     stopping: std::sync::atomic::AtomicBool,
 }
 
-/// A worker is not ready any more once a reply has been held for so much of the longest time for which one can be held.
-const HELD_SAFELY: f64 = 0.75;
 /// How long the manager may take to hear of what was attempted, and of the goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -73,7 +70,6 @@ impl Node {
         let (upkeep, faces) = (Shutdown::new(), Shutdown::new());
         let link = ToManager::new(options(&config, &smtp)?, &identity);
         let mail = Worker::start(settings::mail(&config, descriptors), &link, &upkeep)?;
-        let hold = config.cluster.hold.0;
         tracing::info!(
             key = %identity.public_key(),
             id = %data.id(),
@@ -85,7 +81,6 @@ impl Node {
         let reload = Reload::new(source, mails, faces.clone(), descriptors, config);
         let view = Arc::new(View {
             id: data.id(),
-            hold,
             started: Clock::system().now(),
             since: std::time::Instant::now(),
             stopping: std::sync::atomic::AtomicBool::new(false),
@@ -222,17 +217,13 @@ impl NodeView for View {
             return Readiness::NotReady(why.into());
         }
         let state = self.link.state();
-        match self.link.longest_wait() {
-            wait if wait > self.hold.mul_f64(HELD_SAFELY) => Readiness::NotReady(format!(
-                "its manager has not answered a message for {} s",
-                wait.as_secs()
-            )),
-            _ if state.full => Readiness::NotReady("the manager's disk is full".into()),
-            _ if state.wanted == cluster::wire::wanted::State::Draining => {
-                Readiness::NotReady("it is being drained".into())
-            }
-            _ => Readiness::Ready,
+        if state.full {
+            return Readiness::NotReady("the manager's disk is full".into());
         }
+        if state.wanted == cluster::wire::wanted::State::Draining {
+            return Readiness::NotReady("it is being drained".into());
+        }
+        Readiness::Ready
     }
 
     fn metrics(&self) -> String {

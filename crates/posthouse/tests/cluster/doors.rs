@@ -199,7 +199,8 @@ fn comes_again(hold: &str, ways: &[Away]) {
 }
 
 /// What a worker says that can bring nothing to its manager.
-const OUT_OF_REACH: &str = "421 4.3.2 this node has no link to its manager; try another, or try again later";
+const OUT_OF_REACH: &str =
+    "421 4.3.2 this node can bring nothing to its manager now; try another, or try again later";
 
 /// What a node answers to MAIL in a new session.
 fn to_mail(node: &Node) -> String {
