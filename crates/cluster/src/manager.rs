@@ -22,7 +22,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod upkeep;
-mod withdrawn;
+pub(crate) mod withdrawn;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

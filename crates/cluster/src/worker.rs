@@ -11,7 +11,7 @@ mod assignment;
 mod bodies;
 mod connect;
 pub(crate) mod desk;
-mod offers;
+pub(crate) mod offers;
 mod reach;
 mod streams;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::wire::{self, Answer, Offer, answer::Verdict};
 
 /// The latest of those that were withdrawn: they may be on their way to the disk.
 #[derive(Debug, Default)]
-pub(super) struct Withdrawn {
+pub(crate) struct Withdrawn {
     messages: HashSet<MessageId>,
     order: VecDeque<MessageId>,
 }
@@ -23,7 +23,17 @@ pub(super) struct Withdrawn {
 const REMEMBERED: usize = 10_000;
 
 impl Withdrawn {
-    fn note(&mut self, message: MessageId) {
+    /// Whether nobody waits for the answer to an offer any more.
+    pub(crate) fn is_late(&self, offer: &Offer, now: Timestamp) -> bool {
+        let until = Timestamp::from_micros(offer.until_micros);
+        offer.until_micros != 0 && now > until || self.has(&offer.message)
+    }
+
+    pub(crate) fn has(&self, message: &[u8]) -> bool {
+        wire::message(message).is_ok_and(|message| self.messages.contains(&message))
+    }
+
+    pub(crate) fn note(&mut self, message: MessageId) {
         if !self.messages.insert(message) {
             return;
         }
@@ -39,13 +49,7 @@ impl Withdrawn {
 impl Shared {
     /// Whether nobody waits for the answer to an offer any more.
     pub(super) fn is_late(&self, offer: &Offer) -> bool {
-        let until = Timestamp::from_micros(offer.until_micros);
-        offer.until_micros != 0 && self.clock.now() > until || self.is_withdrawn(&offer.message)
-    }
-
-    fn is_withdrawn(&self, message: &[u8]) -> bool {
-        let withdrawn = self.withdrawn.lock();
-        wire::message(message).is_ok_and(|message| withdrawn.messages.contains(&message))
+        self.withdrawn.lock().is_late(offer, self.clock.now())
     }
 
     /// Hears what a node withdraws, before anything that it offers afterwards.
@@ -75,9 +79,8 @@ impl Shared {
 
     /// Cancels what has been published meanwhile of a message that is withdrawn.
     pub(super) async fn cancel_if_withdrawn(&self, message: &[u8]) {
-        if self.is_withdrawn(message)
-            && let Err(error) = self.cancel(message).await
-        {
+        let is_withdrawn = self.withdrawn.lock().has(message);
+        if is_withdrawn && let Err(error) = self.cancel(message).await {
             tracing::warn!(%error, "a message that is withdrawn cannot be cancelled");
         }
     }

@@ -90,7 +90,7 @@ impl Offers {
     }
 
     /// Nobody waits for the answer to an offer any more. If there is none yet, the sender is told that the message is not taken.
-    fn give_up(&mut self, message: MessageId) {
+    pub(crate) fn give_up(&mut self, message: MessageId) {
         if self.waiting.remove(&message).is_some() {
             self.withdraw(message);
         }
@@ -106,7 +106,8 @@ impl Offers {
         }
     }
 
-    fn offer(
+    /// Offers a message; the answer comes once the manager has given it.
+    pub(crate) fn offer(
         &mut self,
         message: MessageId,
         offered: Offered,
