@@ -25,7 +25,7 @@ mod serve;
 mod tests;
 mod upkeep;
 pub(crate) mod waiting;
-mod withdrawn;
+pub(crate) mod withdrawn;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

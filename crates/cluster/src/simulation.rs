@@ -2,15 +2,15 @@
 //! promise when links break, processes stop and start, and the power fails?
 //!
 //! The rules are the true ones: [`Membership`](crate::membership::Membership), the [fence](crate::fence), the desk, the
-//! errands, a spool on a simulated disk. What awaits and sends around them is written again here, small, in true time that
+//! errands, the offers, what is withdrawn, a spool on a simulated disk. What awaits and sends around them is written again here, small, in true time that
 //! passes by events of a random queue.
 //!
 //! - `world`: the events and what goes wrong; `scene`: what is special in a world, so that no fault is rare in all of them;
 //! - `network`: links; `trace`: what happened, as text and as a number;
-//! - `manager`, `adoption`, `errand`: the manager, how its links begin, what it serves; `store`: its queue, and what a crash leaves
-//!   of it;
-//! - `worker`, `assignment`: the workers and their attempts;
-//! - `truth`: what is true, and what must never be.
+//! - `manager`, `adoption`, `intake`, `errand`: the manager, how its links begin, what it takes in, what it serves; `store`: its
+//!   queue, and what a crash leaves of it;
+//! - `worker`, `door`, `assignment`: the workers, their clients and their attempts;
+//! - `truth`, `letters`: what is true of works, and of what clients bring; and what must never be.
 //!
 //! `POSTHOUSE_CLUSTER_SEEDS` says how many seeds are played, and `POSTHOUSE_CLUSTER_SEED` plays one with its trace. For many:
 //! `POSTHOUSE_CLUSTER_SEEDS=10000 cargo test --profile fuzz -p cluster --lib the_cluster_keeps -- --nocapture`.
@@ -20,7 +20,13 @@ mod adoption;
 #[cfg(test)]
 mod assignment;
 #[cfg(test)]
+mod door;
+#[cfg(test)]
 mod errand;
+#[cfg(test)]
+mod intake;
+#[cfg(test)]
+mod letters;
 #[cfg(test)]
 mod manager;
 #[cfg(test)]
@@ -85,6 +91,16 @@ enum Rules {
     EveryWordCounts,
     /// A manager that starts never judges those whom it only knows from before.
     ExpectsNobody,
+    /// An offer is answered before it is synced.
+    AnsweredBeforeSync,
+    /// The queue does not remember the ids of what is offered.
+    RepeatForgotten,
+    /// What is withdrawn is not said again over the next link.
+    WithdrawnOnce,
+    /// An offer is taken though its sender waits no more.
+    LateOfferTaken,
+    /// The manager does not keep in mind what was withdrawn, while it is on its way to the disk.
+    WithdrawalNotNoted,
 }
 
 /// All numbers are small, so that much happens in a short time.
@@ -158,6 +174,12 @@ fn the_cluster_keeps_its_promise() {
     assert!(sum(|played| played.counts.taken_back) > count, "hardly anybody was gone");
     assert!(sum(|played| played.counts.resumed) > count / 2, "hardly anything was resumed");
     assert!(sum(|played| played.counts.late) > count / 10, "hardly any word was late");
+    assert!(sum(|played| played.counts.offered) > 10 * count, "workers brought hardly anything");
+    assert!(sum(|played| played.counts.offered_again) > count, "hardly anything was offered again");
+    assert!(sum(|played| played.counts.offered_late) > count / 10, "hardly any offer was too late");
+    assert!(sum(|played| played.counts.held_over) > count / 10, "hardly any reply was held over a restart");
+    assert!(sum(|played| played.counts.cancelled) > count, "hardly anything was withdrawn that was there");
+    assert!(sum(|played| played.counts.spared) > count / 20, "hardly anything was withdrawn too late");
 }
 
 #[test]
@@ -202,4 +224,9 @@ found! {
     an_acknowledgement_that_is_not_repeated_is_found: AcknowledgedOnce within 100,
     a_stale_hello_that_counts_is_found: StaleHelloCounts within 100,
     a_second_end_is_found: EveryWordCounts within 100,
+    an_answer_before_the_sync_is_found: AnsweredBeforeSync within 100,
+    a_repeat_that_is_stored_twice_is_found: RepeatForgotten within 100,
+    a_withdrawal_that_is_not_said_again_is_found: WithdrawnOnce within 100,
+    a_late_offer_that_is_taken_is_found: LateOfferTaken within 100,
+    a_withdrawal_that_is_not_noted_is_found: WithdrawalNotNoted within 100,
 }

@@ -12,7 +12,7 @@ mod bodies;
 mod connect;
 pub(crate) mod desk;
 mod line;
-mod offers;
+pub(crate) mod offers;
 mod reach;
 mod streams;
 #[cfg(test)]

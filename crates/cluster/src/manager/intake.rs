@@ -19,11 +19,12 @@ impl Shared {
     pub(super) async fn take_in(&self, member: &Arc<Member>, offers: Vec<Offer>) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(offers.len());
         let mut pending = Vec::with_capacity(offers.len());
+        let mut late = Vec::new();
         for mut offer in offers {
             let body = std::mem::take(&mut offer.body);
             let message = offer.message.clone();
             if self.is_late(&offer) {
-                answers.push(answer(message, &Err(late())));
+                late.push(message);
                 continue;
             }
             match complete(&offer, body) {
@@ -37,6 +38,10 @@ impl Shared {
                 Err(error) => answers.push(answer(message, &Err(error))),
             }
         }
+        // It may have come before, and have been taken then.
+        self.note_withdrawn(&late);
+        let refused = self.withdraw(late).await.into_iter();
+        answers.extend(refused.map(|withdrawn| answer(withdrawn.message, &Err(too_late()))));
         for (message, recipients, published) in pending {
             let published = published.await;
             self.count(recipients, &published);
@@ -95,7 +100,7 @@ impl Shared {
                 return Ok(vec![Published::AlreadyHave]);
             }
             if self.is_late(&offer) {
-                return Err(late());
+                return Err(too_late());
             }
             publication.body = body.finish().await?;
             self.publish_to_its_end(publication, offer.message).await
@@ -142,7 +147,7 @@ impl Shared {
     }
 }
 
-fn late() -> QueueError {
+fn too_late() -> QueueError {
     QueueError::Refused("its sender waits for the answer no more".into())
 }
 

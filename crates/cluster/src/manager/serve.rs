@@ -180,8 +180,9 @@ impl Link for Service {
                     let room = member.waiting.room(intake::weight(&offers, &withdrawn)).await;
                     let (shared, member) = (shared.clone(), member.clone());
                     tokio::spawn(async move {
-                        let mut answers = shared.take_in(&member, offers).await;
-                        answers.extend(shared.withdraw(withdrawn).await);
+                        let (mut answers, withdrawn) =
+                            tokio::join!(shared.take_in(&member, offers), shared.withdraw(withdrawn));
+                        answers.extend(withdrawn);
                         drop(room);
                         turn.send(Ok(Answers { answers }));
                     });

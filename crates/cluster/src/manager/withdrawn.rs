@@ -17,7 +17,7 @@ use crate::wire::{self, Answer, Offer, answer::Verdict};
 
 /// The latest of those that were withdrawn: they may be on their way to the disk.
 #[derive(Debug, Default)]
-pub(super) struct Withdrawn {
+pub(crate) struct Withdrawn {
     messages: HashSet<MessageId>,
     order: VecDeque<MessageId>,
 }
@@ -26,7 +26,21 @@ pub(super) struct Withdrawn {
 const REMEMBERED: usize = 10_000;
 
 impl Withdrawn {
-    fn note(&mut self, message: MessageId) {
+    /// Whether nobody waits for the answer to an offer any more.
+    pub(crate) fn is_late(&self, offer: &Offer, now: Timestamp) -> bool {
+        let until = Timestamp::from_micros(offer.until_micros);
+        offer.until_micros != 0 && now > until || self.has(&offer.message)
+    }
+
+    pub(crate) fn has(&self, message: &[u8]) -> bool {
+        wire::message(message).is_ok_and(|message| self.messages.contains(&message))
+    }
+
+    fn has_message(&self, message: MessageId) -> bool {
+        self.messages.contains(&message)
+    }
+
+    pub(crate) fn note(&mut self, message: MessageId) {
         if !self.messages.insert(message) {
             return;
         }
@@ -42,16 +56,7 @@ impl Withdrawn {
 impl Shared {
     /// Whether nobody waits for the answer to an offer any more.
     pub(super) fn is_late(&self, offer: &Offer) -> bool {
-        let until = Timestamp::from_micros(offer.until_micros);
-        offer.until_micros != 0 && self.clock.now() > until || self.is_withdrawn(&offer.message)
-    }
-
-    fn is_withdrawn(&self, message: &[u8]) -> bool {
-        wire::message(message).is_ok_and(|message| self.has_withdrawn(message))
-    }
-
-    fn has_withdrawn(&self, message: MessageId) -> bool {
-        self.withdrawn.lock().messages.contains(&message)
+        self.withdrawn.lock().is_late(offer, self.clock.now())
     }
 
     /// Hears what a node withdraws, before anything that it offers afterwards.
@@ -65,25 +70,38 @@ impl Shared {
 
     /// Has nothing more of these go out, and answers each.
     pub(super) async fn withdraw(&self, messages: Vec<Bytes>) -> Vec<Answer> {
-        let mut answers = Vec::with_capacity(messages.len());
-        for message in messages {
-            match self.cancel(&message).await {
-                Ok(()) => {
-                    let verdict = Verdict::Withdrawn.into();
-                    answers.push(Answer { message, verdict, text: String::new() });
-                }
-                // Without an answer it is withdrawn again over the next link.
-                Err(error) => tracing::warn!(%error, "a message that is withdrawn cannot be cancelled"),
+        let cancelled = self.cancel_all(&messages).await;
+        let answer = |message| Answer { message, verdict: Verdict::Withdrawn.into(), text: String::new() };
+        match cancelled {
+            Ok(()) => messages.into_iter().map(answer).collect(),
+            // Without an answer they are withdrawn again over the next link.
+            Err(error) => {
+                tracing::warn!(%error, "messages that are withdrawn cannot be cancelled");
+                Vec::new()
             }
         }
-        answers
+    }
+
+    /// Cancels these, but for what is behind its final dot, on the disk.
+    async fn cancel_all(&self, messages: &[Bytes]) -> Result<(), QueueError> {
+        for message in messages {
+            self.cancel(message).await?;
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        // One may have been on its way to the disk, or what became of an attempt at it, or an earlier cancellation.
+        self.queue.settled().await?;
+        for message in messages {
+            self.cancel(message).await?;
+        }
+        Ok(())
     }
 
     /// Cancels what has been published meanwhile of a message that is withdrawn.
     pub(super) async fn cancel_if_withdrawn(&self, message: &[u8]) {
-        if self.is_withdrawn(message)
-            && let Err(error) = self.cancel(message).await
-        {
+        let is_withdrawn = self.withdrawn.lock().has(message);
+        if is_withdrawn && let Err(error) = self.cancel(message).await {
             tracing::warn!(%error, "a message that is withdrawn cannot be cancelled");
         }
     }
@@ -91,7 +109,7 @@ impl Shared {
     /// An attempt has left something of a message. If it is withdrawn meanwhile, which leaves alone what is behind its final dot, nothing
     /// more of it goes out, once that is on the disk.
     pub(super) fn left_of(self: &Arc<Self>, message: MessageId) {
-        if !self.has_withdrawn(message) {
+        if !self.withdrawn.lock().has_message(message) {
             return;
         }
         let shared = self.clone();

@@ -15,6 +15,7 @@ use super::{
     Rules,
     adoption::Turns,
     errand::{Giving, Job, Serving},
+    intake::Batch,
     network::{Packet, Side, Way},
     scene::{Hops, Moments},
     store::{Crash, Note, Store, WRITTEN_WITHIN},
@@ -25,6 +26,7 @@ use crate::{
     manager::{
         errands,
         member::{Give, Linked, Member},
+        withdrawn::Withdrawn,
     },
     membership::{Change, Grants, Heard, Membership, Moment},
     wire::{self, Given},
@@ -56,6 +58,10 @@ pub(super) struct Reign {
     waiting: BTreeMap<WorkId, Arrival>,
     /// What is to be acknowledged after the next sync.
     pub(super) heard: Vec<(Arc<Member>, wire::Item)>,
+    /// What nodes have offered and withdrawn, until it is synced.
+    pub(super) batches: Vec<Batch>,
+    /// What was withdrawn, as far as this process knows.
+    pub(super) withdrawn: Withdrawn,
     /// When the next sync is due, if one is.
     sync: Option<u64>,
 }
@@ -112,6 +118,8 @@ impl World {
             adoptions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             heard: Vec::new(),
+            batches: Vec::new(),
+            withdrawn: Withdrawn::default(),
             sync: None,
         });
         if self.rules == Rules::ForgetGrantsOnRestart {
@@ -179,14 +187,15 @@ impl World {
         if self.manager.store.is_unsynced() {
             self.manager.store.sync(self.now).await;
         }
-        self.synced();
+        self.synced().await;
     }
 
-    pub(super) fn synced(&mut self) {
+    pub(super) async fn synced(&mut self) {
         self.truth.synced();
         for (member, item) in std::mem::take(&mut self.reign().heard) {
             member.give(Give::Heard(item));
         }
+        self.batches_are_synced().await;
     }
 
     pub(super) async fn tick(&mut self) {
@@ -226,6 +235,7 @@ impl World {
         reign.waiting.extend(arrivals.into_iter().map(|arrival| (arrival.work, arrival)));
         let due = reign.waiting.values().filter(|arrival| arrival.not_before <= wall);
         let mut due: Vec<Arrival> = due.cloned().collect();
+        due.retain(|arrival| !self.is_coming(arrival.work.message));
         self.random.shuffle(&mut due);
         while !due.is_empty() {
             let room = self.grantable();
@@ -292,12 +302,13 @@ impl World {
     }
 
     /// What comes over a link.
-    pub(super) fn hears(&mut self, link: u64, packet: Packet) {
+    pub(super) async fn hears(&mut self, link: u64, packet: Packet) {
         match packet {
             Packet::Hello(held) => self.hello(link, &held),
             Packet::Work => self.opens_work(link),
             Packet::Done(done) => self.hears_done(link, done),
             Packet::Beat(number) => self.hears_beat(link, number),
+            Packet::Offers(offers) => self.hears_offers(link, offers).await,
             Packet::Closed => self.ends(link),
             _ => unreachable!("a worker does not say so"),
         }
@@ -338,11 +349,11 @@ impl World {
     }
 
     fn hears_beat(&mut self, link: u64, number: u64) {
-        let now = self.moment();
+        let (now, wall) = (self.moment(), self.wall());
         let Some(Linking { member, .. }) = self.reign().links.get(&link) else { return };
         let boot = member.boot;
         if self.reign().membership.beat(boot, now) == Heard::Counted {
-            self.send(link, Way::BeatsDown, Packet::Acknowledged(number));
+            self.send(link, Way::BeatsDown, Packet::Acknowledged(number, wall));
         }
     }
 

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use base::Timestamp;
 use queue::Boot;
 
 use super::{
     scene::Hellos,
     world::{CALM, Event, MILLI, SECOND, World},
 };
-use crate::wire::{Done, Given, Held};
+use crate::wire::{Answer, Done, Given, Held, Offers};
 
 /// All links, and how the network is at each worker.
 pub(super) struct Network {
@@ -18,13 +19,13 @@ pub(super) struct Network {
     last: u64,
 }
 
-/// The connections of one link: one for words and works, and one for beats.
+/// The connections of one link, and its streams: words and works, beats, and intake.
 pub(super) struct Link {
     pub(super) worker: usize,
     pub(super) boot: Boot,
     /// Which start of the manager it leads to.
     pub(super) reign: u32,
-    lanes: [Lane; 4],
+    lanes: [Lane; 6],
     worker_end: End,
     manager_end: End,
     /// Nothing comes through any more, and nobody knows.
@@ -66,13 +67,15 @@ pub(super) enum Way {
     WordsDown,
     BeatsUp,
     BeatsDown,
+    OffersUp,
+    AnswersDown,
 }
 
 impl Way {
     pub(super) fn to(self) -> Side {
         match self {
-            Self::WordsUp | Self::BeatsUp => Side::Manager,
-            Self::WordsDown | Self::BeatsDown => Side::Worker,
+            Self::WordsUp | Self::BeatsUp | Self::OffersUp => Side::Manager,
+            Self::WordsDown | Self::BeatsDown | Self::AnswersDown => Side::Worker,
         }
     }
 }
@@ -90,7 +93,10 @@ pub(super) enum Packet {
     Done(Done),
     Given(Given),
     Beat(u64),
-    Acknowledged(u64),
+    /// With the manager's time of day.
+    Acknowledged(u64, Timestamp),
+    Offers(Offers),
+    Answers(Vec<Answer>),
     /// The other side has closed the link.
     Closed,
 }

@@ -13,6 +13,8 @@ pub(super) struct Scene {
     pub(super) synced_within: u64,
     /// So long waits what a lost worker may have delivered.
     pub(super) after_loss: Duration,
+    /// So long clients wait for the answer to their final dot, in microseconds.
+    pub(super) hold: u64,
     pub(super) hops: Hops,
     pub(super) hellos: Hellos,
     pub(super) moments: Moments,
@@ -56,6 +58,7 @@ impl Scene {
             synced_within,
             after_loss: Duration::from_secs(after_loss),
             hops,
+            hold: [2 * SECOND, 4 * SECOND, 12 * SECOND][random.usize(..3)],
             hellos: [Hellos::Prompt, Hellos::Prompt, Hellos::Late][random.usize(..3)],
             moments: [Moments::Any, Moments::Any, Moments::Worst][random.usize(..3)],
         }

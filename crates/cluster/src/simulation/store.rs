@@ -5,18 +5,20 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use base::{ManualClock, Timestamp, WorkId};
+use base::{ManualClock, MessageId, Timestamp, WorkId};
 use queue::{Boot, Epoch, Position, Publication, Queue, Spool, Told, files::SimulatedDisk, spool::Options};
 
 use super::{Rules, errand};
 
-/// Something that was put into the spool and that nobody waited for.
+/// Something that was put into the spool, and that a crash may eat until it is synced.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
     Grant(Epoch),
     Commit(Epoch),
     Conclude(Epoch),
     Gone(Boot),
+    Publish(MessageId),
+    Cancel(MessageId),
 }
 
 pub(super) struct Store {

@@ -53,6 +53,26 @@ pub(super) struct Counts {
     pub(super) eaten: u64,
     /// Times that takeover was frozen.
     pub(super) frozen: u64,
+    /// Offers that the manager took, those among them that it had already, and those that it refused because they came too late.
+    pub(super) offered: u64,
+    pub(super) offered_again: u64,
+    pub(super) offered_late: u64,
+    /// Clients that were told that their message is taken by a later manager than it was offered to first.
+    pub(super) held_over: u64,
+    /// Clients that were told that theirs is not taken.
+    pub(super) turned_away: u64,
+    /// Withdrawals that came; messages cancelled by them; such as could not be, because an attempt was past its commit; or because
+    /// an attempt without one had just ended.
+    pub(super) withdrawn: u64,
+    pub(super) cancelled: u64,
+    pub(super) spared: u64,
+    pub(super) slipped: u64,
+    /// Messages that were stored, and refused as they were offered again too late.
+    pub(super) refused_again: u64,
+    /// Messages whose withdrawal was answered, and that a crash kept from being cancelled.
+    pub(super) answered_early: u64,
+    /// Letters that went out more than once, because their clients brought them again.
+    pub(super) under_two_ids: u64,
     /// Hellos of a boot whose successor had been there before.
     pub(super) clones: u64,
 }
@@ -88,7 +108,9 @@ pub(super) fn summary(played: &[Played]) -> String {
     let sum = |of: fn(&Counts) -> u64| played.iter().map(|played| of(&played.counts)).sum::<u64>();
     format!(
         "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} given again, {} back under both, {} resumed, {} over, \
-         {} late, {} at once, {} unknown, {} of them told of, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones",
+         {} late, {} at once, {} unknown, {} of them told of, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones; \
+         {} offers, {} of them repeats, {} too late, {} held over a restart, {} clients turned away, {} withdrawn, {} cancelled, {} past their commit, \
+         {} just ended, {} refused again, {} answered early, {} letters sent under two ids",
         played.len(),
         played.iter().map(|played| played.events).sum::<u64>(),
         sum(|counts| counts.leased),
@@ -111,5 +133,17 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.eaten),
         sum(|counts| counts.frozen),
         sum(|counts| counts.clones),
+        sum(|counts| counts.offered),
+        sum(|counts| counts.offered_again),
+        sum(|counts| counts.offered_late),
+        sum(|counts| counts.held_over),
+        sum(|counts| counts.turned_away),
+        sum(|counts| counts.withdrawn),
+        sum(|counts| counts.cancelled),
+        sum(|counts| counts.spared),
+        sum(|counts| counts.slipped),
+        sum(|counts| counts.refused_again),
+        sum(|counts| counts.answered_early),
+        sum(|counts| counts.under_two_ids),
     )
 }

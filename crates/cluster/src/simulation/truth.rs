@@ -8,7 +8,7 @@ use std::{
 use base::{Timestamp, WorkId};
 use queue::{Boot, Concluded, Epoch};
 
-use super::{store::Note, trace::Counts, world::short};
+use super::{letters::Letters, store::Note, trace::Counts, world::short};
 
 /// All works, and all attempts at them.
 pub(super) struct Truth {
@@ -25,6 +25,8 @@ pub(super) struct Truth {
     gone: BTreeMap<Boot, Vec<usize>>,
     /// How often the manager has crashed.
     reign: u32,
+    /// What clients bring to workers.
+    pub(super) letters: Letters,
     pub(super) counts: Counts,
 }
 
@@ -142,7 +144,12 @@ pub(super) fn work(number: usize) -> WorkId {
 
 /// The number of a work's message.
 pub(super) fn number(work: WorkId) -> usize {
-    let bytes = work.message.to_bytes();
+    message_number(work.message)
+}
+
+/// The number of a message.
+pub(super) fn message_number(message: base::MessageId) -> usize {
+    let bytes = message.to_bytes();
     u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]) as usize
 }
 
@@ -157,11 +164,12 @@ impl Truth {
             taken_back: BTreeMap::new(),
             gone: BTreeMap::new(),
             reign: 0,
+            letters: Letters::default(),
             counts: Counts::default(),
         }
     }
 
-    fn fails(&mut self, wrong: String) {
+    pub(super) fn fails(&mut self, wrong: String) {
         self.wrong.get_or_insert(wrong);
     }
 
@@ -169,6 +177,20 @@ impl Truth {
     pub(super) fn accepted(&mut self) -> usize {
         self.stories.push(Story::default());
         self.stories.len() - 1
+    }
+
+    pub(super) fn reign(&self) -> u32 {
+        self.reign
+    }
+
+    /// Whether this is a lease that a node was given.
+    pub(super) fn knows(&self, epoch: Epoch) -> bool {
+        self.by_epoch.contains_key(&epoch)
+    }
+
+    /// Whether an attempt at a work got its permit.
+    pub(super) fn was_permitted(&self, work: usize) -> bool {
+        self.stories[work].attempts.iter().any(|attempt| self.attempts[*attempt].permitted.is_some())
     }
 
     fn of(&self, epoch: Epoch) -> usize {
@@ -218,6 +240,9 @@ impl Truth {
         (now, wall): (u64, Timestamp),
     ) -> u64 {
         let (work, attempt) = (number(work), self.attempts.len());
+        if self.is_cancelled(work) {
+            self.fails(format!("work {work} is leased after it was cancelled"));
+        }
         if let Some(ended) = self.stories[work].ended {
             self.fails(format!("work {work} is leased again after it has ended by {}", self.named(ended)));
         }
@@ -281,6 +306,7 @@ impl Truth {
         if self.attempts[attempt].is_forgotten() {
             self.fails(format!("{} is permitted though nobody knows it any more", self.named(attempt)));
         }
+        self.may_go_out(self.attempts[attempt].work);
         let it = &mut self.attempts[attempt];
         it.permitted = Some(now);
         if it.eaten == Eaten::Commit {
@@ -327,9 +353,10 @@ impl Truth {
             self.fails(format!("what is said of attempt {said_of} counts for {}", self.named(attempt)));
         }
         let work = self.attempts[attempt].work;
-        let named = self.named(attempt);
+        let (named, is_cancelled) = (self.named(attempt), self.is_cancelled(work));
         let story = &mut self.stories[work];
         match (concluded, story.ended) {
+            (Concluded::Ignored, None) if is_cancelled => {}
             // It counts for nobody, and its record says so.
             (Concluded::Applied, Some(_)) if story.effect == Effect::Awaited => {
                 self.counts.at_once += u64::from(done);
@@ -453,7 +480,8 @@ impl Truth {
     /// The worker may forget what it told of an attempt.
     pub(super) fn heard(&mut self, epoch: Epoch, done: bool) {
         let attempt = self.of(epoch);
-        if done && self.stories[self.attempts[attempt].work].ended.is_none() {
+        let work = self.attempts[attempt].work;
+        if done && self.stories[work].ended.is_none() && !self.is_cancelled(work) {
             self.fails(format!(
                 "{} delivered, and is acknowledged though it has not ended",
                 self.named(attempt)
@@ -489,6 +517,8 @@ impl Truth {
                     story.ended = None;
                 }
             }
+            Note::Publish(message) => self.publication_eaten(message_number(message)),
+            Note::Cancel(message) => self.cancel_eaten(message_number(message)),
             Note::Gone(boot) => {
                 let time = self.gone.get_mut(&boot).and_then(Vec::pop).expect("it was taken back");
                 for it in self.attempts.iter_mut().filter(|it| it.boot == boot && it.told == Told::Nothing) {
@@ -507,6 +537,7 @@ impl Truth {
         // What was not eaten is on the disk.
         self.synced();
         self.reign += 1;
+        self.withdrawals_forgotten();
         self.counts.restarts += 1;
         for attempt in 0..self.attempts.len() {
             let is_latest = self.latest(self.attempts[attempt].work) == Some(attempt);
@@ -541,7 +572,12 @@ impl Truth {
     pub(super) fn at_the_end(&mut self, done: &BTreeMap<WorkId, usize>) {
         for (at, story) in self.stories.iter().enumerate() {
             let times = done.get(&work(at)).copied().unwrap_or(0);
-            if story.deliveries == 0 || times != 1 || story.ended.is_none() {
+            let is_right = match self.is_taken(at) {
+                true => story.deliveries > 0 && times == 1 && story.ended.is_some(),
+                // Its client has brought it again.
+                false => times <= 1,
+            };
+            if !is_right {
                 let Story { ended, deliveries, .. } = story;
                 let wrong = format!(
                     "work {at}: {deliveries} deliveries, {times} ends in the feed, ended by {ended:?}"
@@ -549,5 +585,6 @@ impl Truth {
                 return self.fails(wrong);
             }
         }
+        self.counts.under_two_ids = self.under_two_ids(|number| self.stories[number].deliveries);
     }
 }

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use base::WorkId;
+use base::{Timestamp, WorkId};
 use queue::{Boot, Epoch};
 use tokio::sync::mpsc;
 
 use super::{
     assignment::Assignment,
+    door::Session,
     errand,
     network::{Packet, Side, Way},
-    world::{Event, LocalClock, MILLI, SECOND, World, short},
+    world::{Event, LocalClock, MESSAGES, MILLI, SECOND, World, short},
 };
 use crate::{
     fence::{Fence, Holds, Tenure},
     membership::Moment,
     wire::{Done, Given, WHOLE},
-    worker::desk::{Desk, Granted, Say},
+    worker::{
+        desk::{Desk, Granted, Say},
+        offers::{Bring, Offers},
+    },
 };
 
 pub(super) struct Worker {
@@ -37,6 +41,26 @@ pub(super) struct Process {
     pub(super) assignments: BTreeMap<u64, Assignment>,
     /// What it has told of, until that is acknowledged.
     told: BTreeMap<(u64, u32), (Epoch, bool)>,
+    pub(super) offers: Offers,
+    /// The clients that wait, by the numbers of their messages.
+    pub(super) sessions: BTreeMap<usize, Session>,
+    /// The manager's time of day as it was last told, and when that was.
+    told_time: Option<(Timestamp, Moment)>,
+    admitted: Admitted,
+}
+
+/// Whether the manager lets a worker in, as it said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admitted {
+    Yes,
+    No,
+}
+
+impl Process {
+    /// Whether its manager has ever answered: before that its doors are closed.
+    pub(super) fn is_let_in(&self) -> bool {
+        self.told_time.is_some()
+    }
 }
 
 /// A link as the worker has it.
@@ -67,10 +91,18 @@ impl World {
         self.workers[worker].clock.moment(self.now)
     }
 
+    /// The time of day as a worker knows it: its manager's.
+    pub(super) fn wall_at(&mut self, worker: usize) -> Option<Timestamp> {
+        let now = self.moment_at(worker);
+        let (wall, at) = self.process(worker).told_time?;
+        Some(wall + now.since(at))
+    }
+
     pub(super) fn start_worker(&mut self, worker: usize) {
         let it = &mut self.workers[worker];
         it.boots += 1;
         let boot = Boot((worker as u128 + 1) * 1000 + u128::from(it.boots));
+        let hold = std::time::Duration::from_micros(self.scene.hold);
         it.process = Some(Process {
             boot,
             fence: Fence::new(std::time::Duration::ZERO),
@@ -79,6 +111,10 @@ impl World {
             link: None,
             assignments: BTreeMap::new(),
             told: BTreeMap::new(),
+            offers: Offers::new(hold),
+            sessions: BTreeMap::new(),
+            told_time: None,
+            admitted: Admitted::Yes,
         });
         self.dial_soon(worker);
     }
@@ -86,7 +122,8 @@ impl World {
     pub(super) fn kill_worker(&mut self, worker: usize) {
         let it = &mut self.workers[worker];
         it.stands = 0;
-        let Some(Process { link, .. }) = it.process.take() else { return };
+        let Some(Process { link, sessions, .. }) = it.process.take() else { return };
+        self.sessions_broke(sessions);
         if let Some(Linked { number, .. }) = link {
             self.vanished(number, Side::Worker);
         }
@@ -140,6 +177,7 @@ impl World {
         let process = self.process(worker);
         process.link = None;
         process.desk.unlinked();
+        process.offers.unlinked();
         self.note("link dropped", &[worker as u64, link]);
         self.close(link, Side::Worker);
         self.dial_soon(worker);
@@ -149,16 +187,26 @@ impl World {
     pub(super) fn takes(&mut self, worker: usize, link: u64, packet: Packet) {
         match (packet, self.linked(worker, link).map(|it| it.stage)) {
             (_, None) => self.close(link, Side::Worker),
-            (Packet::Closed | Packet::Refused, Some(_)) => self.drops(worker, link),
+            (Packet::Closed, Some(_)) => self.drops(worker, link),
+            (Packet::Refused, Some(_)) => {
+                self.drops(worker, link);
+                let process = self.process(worker);
+                process.admitted = Admitted::No;
+                process.offers.refused();
+            }
             (Packet::Welcome(lease), Some(Stage::Hello)) => {
                 let lease = std::time::Duration::from_millis(lease);
-                self.process(worker).fence.set_lease(lease);
+                let process = self.process(worker);
+                process.admitted = Admitted::Yes;
+                process.fence.set_lease(lease);
                 self.linked(worker, link).expect("it is there").stage = Stage::FirstBeat;
                 self.sends_beat(worker, link);
             }
-            (Packet::Acknowledged(number), Some(stage)) => {
+            (Packet::Acknowledged(number, wall), Some(stage)) => {
                 let now = self.moment_at(worker);
-                self.process(worker).fence.acknowledged(number, now);
+                let process = self.process(worker);
+                process.fence.acknowledged(number, now);
+                process.told_time = Some((wall, now));
                 if stage == Stage::FirstBeat {
                     self.opens_streams(worker, link);
                 } else {
@@ -166,6 +214,7 @@ impl World {
                 }
             }
             (Packet::Given(given), Some(_)) => self.takes_given(worker, given),
+            (Packet::Answers(answers), Some(_)) => self.takes_answers(worker, &answers),
             _ => {}
         }
     }
@@ -175,6 +224,10 @@ impl World {
         let (say, mut said) = mpsc::unbounded_channel();
         let process = self.process(worker);
         process.desk.linked(say);
+        // Whoever has something to say says it as soon as it has happened.
+        let _ = process.offers.linked();
+        let boot = process.boot;
+        let first = self.to_bring(worker);
         let mut again: Vec<Say> = std::iter::from_fn(|| said.try_recv().ok()).collect();
         // It is kept in no order.
         again.sort_unstable_by_key(|say| match say {
@@ -183,6 +236,7 @@ impl World {
         });
         let linked = self.linked(worker, link).expect("it is there");
         (linked.stage, linked.said) = (Stage::Up, Some(said));
+        self.brings_first(link, boot, first);
         self.says(link, again);
         self.beats(worker, link);
     }
@@ -263,7 +317,25 @@ impl World {
         let Some(Linked { number, said: Some(said), .. }) = &mut process.link else { return };
         let some: Vec<Say> = std::iter::from_fn(|| said.try_recv().ok()).collect();
         let link = *number;
+        let offers = self.to_bring(worker);
         self.says(link, some);
+        if !offers.is_empty() {
+            self.brings(link, offers);
+        }
+    }
+
+    /// What is to be brought to the manager now.
+    fn to_bring(&mut self, worker: usize) -> Vec<Bring> {
+        let wall = self.wall_at(worker).expect("it has a link");
+        let (now, mut all) = ((self.instant(), wall), Vec::new());
+        loop {
+            let mut some = Vec::new();
+            self.process(worker).offers.say(&mut some, MESSAGES, now);
+            if some.is_empty() {
+                return all;
+            }
+            all.append(&mut some);
+        }
     }
 
     fn says(&mut self, link: u64, some: Vec<Say>) {
@@ -286,6 +358,10 @@ impl World {
         let whole = process.desk.held().iter().filter(|held| held.item == WHOLE).count();
         let works = process.desk.works();
         let boot = short(process.boot);
-        (whole + works > 0).then(|| format!("{boot} keeps {works} works of {whole} errands"))
+        // Who is kept out has nobody to say it to.
+        let is_in = process.admitted == Admitted::Yes;
+        let withdrawn = if is_in { self.truth.withdrawals_of(process.boot) } else { 0 };
+        (whole + works + withdrawn > 0)
+            .then(|| format!("{boot} keeps {works} works of {whole} errands, and {withdrawn} withdrawals"))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::Timestamp;
@@ -23,7 +23,9 @@ use crate::membership::Moment;
 
 pub(super) const MILLI: u64 = 1000;
 pub(super) const SECOND: u64 = 1_000_000;
-const MESSAGES: usize = 60;
+pub(super) const MESSAGES: usize = 60;
+/// One of so many comes in at the manager's own doors.
+const AT_THE_MANAGER: usize = 3;
 /// When nothing goes wrong any more.
 pub(super) const CALM: u64 = 150 * SECOND;
 /// By then all must be over.
@@ -40,6 +42,8 @@ pub(super) struct World {
     pub(super) random: fastrand::Rng,
     /// Microseconds of true time.
     pub(super) now: u64,
+    /// What true time counts from, where a moment of this machine is wanted.
+    began: Instant,
     events: BTreeMap<(u64, u64), Event>,
     last: u64,
     trace: Trace,
@@ -87,6 +91,8 @@ impl LocalClock {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Publish,
+    /// A client tries to bring this letter.
+    Client(usize),
     Trouble,
     LastCrash,
     Calm,
@@ -111,6 +117,11 @@ pub(super) enum Event {
     Dot(usize, Boot, u64),
     NextHop(usize, Boot, u64, Epoch),
     Reply(usize, Boot, u64, bool),
+    /// A client has brought this letter.
+    Message(usize, Boot, usize),
+    /// A client has waited for so long for the answer to this message, or has gone.
+    Hold(usize, Boot, usize),
+    HangUp(usize, Boot, usize),
 }
 
 /// Who does it.
@@ -150,6 +161,7 @@ impl World {
             rules,
             scene,
             now: 0,
+            began: Instant::now(),
             events: BTreeMap::new(),
             last: 0,
             trace: Trace::new(shown),
@@ -161,6 +173,11 @@ impl World {
             crashes: 0,
             random,
         }
+    }
+
+    /// This moment of true time.
+    pub(super) fn instant(&self) -> Instant {
+        self.began + Duration::from_micros(self.now)
     }
 
     /// Plays one seed to its end, or until something is wrong.
@@ -219,6 +236,7 @@ impl World {
             Who::Worker(worker) => {
                 self.worker_acts(worker, event);
                 self.wake(worker);
+                self.wake_sessions(worker);
                 self.speak(worker);
             }
             Who::World | Who::Nobody => self.world_acts(event).await,
@@ -252,16 +270,25 @@ impl World {
             | Event::Alarm(number, boot, _)
             | Event::Answered(number, boot, _)
             | Event::Dot(number, boot, _)
+            | Event::Message(number, boot, _)
+            | Event::Hold(number, boot, _)
+            | Event::HangUp(number, boot, _)
             | Event::Reply(number, boot, ..) => worker(number, boot),
-            Event::Publish | Event::Trouble | Event::Calm | Event::Look | Event::NextHop(..) => Who::World,
-            Event::LastCrash | Event::Crash(_) | Event::StartManager | Event::StartWorker(_) => Who::World,
+            Event::Publish | Event::Client(_) | Event::Trouble | Event::Calm | Event::Look => Who::World,
+            Event::LastCrash
+            | Event::Crash(_)
+            | Event::StartManager
+            | Event::StartWorker(_)
+            | Event::NextHop(..) => Who::World,
         }
     }
 
     fn goes_to_nobody(&mut self, event: Event) {
-        if let Event::Arrive(link, way) = event {
+        match event {
             // It is lost, but for those that are sent again.
-            self.arrived(link, way);
+            Event::Arrive(link, way) => _ = self.arrived(link, way),
+            Event::Message(_, _, letter) => self.tries_again(letter),
+            _ => {}
         }
     }
 
@@ -273,7 +300,7 @@ impl World {
                         return self.put_back(link, way, packet);
                     }
                     self.note("manager hears", &[link, kind(&packet)]);
-                    self.hears(link, packet);
+                    self.hears(link, packet).await;
                 }
             }
             Event::Noticed(link, _) => self.ends(link),
@@ -304,6 +331,9 @@ impl World {
             Event::Answered(_, _, errand) => self.answered(worker, errand),
             Event::Dot(_, _, errand) => self.dot(worker, errand),
             Event::Reply(_, _, errand, takes) => self.reply(worker, errand, takes),
+            Event::Message(_, _, letter) => self.message(worker, letter),
+            Event::Hold(_, _, number) => self.hold_ends(worker, number),
+            Event::HangUp(_, _, number) => self.hangs_up(worker, number),
             _ => unreachable!("it is not a worker's"),
         }
     }
@@ -311,6 +341,7 @@ impl World {
     async fn world_acts(&mut self, event: Event) {
         match event {
             Event::Publish => self.publish().await,
+            Event::Client(letter) => self.client(letter),
             Event::Trouble => self.trouble().await,
             Event::LastCrash => self.plan_crash(0).await,
             Event::Calm => self.calm(),
@@ -336,13 +367,30 @@ impl World {
         }
     }
 
-    /// The next message is published, as soon as there is a manager.
+    /// The next message comes: by a client at a worker, or at a door of the manager's own, as soon as there is a manager.
     async fn publish(&mut self) {
-        if self.manager.reign.is_none() || self.manager.stands > self.now {
-            return self.at(self.now + SECOND / 5, Event::Publish);
+        if self.to_publish.len().is_multiple_of(AT_THE_MANAGER) {
+            if self.manager.reign.is_none() || self.manager.stands > self.now {
+                return self.at(self.now + SECOND / 5, Event::Publish);
+            }
+            let number = self.truth.accepted();
+            let at = self.manager.store.clock.clock().now();
+            let publication = self.publication(number, at, Body::Memory(Bytes::from_static(b"text")));
+            self.manager.store.publish(publication, self.now).await;
+            self.synced().await;
+            self.note("published", &[number as u64]);
+        } else {
+            let letter = self.truth.new_letter();
+            self.client(letter);
         }
-        let at = self.manager.store.clock.clock().now();
-        let number = self.truth.accepted();
+        self.to_publish.pop_front();
+        if let Some(next) = self.to_publish.front() {
+            self.at(self.now.max(*next), Event::Publish);
+        }
+    }
+
+    /// The message of this number.
+    pub(super) fn publication(&self, number: usize, at: Timestamp, body: Body) -> Publication {
         let new = NewWork {
             lane: "example.org".into(),
             account: "anna".into(),
@@ -353,21 +401,14 @@ impl World {
             needs: Vec::new(),
             detail: Bytes::new(),
         };
-        let publication = Publication {
+        Publication {
             message: work(number).message,
             kind: Kind::Mail,
             at,
             header: Bytes::from_static(b"header"),
-            body: Body::Memory(Bytes::from_static(b"text")),
+            body,
             works: vec![new],
             repeat: Repeat::Never,
-        };
-        self.manager.store.publish(publication, self.now).await;
-        self.synced();
-        self.note("published", &[number as u64]);
-        self.to_publish.pop_front();
-        if let Some(next) = self.to_publish.front() {
-            self.at(self.now.max(*next), Event::Publish);
         }
     }
 
@@ -421,7 +462,7 @@ impl World {
         }
         self.crashes += 1;
         self.manager.store.expect_crash(self.now).await;
-        self.synced();
+        self.synced().await;
         let crash = if self.random.bool() { Crash::Kill } else { Crash::Power };
         let at = self.now + self.random.u64(50 * MILLI..150 * MILLI);
         self.at(at, Event::Crash(crash));
@@ -443,6 +484,10 @@ impl World {
         left.extend((0..self.scene.workers).filter_map(|worker| self.left_at(worker)));
         if !self.to_publish.is_empty() {
             left.push("not all is published".into());
+        }
+        let waiting = self.truth.waiting_letters();
+        if waiting > 0 {
+            left.push(format!("{waiting} clients wait"));
         }
         if left.is_empty() {
             self.close_books().await;
@@ -474,7 +519,9 @@ fn kind(packet: &Packet) -> u64 {
         Packet::Done(_) => 5,
         Packet::Given(_) => 6,
         Packet::Beat(_) => 7,
-        Packet::Acknowledged(_) => 8,
+        Packet::Acknowledged(..) => 8,
         Packet::Closed => 9,
+        Packet::Offers(_) => 10,
+        Packet::Answers(_) => 11,
     }
 }

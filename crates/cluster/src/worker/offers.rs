@@ -148,7 +148,7 @@ impl Offers {
     }
 
     /// Nobody waits for the answer to an offer any more. If there is none yet, the sender is told that the message is not taken.
-    fn give_up(&mut self, message: MessageId) {
+    pub(crate) fn give_up(&mut self, message: MessageId) {
         if let Some(Waiting { known: Known::Perhaps, .. }) = self.take_out(message) {
             self.withdraw(message);
         }
@@ -160,7 +160,8 @@ impl Offers {
         self.withdrawn.keep(MOST_WITHDRAWN);
     }
 
-    pub(super) fn offer(
+    /// Offers a message; the answer comes once the manager has given it.
+    pub(crate) fn offer(
         &mut self,
         message: MessageId,
         offered: Offered,
