@@ -141,7 +141,10 @@ impl World {
         let mut offers = wire::Offers::default();
         for bring in some {
             match bring {
-                Bring::Offer(offer, _) => offers.offers.push(offer),
+                Bring::Offer(offer, _) => {
+                    self.truth.said(truth::message_number(id(&offer.message)));
+                    offers.offers.push(offer);
+                }
                 Bring::Large(_) => unreachable!("there are none"),
                 Bring::Withdraw(message) => offers.withdrawn.push(wire::message_bytes(message)),
             }

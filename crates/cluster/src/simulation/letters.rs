@@ -30,6 +30,7 @@ struct Try {
     /// In which reign of the manager it was brought.
     reign: u32,
     client: Client,
+    said: Said,
     stored: Stored,
     withdrawal: Withdrawal,
     answered: Answered,
@@ -47,6 +48,13 @@ enum Client {
     TurnedAway(u64),
     /// It has gone, or its connection has broken.
     Gone,
+}
+
+/// Whether the manager may have heard of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    No,
+    Yes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +103,15 @@ pub(super) enum Excuse {
 /// A clock of a worker may run ahead of its manager's so far, while there is no beat.
 const AHEAD: u64 = SECOND / 5;
 
+impl Try {
+    /// Its worker withdraws it, if it has ever said that it has it.
+    fn is_withdrawn(&mut self) {
+        if self.said == Said::Yes {
+            self.withdrawal = Withdrawal::Owed;
+        }
+    }
+}
+
 impl Truth {
     /// There is one more letter; its number.
     pub(super) fn new_letter(&mut self) -> usize {
@@ -110,6 +127,7 @@ impl Truth {
             boot,
             reign: self.reign(),
             client: Client::Waits,
+            said: Said::No,
             stored: Stored::No,
             withdrawal: Withdrawal::No,
             answered: Answered::InTurn,
@@ -149,14 +167,19 @@ impl Truth {
         self.counts.turned_away += 1;
         let it = self.it(number);
         it.client = Client::TurnedAway(now);
-        it.withdrawal = Withdrawal::Owed;
+        it.is_withdrawn();
     }
 
     /// The client has gone: the message is withdrawn.
     pub(super) fn hangs_up(&mut self, number: usize) {
         let it = self.it(number);
         it.client = Client::Gone;
-        it.withdrawal = Withdrawal::Owed;
+        it.is_withdrawn();
+    }
+
+    /// A worker offers it.
+    pub(super) fn said(&mut self, number: usize) {
+        self.it(number).said = Said::Yes;
     }
 
     /// The worker is no more, and nobody withdraws it.

@@ -461,13 +461,19 @@ impl Truth {
         let attempt = self.of(epoch);
         let (named, is_awaited) = (self.named(attempt), self.is_awaited(attempt));
         let work = self.attempts[attempt].work;
-        let is_next = self.latest(work) == Some(attempt) && self.stories[work].ended.is_none();
+        let is_over = self.stories[work].ended.is_some() || self.is_cancelled(work);
+        let is_next = self.latest(work) == Some(attempt) && !is_over;
         let it = &mut self.attempts[attempt];
         match has {
             Has::Yes if it.left.is_some() && is_awaited => {
                 it.regained = it.left.zip(it.unknown);
                 (it.left, it.unknown, it.reign) = (None, None, self.reign);
                 self.counts.awaited += 1;
+            }
+            // What was told of it counted for nothing, and a crash has eaten that it was taken back.
+            Has::Yes if it.left.is_some() && it.told == Told::Deferred => {
+                it.regained = Some((Left::GivenBack, Timestamp::default()));
+                (it.left, it.told, it.reign) = (None, Told::Nothing, self.reign);
             }
             Has::Yes if it.left.is_some() => self.fails(format!("{named} is its node's again, and was over")),
             Has::No if is_awaited && is_next => {
