@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use base::{Clock, MessageId, Shutdown};
+use base::{Clock, MessageId, Shutdown, WorkId};
 use parking_lot::Mutex;
 use queue::{Boot, Holder, Queue, Resumed};
 use store::settings::Settings;
@@ -253,6 +253,17 @@ impl Manager {
             Policy::IntakeFirst => self.0.origins.lock().of(message),
             Policy::Random | Policy::RoundRobin => None,
         }
+    }
+
+    /// Whether nothing more of a message is to go out.
+    #[must_use]
+    pub fn has_withdrawn(&self, message: MessageId) -> bool {
+        self.0.withdrawn.lock().has_message(message)
+    }
+
+    /// Cancels works that are withdrawn and could not be cancelled before: they were behind their final dot.
+    pub async fn cancel(&self, works: Vec<WorkId>) {
+        self.0.cancel_works(works).await;
     }
 
     /// An attempt has left something of a message to be tried again.

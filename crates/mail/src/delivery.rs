@@ -112,7 +112,14 @@ impl Delivery {
 
     /// Leases works and reads their words; what is too old is concluded.
     async fn lease(&self, holder: Holder, works: Vec<Ticket>) -> Vec<Job> {
-        let leased = self.queue.lease(holder, works).await;
+        let mut leased = self.queue.lease(holder, works).await;
+        if let Some(cluster) = &self.cluster {
+            let withdrawn = leased.extract_if(.., |leased| cluster.has_withdrawn(leased.info.work.message));
+            let withdrawn: Vec<Leased> = withdrawn.collect();
+            if !withdrawn.is_empty() {
+                Box::pin(cluster.cancel(withdrawn.iter().map(|leased| leased.info.work).collect())).await;
+            }
+        }
         let now = self.clock.now();
         let (mut jobs, mut expired) = (Vec::with_capacity(leased.len()), Vec::new());
         for leased in leased {

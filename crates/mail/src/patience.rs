@@ -38,9 +38,9 @@ impl Patience {
         self.until.is_some()
     }
 
-    /// Works have gone.
-    pub(crate) fn went(&mut self, works: &[Ticket]) {
-        self.first.take_if(|first| works.contains(&first.ticket));
+    /// Works have gone. If the first of those that wait is one of them, and had not waited in vain, the next waits as long.
+    pub(crate) fn went(&mut self, works: &[Ticket], now: Timestamp) {
+        self.first.take_if(|first| now < first.since + WAITS && works.contains(&first.ticket));
     }
 
     /// Something has happened at the site: there may be something to begin.
@@ -78,13 +78,23 @@ mod tests {
     fn it_was_not_in_vain_if_the_first_has_gone_meanwhile() {
         let mut patience = Patience::default();
         assert!(patience.waits(Ticket(1), NOW));
-        patience.went(&[Ticket(7), Ticket(2)]);
-        assert!(!patience.waits(Ticket(2), after(20)));
-        patience.went(&[Ticket(2), Ticket(1)]);
+        patience.went(&[Ticket(7), Ticket(2)], after(10));
+        assert_eq!(patience.until(after(10)), Some(after(20)));
+        patience.went(&[Ticket(2), Ticket(1)], after(19));
         assert!(patience.waits(Ticket(3), after(20)));
         assert_eq!(patience.until(after(20)), Some(after(40)));
         patience.look();
         assert_eq!(patience.until(after(20)), None, "something has happened");
+    }
+
+    #[test]
+    fn it_was_in_vain_if_the_first_goes_elsewhere_in_the_end() {
+        let mut patience = Patience::default();
+        assert!(patience.waits(Ticket(1), NOW));
+        assert!(!patience.waits(Ticket(1), after(20)));
+        patience.went(&[Ticket(1)], after(20));
+        assert!(!patience.waits(Ticket(2), after(21)) && !patience.waits(Ticket(3), after(1019)));
+        assert!(patience.waits(Ticket(4), after(1020)));
     }
 
     #[test]

@@ -537,7 +537,7 @@ impl Schedule {
         };
         let nowhere = self.unplaced.why(number);
         match (site.bar(now), nowhere) {
-            (Some((bar, until)), _) => Waits::of_bar(bar, until, site),
+            (Some((bar, until)), _) => Waits::of_bar(bar, until, site, now),
             (None, Some(nowhere)) => Waits::of_nowhere(nowhere, site, now),
             (None, None) if self.turns.may(class_of(site, now), fair::account(account)) => Waits::Turn,
             (None, None) => Waits::Slots { running: self.turns.running() },

@@ -68,6 +68,8 @@ pub(crate) enum Bar {
     BytesPerMinute,
 }
 
+/// Accounts of which a site looks for works that need not wait for their node.
+const LOOKED_AT: usize = 4;
 /// Most accounts for which a site stands among those to be served; what others have there goes with theirs.
 const STANDS_FOR: usize = 16;
 
@@ -117,6 +119,8 @@ struct Taken {
     /// Bytes of the largest message.
     largest: u32,
     more: More,
+    /// Turns in which what came first was to wait.
+    waits: usize,
 }
 
 /// Whether what comes next may go with a burst.
@@ -317,7 +321,7 @@ impl Site {
         {
             self.take_turn(most, &mut taken, look, keepers, now);
         }
-        self.patience.went(&taken.works);
+        self.patience.went(&taken.works, now);
         if let Some(messages) = &mut self.messages {
             messages.charge(taken.works.len() as u64, now);
         }
@@ -360,7 +364,11 @@ impl Site {
         }
         if let Some(account) = served.filter(|_| !others.is_empty()) {
             fair.put_back(account, others);
-            taken.more = More::ForAnother;
+            // Where one account's works wait for their node, those of another may be of one that is free.
+            taken.waits += usize::from(taken.works.is_empty());
+            if !taken.works.is_empty() || taken.waits == fair.accounts().take(LOOKED_AT).count() {
+                taken.more = More::ForAnother;
+            }
         }
         self.served = served;
         if fair.is_empty() {

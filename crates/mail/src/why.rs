@@ -179,7 +179,7 @@ impl Waits {
             Nowhere::NoNode | Nowhere::NoCredits => Self::NoNode,
             Nowhere::SiteShare => Self::Share { site: name },
             Nowhere::NoKeeper => match site.next_connect(now) {
-                Some(until) => Self::of_bar(Bar::ConnectsPerMinute, Some(until), site),
+                Some(until) => Self::of_bar(Bar::ConnectsPerMinute, Some(until), site, now),
                 None => {
                     Self::Connections { open: site.open(now), most: site.key.rule.connections, site: name }
                 }
@@ -188,7 +188,7 @@ impl Waits {
     }
 
     /// What a site's bar means for the works that wait for it.
-    pub(crate) fn of_bar(bar: Bar, until: Option<Timestamp>, site: &Site) -> Self {
+    pub(crate) fn of_bar(bar: Bar, until: Option<Timestamp>, site: &Site, now: Timestamp) -> Self {
         let rule = &site.key.rule;
         let name = site.key.way.to_string();
         let throttled = |throttle, per_minute: Option<u64>| Self::Throttled {
@@ -205,7 +205,7 @@ impl Waits {
                 site: name,
             },
             Bar::Connections => {
-                Self::Connections { open: site.running, most: site.allowed_connections(), site: name }
+                Self::Connections { open: site.open(now), most: site.allowed_connections(), site: name }
             }
             Bar::ConnectsPerMinute => throttled("connects-per-minute", rule.connects_per_minute),
             Bar::MessagesPerMinute => throttled("messages-per-minute", rule.messages_per_minute),

@@ -49,6 +49,8 @@ struct Holding {
     life: Life,
     /// Why the work waited before, as far as is known.
     before: Reason,
+    /// Whether there is also the value that it had before its node was lost, and has it again.
+    former: Life,
 }
 
 /// Whether a lease has its value in this process.
@@ -92,7 +94,8 @@ impl Stage {
 impl Holding {
     fn new(holder: Holder, epoch: Epoch, stage: Stage) -> Self {
         let before = Reason::PossiblyDone;
-        Self { holder, epoch, stage, done: Recipients::NONE, life: Life::Living, before }
+        let (life, former) = (Life::Living, Life::Restored);
+        Self { holder, epoch, stage, done: Recipients::NONE, life, before, former }
     }
 
     /// The queue itself keeps a work back, while it is said that these end.
@@ -343,15 +346,7 @@ impl Ledger {
 
     pub(crate) fn unknown(&self, work: WorkId, epoch: Epoch, until: Timestamp) {
         let mut effects = Effects::default();
-        let mut inner = self.state.lock();
-        if inner
-            .leases
-            .get(&work)
-            .is_some_and(|holding| holding.epoch == epoch && holding.stage == Stage::Committed)
-        {
-            inner.unknown(work, until, &mut effects);
-        }
-        drop(inner);
+        self.state.lock().dropped(work, epoch, until, &mut effects);
         self.wake_for(&effects);
     }
 
@@ -515,10 +510,11 @@ impl Inner {
 
     /// Whoever had the work may have done it; it waits until then, or until it is too old.
     fn unknown(&mut self, work: WorkId, until: Timestamp, effects: &mut Effects) {
-        if let Some(Holding { holder: Holder::Node(boot), epoch, before, .. }) =
-            self.leases.get(&work).copied()
-        {
-            self.lost.insert(work, Lost { boot, epoch, before });
+        match self.leases.get(&work).copied() {
+            Some(Holding { holder: Holder::Node(boot), epoch, before, life, .. }) => {
+                self.lost.insert(work, Lost { boot, epoch, before, life });
+            }
+            _ => drop(self.lost.remove(&work)),
         }
         self.leave(work);
         let until = self.index.info(work).map_or(until, |info| until.min(info.expires));

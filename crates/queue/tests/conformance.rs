@@ -272,6 +272,31 @@ async fn a_node_that_comes_back_has_again_what_waits_for_it_and_nothing_that_oth
 }
 
 #[tokio::test]
+async fn whoever_listened_to_a_lost_node_takes_nothing_from_whoever_listens_since_it_is_back() {
+    for is_late in [false, true] {
+        let queue = open(&SimulatedDisk::default());
+        queue.publish(vec![message("example.com")]).await.expect("it is published");
+        let leased =
+            lease(&queue, Holder::Node(BOOT), &arrival(&queue).await).await.expect("nobody holds it");
+        let under = (leased.info.work, leased.lease.epoch());
+        let (former, _) = leased.lease.commit().await.expect("its lease runs");
+        queue.take_back(BOOT, Timestamp::from_micros(i64::MAX));
+        let (late, early) = if is_late { (Some(former), None) } else { (None, Some(former)) };
+        drop(early);
+        let again = queue.resume(BOOT, vec![under], &[]).await.remove(0);
+        let Claim::Committing(again) = again.claim else { panic!("nobody has had it since") };
+        drop(late);
+        assert_eq!(queue.boots(), [(BOOT, 1)]);
+        if is_late {
+            assert_eq!(again.conclude(conclusion(Vec::new())).expect("it is heard"), Concluded::Applied);
+            continue;
+        }
+        drop(again);
+        assert_eq!(queue.boots(), [], "nobody listens any more");
+    }
+}
+
+#[tokio::test]
 async fn what_a_node_has_said_is_heard_again_before_it_is_synced() {
     let queue = open(&SimulatedDisk::default());
     queue.publish(vec![message("example.com")]).await.expect("it is published");

@@ -180,8 +180,12 @@ async fn a_large_message_that_is_given_up_on_its_way_to_the_disk_is_withdrawn_al
     assert!(taken.is_err(), "it cannot be synced: {taken:?}");
     let messages = vec![offer(&home, 7).message];
     shared.note_withdrawn(&messages);
-    assert_eq!(shared.withdraw(messages).await.len(), 1);
+    let withdrawing = shared.withdraw(messages);
+    tokio::pin!(withdrawing);
+    let early = tokio::time::timeout(SOON, &mut withdrawing).await;
+    assert!(early.is_err(), "it is not cancelled before it is stored: {early:?}");
     drop(still);
+    assert_eq!(withdrawing.await.len(), 1);
     let taken = shared.take_in(&member(), vec![offer(&home, 8)]).await;
     assert_eq!(taken[0].verdict(), Verdict::Stored);
     until("only the other is left", || shared.queue.stats().works == 1).await;

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use base::{MessageId, Timestamp};
+use base::{MessageId, Timestamp, WorkId};
 use bytes::Bytes;
 use queue::QueueError;
 
@@ -36,7 +36,7 @@ impl Withdrawn {
         wire::message(message).is_ok_and(|message| self.messages.contains(&message))
     }
 
-    fn has_message(&self, message: MessageId) -> bool {
+    pub(super) fn has_message(&self, message: MessageId) -> bool {
         self.messages.contains(&message)
     }
 
@@ -127,6 +127,13 @@ impl Shared {
     async fn cancel(&self, message: &[u8]) -> Result<(), QueueError> {
         let Ok(message) = wire::message(message) else { return Ok(()) };
         self.cancel_message(message).await
+    }
+
+    /// Cancels works that are withdrawn.
+    pub(super) async fn cancel_works(&self, works: Vec<WorkId>) {
+        if let Err(error) = self.queue.cancel(works, self.clock.now()).await {
+            tracing::warn!(%error, "works that are withdrawn cannot be cancelled");
+        }
     }
 
     async fn cancel_message(&self, message: MessageId) -> Result<(), QueueError> {

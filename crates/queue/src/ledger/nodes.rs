@@ -19,6 +19,8 @@ pub(super) struct Lost {
     pub(super) epoch: Epoch,
     /// Why the work had waited before that.
     pub(super) before: Reason,
+    /// Whether that lease has its value still.
+    pub(super) life: Life,
 }
 
 impl Ledger {
@@ -118,7 +120,8 @@ impl Inner {
         if let Some(lost) = self.awaited(boot, work, epoch) {
             self.lost.remove(&work);
             let holding = Holding::new(Holder::Node(boot), epoch, Stage::Committed);
-            self.leases.insert(work, Holding { before: lost.before, life: Life::Restored, ..holding });
+            let Lost { before, life: former, .. } = lost;
+            self.leases.insert(work, Holding { before, former, life: Life::Restored, ..holding });
             // What it may have done itself it has not done again.
             info.reason = lost.before;
         }
@@ -136,6 +139,24 @@ impl Inner {
         };
         let info = WorkInfo { lease: Some(epoch), ..info };
         Some((Given { info, epoch, content: self.content(work)? }, point))
+    }
+
+    /// The value of a committed lease was dropped without a word.
+    pub(super) fn dropped(&mut self, work: WorkId, epoch: Epoch, until: Timestamp, effects: &mut Effects) {
+        match self.leases.get_mut(&work).filter(|holding| holding.epoch == epoch) {
+            // Its node has the work again, and somebody else listens to it.
+            Some(holding) if holding.former == Life::Living => holding.former = Life::Restored,
+            Some(holding) if holding.stage == Stage::Committed => {
+                holding.life = Life::Restored;
+                self.unknown(work, until, effects);
+            }
+            Some(_) => {}
+            None => {
+                if let Some(lost) = self.lost.get_mut(&work).filter(|lost| lost.epoch == epoch) {
+                    lost.life = Life::Restored;
+                }
+            }
+        }
     }
 
     /// What is known of a node that a work waits for, if nobody has had the work or changed it since.

@@ -304,7 +304,7 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
     assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Connections { .. }));
     assert_eq!(world.schedule.pause(NOW, Duration::from_secs(1)), Duration::from_millis(20));
     let used = Used { contact: Contact::Answered, opened: 1, keeps: Keeps::Connection };
-    world.schedule.ended(&at_a, used, later(5), 0.5);
+    world.schedule.ended(&at_a, used.clone(), later(5), 0.5);
     let begun = world.schedule.next(later(5), &came_in_at(A)).unwrap();
     let What::Deliver(mut at_a) = begun.what else { panic!("{begun:?}") };
     assert_eq!((begun.works, &at_a.keepers), (works, &Keepers::Only(vec![B, A])));
@@ -317,6 +317,12 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
     world.schedule.prepare(later(30));
     let begun = world.schedule.next(later(30), &came_in_at(A)).unwrap();
     assert_eq!(begun.works, works, "A is not through with it: B has it");
+    let What::Deliver(mut at_b) = begun.what else { panic!("it goes") };
+    world.schedule.placed(&mut at_b, B, later(30));
+    world.schedule.ended(&at_b, used, later(31), 0.5);
+    world.arrive("a.example", "x", 1);
+    let begun = world.schedule.next(later(31), &came_in_at(A));
+    assert!(begun.is_some(), "that was in vain, and is not tried again at once");
 }
 
 #[test]
