@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
 use testkit::{
     Cluster, Gate, Moment, Move, Peer, Program, Session,
     load::{Load, moody_peer},
@@ -142,11 +143,30 @@ fn a_worker_that_dies_while_it_is_drained_is_lost_and_what_it_may_have_delivered
         lost.stderr.contains("; 1 work may have been delivered by it\nhint: `posthouse mail queue"),
         "{lost:?}"
     );
+    let programs = cluster.manager.command(&["nodes", "drain", "mx2", "--json"]);
+    assert_eq!((programs.code, &programs.stderr), (Some(1), &lost.stderr), "{programs:?}");
+    let answer: Value = serde_json::from_str(&programs.stdout).expect("it is JSON");
+    assert_eq!((word(&answer, "outcome"), number(&answer, "possibly_done")), ("lost", 1), "{answer}");
     let shown = cluster.manager.command(&["mail", "queue", "--reason", "possibly-done"]).done();
     assert!(shown.contains("mx2 was lost with it, and may have delivered it"), "{shown}");
     let shown = cluster.manager.command(&["mail", "queue"]).done();
     assert!(shown.contains("1 work may have been delivered (possibly-done)"), "{shown}");
     gate.open();
+}
+
+#[test]
+fn a_worker_that_is_drained_and_powered_off_stays_drained() {
+    let peer = Peer::start(|_| Move::Go);
+    let mut cluster = cluster(1, &peer);
+    let drained = "mx2 is drained: it has nothing left, and ";
+    let said = cluster.manager.command(&["nodes", "drain", "mx2"]).done();
+    assert_eq!(said, format!("{drained}can be stopped.\n"));
+    cluster.workers[0].kill();
+    cluster.shows("mx2", "gone");
+    let said = cluster.manager.command(&["nodes", "drain", "mx2"]).done();
+    assert!(said.starts_with(&format!("{drained}is gone: silent for ")), "{said}");
+    let answer = cluster.manager.json(&["nodes", "drain", "mx2"]);
+    assert_eq!((word(&answer, "outcome"), number(&answer, "possibly_done")), ("drained", 0), "{answer}");
 }
 
 #[test]
