@@ -73,7 +73,7 @@ impl NodeView for Puppet {
         };
         let destinations =
             if query.domain.as_deref() == Some("empty.example") { vec![] } else { vec![destination] };
-        Ok(QueueReport { destinations, works: Vec::new() })
+        Ok(QueueReport { destinations, ..QueueReport::default() })
     }
 
     async fn message(&self, id: MessageId) -> Result<MessageStory, ApiError> {

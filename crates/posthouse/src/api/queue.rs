@@ -1,5 +1,7 @@
 //! What waits.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
@@ -27,6 +29,9 @@ pub struct QueueReport {
     /// The works that were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub works: Vec<QueuedWork>,
+    /// How many of all these may have been delivered by a node that was lost with them, by its name, as far as is known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub possibly_done_by: BTreeMap<String, u64>,
 }
 
 /// What waits for one destination.

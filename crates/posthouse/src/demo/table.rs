@@ -34,12 +34,17 @@ impl Live {
             self.events.pop_front();
         }
         let lines = lines(&nodes(scene), &account(&scene.sums(), scene.lost()), &self.events, Screen::now());
+        self.over(&lines)
+    }
+
+    /// Lines that are drawn over those before. On a screen of one row there are none, and nothing moves.
+    fn over(&mut self, lines: &[String]) -> String {
         let back = match self.drawn {
             0 => String::new(),
             lines => format!("\x1b[{lines}A\x1b[J"),
         };
         self.drawn = lines.len();
-        back + &lines.join("\n") + "\n"
+        lines.iter().fold(back, |drawn, line| drawn + line + "\n")
     }
 }
 
@@ -117,6 +122,16 @@ pub(super) fn nodes(scene: &Scene) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_drawn_over_those_before_and_on_one_row_nothing_scrolls() {
+        let mut live = Live::default();
+        let two = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(live.over(&two), "a\nb\n");
+        assert_eq!(live.over(&two), "\x1b[2A\x1b[Ja\nb\n");
+        assert_eq!(live.over(&[]), "\x1b[2A\x1b[J", "the window was made smaller");
+        assert_eq!(live.over(&[]), "");
+    }
 
     #[test]
     fn nothing_that_is_drawn_is_wider_or_higher_than_the_screen() {

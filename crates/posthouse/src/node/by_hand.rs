@@ -165,7 +165,10 @@ impl View {
         why.silent_seconds = Some(lasts.as_secs());
         why.until = gone_in.map(|time| (self.clock.now() + time).into());
         let then = match gone_in {
-            Some(_) => "it is taken back unless that is heard",
+            // Which of the two is known to the queue only.
+            Some(_) => {
+                "unless that is heard it is taken back, or waits as possibly-done if it has passed its final dot"
+            }
             None => "takeover is frozen: `posthouse nodes list`",
         };
         format!(" by {name}, silent for {} s; {then}", lasts.as_secs())

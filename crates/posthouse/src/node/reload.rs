@@ -66,7 +66,7 @@ impl Mail {
 
 /// What of a node can change while it runs.
 pub(super) struct Reload {
-    source: Source,
+    source: Arc<dyn Fn() -> Result<Config, Failure> + Send + Sync>,
     mail: Mail,
     faces: Shutdown,
     descriptors: usize,
@@ -122,7 +122,7 @@ impl Reload {
         let console = faces.child();
         let current = Current { config, doors: Vec::new(), console };
         let lets_in = AtomicBool::new(matches!(mail, Mail::Gateway(_)));
-        Self { source, mail, faces, descriptors, lets_in, current: Mutex::new(current) }
+        Self { source: source.into(), mail, faces, descriptors, lets_in, current: Mutex::new(current) }
     }
 
     /// Takes over the doors and the console that the node starts with.
@@ -164,8 +164,10 @@ impl Reload {
 
     /// That for others to see, and what a reload would change of it.
     pub(super) async fn report(&self) -> ConfigurationReport {
+        // Nobody who wants to know what counts waits for the disk.
+        let read = self.read_again().await;
         let current = self.current.lock().await;
-        let (changed, unreadable) = match (self.source)() {
+        let (changed, unreadable) = match read {
             Ok(new) => (current.config.differences(&new), None),
             Err(failure) => (Vec::new(), Some(failure.error().to_owned())),
         };
@@ -173,6 +175,13 @@ impl Reload {
         counts.smtp.listen = current.doors.iter().map(|door| ListenAddress(door.local)).collect();
         let changed = changed.into_iter().map(|difference| difference.key).collect();
         ConfigurationReport { counts, changed, unreadable }
+    }
+
+    /// The configuration as it would be read now, on a thread that may wait for the disk.
+    async fn read_again(&self) -> Result<Config, Failure> {
+        let source = self.source.clone();
+        let read = tokio::task::spawn_blocking(move || source()).await;
+        read.unwrap_or_else(|_| Err(Failure::world("the node is stopping")))
     }
 
     /// Where mail is taken in.
@@ -203,6 +212,7 @@ impl Reload {
         current: &mut Current,
         view: &Arc<V>,
     ) -> Result<ReloadReport, ApiError> {
+        // Nothing awaits from here on: a client that goes away does not leave a reload half done.
         let new = (self.source)().map_err(|failure| refusal(&failure))?;
         let differences = current.config.differences(&new);
         if differences.iter().any(|difference| difference.counts == Counts::AfterRestart) {

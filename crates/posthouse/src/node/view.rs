@@ -241,9 +241,14 @@ impl NodeView for View {
     async fn queue(&self, query: QueueQuery) -> Result<QueueReport, ApiError> {
         let reason = query.reason.as_deref().map(by_hand::reason).transpose();
         let reason = reason.map_err(|error| ApiError::new(ErrorKind::Invalid, error))?;
-        let waiting = waiting::Waiting::walk(&self.queue, &query, reason).await;
-        let (sums, works) = waiting.finish();
+        let found = waiting::Waiting::walk(&self.queue, &query, reason).await.finish();
+        let waiting::Found { sums, works, lost_by } = found;
         let mut report = QueueReport::default();
+        for (boot, works) in lost_by {
+            if let Some(node) = self.cluster.as_ref().and_then(|manager| manager.name_of(boot)) {
+                *report.possibly_done_by.entry(node).or_default() += works;
+            }
+        }
         for (at, sum) in sums.into_iter().enumerate() {
             let reply = if at < REPLIES { Reply::Asked } else { Reply::Spared };
             report.destinations.push(self.destination(sum, reply).await);

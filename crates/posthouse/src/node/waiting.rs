@@ -6,7 +6,7 @@ use std::{
 };
 
 use base::{Timestamp, WorkId};
-use queue::{Cursor, Epoch, Kind, Queue, Reason, Seen, Status};
+use queue::{Boot, Cursor, Epoch, Kind, Queue, Reason, Seen, Status};
 
 use crate::api::QueueQuery;
 
@@ -27,6 +27,21 @@ pub(super) struct Waiting {
     sums: HashMap<Arc<str>, Sum>,
     /// The oldest works, the youngest of them on top.
     oldest: BinaryHeap<WorkId>,
+    /// Works of the page that may have been delivered.
+    maybe: Vec<WorkId>,
+    /// How many each node that was lost may have delivered.
+    lost_by: HashMap<Boot, u64>,
+}
+
+/// What a walk has come to.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The destinations, the one with the most recipients first.
+    pub(super) sums: Vec<Sum>,
+    /// The works to be shown, the oldest first.
+    pub(super) works: Vec<WorkId>,
+    /// How many works each node that was lost may have delivered.
+    pub(super) lost_by: HashMap<Boot, u64>,
 }
 
 /// What waits for one destination.
@@ -54,10 +69,13 @@ impl Waiting {
             many: usize::try_from(many).expect("it is few"),
             sums: HashMap::new(),
             oldest: BinaryHeap::new(),
+            maybe: Vec::new(),
+            lost_by: HashMap::new(),
         };
         let mut from = Some(Cursor::default());
         while let Some(cursor) = from {
             from = queue.walk(Kind::Mail, cursor, PAGE, &mut |seen| waiting.see(seen));
+            waiting.ask_who_was_lost(queue);
             tokio::task::yield_now().await;
         }
         waiting
@@ -75,6 +93,9 @@ impl Waiting {
         if let Some(sum) = self.sums.get_mut(seen.lane) {
             sum.add(seen);
         }
+        if seen.reason == Reason::PossiblyDone {
+            self.maybe.push(seen.work);
+        }
         if self.many > 0 {
             self.oldest.push(seen.work);
             if self.oldest.len() > self.many {
@@ -83,12 +104,19 @@ impl Waiting {
         }
     }
 
-    /// The destinations, the one with the most recipients first, and the works to be shown, the oldest first.
-    pub(super) fn finish(self) -> (Vec<Sum>, Vec<WorkId>) {
+    /// Counts the works of a page that may have been delivered with the nodes that were lost with them: a walk does not tell.
+    fn ask_who_was_lost(&mut self, queue: &Queue) {
+        for work in self.maybe.drain(..) {
+            if let Some(boot) = queue.info(work).and_then(|info| info.lost_by) {
+                *self.lost_by.entry(boot).or_default() += 1;
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Found {
         let mut sums: Vec<Sum> = self.sums.into_values().collect();
         sums.sort_unstable_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.domain.cmp(&b.domain)));
-        let works = self.oldest.into_sorted_vec();
-        (sums, works)
+        Found { sums, works: self.oldest.into_sorted_vec(), lost_by: self.lost_by }
     }
 }
 
@@ -123,7 +151,7 @@ mod tests {
     use std::time::Duration;
 
     use base::{Clock, MessageId};
-    use queue::{Change, Memory, Publication, conformance};
+    use queue::{Change, Holder, Memory, Publication, conformance};
 
     use super::*;
 
@@ -142,7 +170,7 @@ mod tests {
             queue.publish(vec![message]).await.expect("it is published");
         }
         let query = QueueQuery { works: Some(2), ..QueueQuery::default() };
-        let (sums, works) = Waiting::walk(&queue, &query, None).await.finish();
+        let Found { sums, works, .. } = Waiting::walk(&queue, &query, None).await.finish();
         let sums: Vec<_> =
             sums.iter().map(|s| (&*s.domain, s.works, s.recipients, s.oldest, s.next)).collect();
         let com = ("example.com", 3, 6, at(1), Some(at(101)));
@@ -150,11 +178,29 @@ mod tests {
         assert_eq!(works.iter().map(|work| work.message).collect::<Vec<_>>()[..1], [ids[1]]);
         queue.change(vec![WorkId { message: ids[2], index: 1 }], Change::Hold).await.expect("it is held");
         let query = QueueQuery { domain: Some("EXAMPLE.net".into()), ..QueueQuery::default() };
-        let (sums, works) = Waiting::walk(&queue, &query, None).await.finish();
+        let Found { sums, works, .. } = Waiting::walk(&queue, &query, None).await.finish();
         assert_eq!((sums.len(), &works), (1, &vec![WorkId { message: ids[2], index: 1 }]));
         assert_eq!(sums[0].next, None, "what is held is not tried");
         let held = Waiting::walk(&queue, &query, Some(Reason::ByHand)).await.finish();
         let new = Waiting::walk(&queue, &query, Some(Reason::New)).await.finish();
-        assert_eq!((held.0.len(), held.1, new.0.len()), (1, works, 0));
+        assert_eq!((held.sums.len(), held.works, new.sums.len()), (1, works, 0));
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_delivered_counts_with_the_node_that_was_lost_with_it() {
+        let queue = Queue::new(Arc::new(Memory::new(Clock::system(), Duration::ZERO)));
+        let mut leases = Vec::new();
+        for boot in [Boot(2), Boot(2), Boot(3)] {
+            queue.publish(vec![conformance::message("example.com")]).await.expect("it is published");
+            let arrival = conformance::arrival(&queue).await;
+            let leased = conformance::lease(&queue, Holder::Node(boot), &arrival).await;
+            leases.push(leased.expect("nobody holds it").lease.commit().await.expect("it may be"));
+        }
+        queue.take_back(Boot(2), Clock::system().now() + Duration::from_secs(900));
+        let query = QueueQuery::default();
+        let maybe = Waiting::walk(&queue, &query, Some(Reason::PossiblyDone)).await.finish();
+        assert_eq!((maybe.lost_by, maybe.works.len()), (HashMap::from([(Boot(2), 2)]), 0));
+        let new = Waiting::walk(&queue, &query, Some(Reason::New)).await.finish();
+        assert!(new.lost_by.is_empty(), "others count no more than they are shown");
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
 use testkit::{
     Cluster, Gate, Moment, Move, Peer, Program, Session,
     load::{Load, moody_peer},
@@ -107,7 +108,9 @@ fn a_work_that_is_being_attempted_says_by_whom_and_how_long_that_has_been_silent
     let silent = until("a silent node", || Some(why(&cluster)).filter(|why| why["silent_seconds"].is_u64()));
     let said = word(&silent, "text");
     assert!(said.starts_with("it is being attempted now by mx2, silent for "), "{silent}");
-    assert!(said.ends_with(" s; it is taken back unless that is heard"), "{silent}");
+    let then =
+        " s; unless that is heard it is taken back, or waits as possibly-done if it has passed its final dot";
+    assert!(said.ends_with(then), "{silent}");
     assert!(silent["until"].is_string(), "{silent}");
     gate.open();
 }
@@ -142,11 +145,30 @@ fn a_worker_that_dies_while_it_is_drained_is_lost_and_what_it_may_have_delivered
         lost.stderr.contains("; 1 work may have been delivered by it\nhint: `posthouse mail queue"),
         "{lost:?}"
     );
+    let programs = cluster.manager.command(&["nodes", "drain", "mx2", "--json"]);
+    assert_eq!((programs.code, &programs.stderr), (Some(1), &lost.stderr), "{programs:?}");
+    let answer: Value = serde_json::from_str(&programs.stdout).expect("it is JSON");
+    assert_eq!((word(&answer, "outcome"), number(&answer, "possibly_done")), ("lost", 1), "{answer}");
     let shown = cluster.manager.command(&["mail", "queue", "--reason", "possibly-done"]).done();
     assert!(shown.contains("mx2 was lost with it, and may have delivered it"), "{shown}");
     let shown = cluster.manager.command(&["mail", "queue"]).done();
     assert!(shown.contains("1 work may have been delivered (possibly-done)"), "{shown}");
     gate.open();
+}
+
+#[test]
+fn a_worker_that_is_drained_and_powered_off_stays_drained() {
+    let peer = Peer::start(|_| Move::Go);
+    let mut cluster = cluster(1, &peer);
+    let drained = "mx2 is drained: it has nothing left, and ";
+    let said = cluster.manager.command(&["nodes", "drain", "mx2"]).done();
+    assert_eq!(said, format!("{drained}can be stopped.\n"));
+    cluster.workers[0].kill();
+    cluster.shows("mx2", "gone");
+    let said = cluster.manager.command(&["nodes", "drain", "mx2"]).done();
+    assert!(said.starts_with(&format!("{drained}is gone: silent for ")), "{said}");
+    let answer = cluster.manager.json(&["nodes", "drain", "mx2"]);
+    assert_eq!((word(&answer, "outcome"), number(&answer, "possibly_done")), ("drained", 0), "{answer}");
 }
 
 #[test]

@@ -171,7 +171,7 @@ mod tests {
                 last_reply: Some("451 4.7.1 later\u{1b}[31m".into()),
                 possibly_done: 0,
             }],
-            works: Vec::new(),
+            ..QueueReport::default()
         };
         let shown = text(&QueueQuery::default(), &report, Timestamp::from_millis(60_000));
         assert_eq!(

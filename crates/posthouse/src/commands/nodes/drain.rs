@@ -9,6 +9,7 @@ use base::HostName;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use queue::Reason;
+use serde::Serialize;
 
 use crate::{
     api::{ChangeNodeRequest, NodeAction, NodeEntry, Presence, QueueQuery, Wanted},
@@ -21,8 +22,8 @@ use crate::{
 /// Let a node finish what it has and give it nothing more, so that it can be stopped
 ///
 /// Its `/readyz` says no from now on, so that a load balancer brings it no more mail. At a terminal this waits until nothing is
-/// left; Ctrl-C ends the wait, and the node goes on draining. `posthouse nodes resume` takes it back. Ends with 1 if the node was
-/// lost with what it had.
+/// left; Ctrl-C ends the wait, and the node goes on draining. `posthouse nodes resume` takes it back. Ends with 1 if the node is
+/// gone and was seen to have something until then, or may have delivered what it was lost with.
 #[derive(Debug, Args)]
 pub(in crate::commands) struct Drain {
     /// The node's name
@@ -41,6 +42,40 @@ pub(in crate::commands) struct Drain {
 /// How often it is looked what is left.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// What became of it.
+#[derive(Debug, Serialize)]
+struct Drained {
+    #[serde(flatten)]
+    node: NodeEntry,
+    outcome: Outcome,
+    /// Works that it, or a former process of it, may have delivered before it was lost with them.
+    possibly_done: u64,
+}
+
+/// How a drain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Outcome {
+    /// It has something left.
+    Draining,
+    /// It has nothing left, and may be gone by now.
+    Drained,
+    /// It is gone, and had something.
+    Lost,
+    /// Somebody wants something else of it.
+    CalledOff,
+    /// Somebody has removed it.
+    Removed,
+}
+
+/// What a node was seen to have just before it had nothing left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Had {
+    /// Nothing, or it was not waited for.
+    Nothing,
+    Works,
+}
+
 impl Drain {
     pub(in crate::commands) fn run(self) -> Result<(), Failure> {
         let form = self.ask.form();
@@ -48,11 +83,20 @@ impl Drain {
         self.ask.run(async |client| {
             let request = ChangeNodeRequest { why: self.why };
             let node = client.change_node(&self.name, NodeAction::Drain, &request).await?.node;
-            let node = if waits && node.left() > 0 { wait(&client, node).await? } else { node };
-            let maybe = maybe_done(&client, &node).await?;
-            match form {
-                Form::Json => Ok(output::json(&node)),
-                Form::Text => text(&node, maybe),
+            let (node, had) = match waits && node.left() > 0 {
+                true => (wait(&client, node).await?, Had::Works),
+                false => (node, Had::Nothing),
+            };
+            let possibly_done = possibly_done(&client, &node.name).await?;
+            let drained = Drained::new(node, had, possibly_done);
+            match (form, drained.loss()) {
+                (Form::Json, None) => Ok(output::json(&drained)),
+                (Form::Json, Some(loss)) => {
+                    output::print(&output::json(&drained))?;
+                    Err(loss)
+                }
+                (Form::Text, None) => Ok(drained.text()),
+                (Form::Text, Some(loss)) => Err(loss),
             }
         })
     }
@@ -78,61 +122,88 @@ async fn wait(client: &Client, mut node: NodeEntry) -> Result<NodeEntry, Failure
     Ok(node)
 }
 
-/// How many works a node that has nothing left may have delivered before it, or a former process of it, was lost with them.
-async fn maybe_done(client: &Client, node: &NodeEntry) -> Result<u64, Failure> {
-    if node.left() > 0 {
-        return Ok(0);
-    }
+/// How many works a node may have delivered before it, or a former process of it, was lost with them.
+async fn possibly_done(client: &Client, name: &str) -> Result<u64, Failure> {
     let reason = Some(Reason::PossiblyDone.word().to_owned());
-    let query = QueueQuery { works: Some(u32::MAX), reason, ..QueueQuery::default() };
-    let works = client.queue(&query).await?.works;
-    Ok(works.iter().filter(|work| work.lost_by.as_deref() == Some(&node.name)).count() as u64)
+    let report = client.queue(&QueueQuery { reason, ..QueueQuery::default() }).await?;
+    Ok(report.possibly_done_by.get(name).copied().unwrap_or(0))
 }
 
-/// What became of it; a failure if the node is gone, since nobody knows what it did with what it had.
-fn text(node: &NodeEntry, maybe: u64) -> Result<String, Failure> {
-    let name = &node.name;
-    let maybe = match maybe {
-        0 => String::new(),
-        works => format!("{} may have been delivered by it", output::count(works, "work")),
-    };
-    let see = format!("`posthouse mail queue --reason {}` shows which", Reason::PossiblyDone.word());
-    let silent = output::duration(Duration::from_secs(node.heard_seconds.unwrap_or(0)));
-    Ok(match node.wanted {
-        Wanted::Draining if node.left() == 0 && node.presence == Presence::Gone => {
-            let lost = format!(
-                "{name} is lost and not drained: it has been silent for {silent}, and what it had goes elsewhere"
-            );
-            return Err(match maybe.is_empty() {
-                true => Failure::world(lost),
-                false => Failure::world(format!("{lost}; {maybe}")).hint(see),
-            });
+impl Drained {
+    fn new(node: NodeEntry, had: Had, possibly_done: u64) -> Self {
+        let outcome = match node.wanted {
+            Wanted::Draining if node.left() > 0 => Outcome::Draining,
+            // What was seen until the end was taken back from it: had it been finished, the wait had been over before.
+            Wanted::Draining
+                if node.presence == Presence::Gone && (had == Had::Works || possibly_done > 0) =>
+            {
+                Outcome::Lost
+            }
+            Wanted::Draining => Outcome::Drained,
+            Wanted::Removed => Outcome::Removed,
+            Wanted::Active | Wanted::Cordoned | Wanted::Quarantined => Outcome::CalledOff,
+        };
+        Self { node, outcome, possibly_done }
+    }
+
+    /// That it is lost, if it is: nobody knows what it did with what it had.
+    fn loss(&self) -> Option<Failure> {
+        if self.outcome != Outcome::Lost {
+            return None;
         }
-        Wanted::Draining if node.left() == 0 => {
-            let drained = format!("{name} is drained: it has nothing left, and can be stopped.\n");
-            match maybe.is_empty() {
-                true => drained,
-                false => format!("{drained}{maybe} before it started anew: {see}.\n"),
+        let (name, silent) = (&self.node.name, silent(&self.node));
+        let lost = format!(
+            "{name} is lost and not drained: it has been silent for {silent}, and what it had goes elsewhere"
+        );
+        Some(match self.maybe() {
+            None => Failure::world(lost),
+            Some(maybe) => Failure::world(format!("{lost}; {maybe}")).hint(see()),
+        })
+    }
+
+    fn text(&self) -> String {
+        let (name, left) = (&self.node.name, self.node.left());
+        match self.outcome {
+            Outcome::Draining => format!(
+                "{name} is draining: {} left{}. `posthouse nodes show {name}` tells how far it is.\n",
+                output::count(left, "work"),
+                silence(&self.node)
+            ),
+            Outcome::Drained | Outcome::Lost => {
+                let so = match self.node.presence {
+                    Presence::Gone => format!("is gone: silent for {}", silent(&self.node)),
+                    _ => "can be stopped".to_owned(),
+                };
+                let maybe = self.maybe();
+                let maybe = maybe.map(|maybe| format!("{maybe} when it was lost: {}.\n", see()));
+                format!("{name} is drained: it has nothing left, and {so}.\n{}", maybe.unwrap_or_default())
+            }
+            Outcome::Removed => format!("{name} was removed meanwhile.\n"),
+            Outcome::CalledOff => {
+                format!("{name} is no longer drained: somebody wants something else of it.\n")
             }
         }
-        Wanted::Draining => format!(
-            "{name} is draining: {} left{}. `posthouse nodes show {name}` tells how far it is.\n",
-            output::count(node.left(), "work"),
-            silence(node)
-        ),
-        Wanted::Removed => format!("{name} was removed meanwhile.\n"),
-        Wanted::Active | Wanted::Cordoned | Wanted::Quarantined => {
-            format!("{name} is no longer drained: somebody wants something else of it.\n")
-        }
-    })
+    }
+
+    fn maybe(&self) -> Option<String> {
+        let works = Some(self.possibly_done).filter(|works| *works > 0)?;
+        Some(format!("{} may have been delivered by it", output::count(works, "work")))
+    }
+}
+
+fn see() -> String {
+    format!("`posthouse mail queue --reason {}` shows which", Reason::PossiblyDone.word())
+}
+
+fn silent(node: &NodeEntry) -> String {
+    output::duration(Duration::from_secs(node.heard_seconds.unwrap_or(0)))
 }
 
 /// What stands beside the bar: nothing, as long as the node is heard.
 fn silence(node: &NodeEntry) -> String {
-    let silent = output::duration(Duration::from_secs(node.heard_seconds.unwrap_or(0)));
     match node.presence {
-        Presence::Suspect => format!("; it has been silent for {silent}"),
-        Presence::Gone => format!("; it is gone: silent for {silent}"),
+        Presence::Suspect => format!("; it has been silent for {}", silent(node)),
+        Presence::Gone => format!("; it is gone: silent for {}", silent(node)),
         Presence::Expected => "; it has not been heard since the manager's start".into(),
         Presence::Never | Presence::Away | Presence::Alive | Presence::Returning => String::new(),
     }
@@ -149,34 +220,61 @@ mod tests {
 
     #[test]
     fn a_drained_node_can_be_stopped_and_one_with_works_cannot_yet() {
-        let node = |wanted, held| NodeEntry { wanted, held, ..example("mx2") };
-        let done = |node: &NodeEntry, maybe| text(node, maybe).expect("it is there");
-        let said = done(&node(Wanted::Draining, 0), 0);
-        assert_eq!(said, "mx2 is drained: it has nothing left, and can be stopped.\n");
-        let said = done(&node(Wanted::Draining, 0), 1);
-        let anew = "\n1 work may have been delivered by it before it started anew: `posthouse mail queue --reason possibly-done` ";
-        assert!(said.contains(anew), "{said}");
-        let left = done(&node(Wanted::Draining, 12), 0);
+        let said = |wanted, held, possibly_done| {
+            let node = NodeEntry { wanted, held, ..example("mx2") };
+            let drained = Drained::new(node, Had::Works, possibly_done);
+            assert_eq!(drained.loss(), None, "it is there");
+            drained.text()
+        };
+        let drained = "mx2 is drained: it has nothing left, and can be stopped.\n";
+        assert_eq!(said(Wanted::Draining, 0, 0), drained);
+        let maybe = "1 work may have been delivered by it when it was lost: `posthouse mail queue --reason \
+                     possibly-done` shows which.\n";
+        assert_eq!(said(Wanted::Draining, 0, 1), format!("{drained}{maybe}"));
+        let left = said(Wanted::Draining, 12, 0);
         assert!(left.starts_with("mx2 is draining: 12 works left. "), "{left}");
-        assert!(done(&node(Wanted::Active, 12), 0).contains("no longer drained"));
+        assert!(said(Wanted::Active, 12, 0).contains("no longer drained"));
+    }
+
+    fn silent_node(presence: Presence, held: u64) -> NodeEntry {
+        NodeEntry { wanted: Wanted::Draining, presence, held, heard_seconds: Some(17), ..example("mx2") }
     }
 
     #[test]
-    fn a_node_that_is_lost_is_not_drained() {
-        let node = |presence, held| NodeEntry {
-            wanted: Wanted::Draining,
-            presence,
-            held,
-            heard_seconds: Some(17),
-            ..example("mx2")
-        };
-        let left = text(&node(Presence::Suspect, 1), 0).expect("it may come back");
-        assert!(left.starts_with("mx2 is draining: 1 work left; it has been silent for 17s. "), "{left}");
+    fn a_node_that_is_gone_is_lost_if_it_had_something_and_drained_if_it_had_not() {
+        let left = Drained::new(silent_node(Presence::Suspect, 1), Had::Nothing, 0);
+        assert_eq!((left.outcome, left.loss()), (Outcome::Draining, None), "it may come back");
+        let said = left.text();
+        assert!(said.starts_with("mx2 is draining: 1 work left; it has been silent for 17s. "), "{said}");
+        let gone = |had, possibly_done| Drained::new(silent_node(Presence::Gone, 0), had, possibly_done);
+        let drained = gone(Had::Nothing, 0);
+        assert_eq!((drained.outcome, drained.loss()), (Outcome::Drained, None));
+        assert_eq!(drained.text(), "mx2 is drained: it has nothing left, and is gone: silent for 17s.\n");
         let lost = "mx2 is lost and not drained: it has been silent for 17s, and what it had goes elsewhere";
-        let failure = text(&node(Presence::Gone, 0), 0).expect_err("it is gone");
+        let failure = gone(Had::Works, 0).loss().expect("it is gone");
         assert_eq!((failure.error(), failure.what_to_do()), (lost, None));
-        let failure = text(&node(Presence::Gone, 0), 1).expect_err("it is gone");
-        assert_eq!(failure.error(), format!("{lost}; 1 work may have been delivered by it"));
-        assert_eq!(failure.what_to_do(), Some("`posthouse mail queue --reason possibly-done` shows which"));
+        for had in [Had::Nothing, Had::Works] {
+            let failure = gone(had, 1).loss().expect("it is gone");
+            assert_eq!(failure.error(), format!("{lost}; 1 work may have been delivered by it"));
+            assert_eq!(
+                failure.what_to_do(),
+                Some("`posthouse mail queue --reason possibly-done` shows which")
+            );
+        }
+    }
+
+    #[test]
+    fn programs_are_told_how_it_stands_and_what_may_have_been_delivered() {
+        for (presence, held, possibly_done, outcome) in [
+            (Presence::Alive, 2, 0, "draining"),
+            (Presence::Alive, 0, 1, "drained"),
+            (Presence::Gone, 0, 0, "drained"),
+            (Presence::Gone, 0, 20_000, "lost"),
+        ] {
+            let drained = Drained::new(silent_node(presence, held), Had::Nothing, possibly_done);
+            let said: serde_json::Value = serde_json::from_str(&output::json(&drained)).expect("it is JSON");
+            assert_eq!((&said["name"], &said["outcome"]), (&"mx2".into(), &outcome.into()), "{said}");
+            assert_eq!(said["possibly_done"], possibly_done, "{said}");
+        }
     }
 }
