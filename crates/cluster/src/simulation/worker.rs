@@ -227,7 +227,7 @@ impl World {
         // Whoever has something to say says it as soon as it has happened.
         let _ = process.offers.linked();
         let boot = process.boot;
-        let first = self.to_bring(worker);
+        let first = self.bringing(worker);
         let mut again: Vec<Say> = std::iter::from_fn(|| said.try_recv().ok()).collect();
         // It is kept in no order.
         again.sort_unstable_by_key(|say| match say {
@@ -317,7 +317,7 @@ impl World {
         let Some(Linked { number, said: Some(said), .. }) = &mut process.link else { return };
         let some: Vec<Say> = std::iter::from_fn(|| said.try_recv().ok()).collect();
         let link = *number;
-        let offers = self.to_bring(worker);
+        let offers = self.bringing(worker);
         self.says(link, some);
         if !offers.is_empty() {
             self.brings(link, offers);
@@ -325,7 +325,7 @@ impl World {
     }
 
     /// What is to be brought to the manager now.
-    fn to_bring(&mut self, worker: usize) -> Vec<Bring> {
+    fn bringing(&mut self, worker: usize) -> Vec<Bring> {
         let wall = self.wall_at(worker).expect("it has a link");
         let (now, mut all) = ((self.instant(), wall), Vec::new());
         loop {
