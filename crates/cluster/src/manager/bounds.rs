@@ -165,7 +165,10 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{manager::member::Member, wire::Item};
+    use crate::{
+        manager::{member::Member, waiting::IN_HAND},
+        wire::Item,
+    };
 
     #[test]
     fn a_node_has_so_many_streams_of_a_kind_and_what_ends_makes_room() {
@@ -185,6 +188,11 @@ mod tests {
     fn the_messages_of_one_node_take_no_more_than_is_said() {
         let all: usize = KINDS.iter().map(|kind| kind.longest * kind.most).sum();
         assert!(all <= 145 << 20, "docs/CLUSTER.md says so: {all}");
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_takes_no_more_than_is_said() {
+        assert_eq!(IN_HAND, 32 << 20, "docs/CLUSTER.md says so");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message as _;
-use queue::{Body, Publication, Published, QueueError};
+use queue::{Body, BodyWriter, Publication, Published, QueueError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::{Shared, member::Member};
-use crate::wire::{self, Answer, Offer, Piece, answer::Verdict};
+use crate::wire::{self, Answer, CHUNK, INLINE, Offer, Piece, answer::Verdict};
 
 impl Shared {
     /// Publishes what a node offers.
@@ -70,31 +71,29 @@ impl Shared {
             if size > longest.saturating_add(ADDED) {
                 return Err(QueueError::TooLarge(format!("the manager takes {longest} bytes at most")));
             }
-            let mut publication = complete(&offer, Bytes::new())?;
-            // What is here already needs no room, which there may be none of.
+            let mut room = member.waiting.room(large_weight(&offer, size)).await;
+            let publication = complete(&offer, Bytes::new())?;
+            // What is here already needs no room on the disk, which there may be none of.
             let known = self.queue.knows(publication.message);
             let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
             let mut body = self.queue.body(publication.message, expect);
-            let mut piece = first;
+            let mut piece = no_longer_than_it_may_be(first)?;
             let mut left = size;
             loop {
                 left = left
                     .checked_sub(piece.len() as u64)
                     .ok_or_else(|| QueueError::Refused("it is longer than was said".into()))?;
                 if !known {
-                    body.write(&piece).await?;
+                    (body, room) = to_its_end(async move {
+                        body.write(&piece).await?;
+                        Ok((body, room))
+                    })
+                    .await?;
                 }
                 if left == 0 {
                     break;
                 }
-                piece = match tokio::time::timeout(patience, pieces.next()).await {
-                    Ok(Some(Ok(piece))) => piece.bytes,
-                    Ok(None) => return Err(QueueError::Refused("it broke off".into())),
-                    Ok(Some(Err(error))) => {
-                        return Err(QueueError::Refused(format!("it broke off: {error}")));
-                    }
-                    Err(_) => return Err(QueueError::Refused("nothing more came of it".into())),
-                };
+                piece = next(&mut pieces, patience).await?;
             }
             if known {
                 return Ok(vec![Published::AlreadyHave]);
@@ -102,8 +101,7 @@ impl Shared {
             if self.is_late(&offer) {
                 return Err(too_late());
             }
-            publication.body = body.finish().await?;
-            self.publish_to_its_end(publication, offer.message).await
+            self.publish_to_its_end(publication, body, offer.message, room).await
         };
         let published = take.await;
         if let Err(QueueError::Closed) = published {
@@ -121,19 +119,22 @@ impl Shared {
     /// Publishes a message, also if its node gives it up meanwhile: then it is withdrawn, and may be synced only afterwards.
     async fn publish_to_its_end(
         self: &Arc<Self>,
-        publication: Publication,
+        mut publication: Publication,
+        body: BodyWriter,
         message: Bytes,
+        room: OwnedSemaphorePermit,
     ) -> Result<Vec<Published>, QueueError> {
         let shared = self.clone();
-        let publishing = tokio::spawn(async move {
+        to_its_end(async move {
+            let _room = room;
+            publication.body = body.finish().await?;
             let recipients = recipients(&publication);
             let published = shared.queue.publish(vec![publication]).await;
             shared.count(recipients, &published);
             shared.cancel_if_withdrawn(&message).await;
             published
-        });
-        // Only a runtime that stops ends it early.
-        publishing.await.unwrap_or(Err(QueueError::Closed))
+        })
+        .await
     }
 
     /// Counts a message that a node has brought, unless it was here already.
@@ -145,6 +146,35 @@ impl Shared {
             }
         }
     }
+}
+
+/// The next piece of a body.
+async fn next(
+    pieces: &mut (impl Stream<Item = Result<Piece, Status>> + Unpin),
+    patience: Duration,
+) -> Result<Bytes, QueueError> {
+    match tokio::time::timeout(patience, pieces.next()).await {
+        Ok(Some(Ok(piece))) => no_longer_than_it_may_be(piece.bytes),
+        Ok(None) => Err(QueueError::Refused("it broke off".into())),
+        Ok(Some(Err(error))) => Err(QueueError::Refused(format!("it broke off: {error}"))),
+        Err(_) => Err(QueueError::Refused("nothing more came of it".into())),
+    }
+}
+
+fn no_longer_than_it_may_be(piece: Bytes) -> Result<Bytes, QueueError> {
+    if piece.len() > CHUNK {
+        return Err(QueueError::Refused(format!("a piece of it has more than {CHUNK} bytes")));
+    }
+    Ok(piece)
+}
+
+/// Does something that waits for the disk, and keeps its room until that is over, also if the node has gone away meanwhile: it takes
+/// memory and a thread for as long.
+async fn to_its_end<T: Send + 'static>(
+    what: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+) -> Result<T, QueueError> {
+    // Only a runtime that stops ends it early.
+    tokio::spawn(what).await.unwrap_or(Err(QueueError::Closed))
 }
 
 fn too_late() -> QueueError {
@@ -164,6 +194,13 @@ pub(super) fn weight(offers: &[Offer], withdrawn: &[Bytes]) -> usize {
     offers.iter().map(offer).sum::<usize>() + withdrawn.iter().map(withdraw).sum::<usize>()
 }
 
+/// How much memory a message takes whose body comes in pieces: of what goes to a file only what is not written yet, and the piece that
+/// comes on top. However short it is, it is under way for itself.
+fn large_weight(offer: &Offer, size: u64) -> usize {
+    let body = usize::try_from(size).unwrap_or(usize::MAX).clamp(INLINE, MOST_EXPECTED + 2 * CHUNK);
+    weight(std::slice::from_ref(offer), &[]) + body
+}
+
 /// How many recipients a message has.
 fn recipients(publication: &Publication) -> u64 {
     publication.works.iter().map(|work| u64::from(work.recipients)).sum()
@@ -178,7 +215,7 @@ fn complete(offer: &Offer, body: Bytes) -> Result<Publication, QueueError> {
 
 /// What a door adds to a message that is as long as any may be: its trace.
 const ADDED: u64 = 64 << 10;
-/// Room is made for a body as it comes, beyond this length.
+/// Room is made for a body as it comes, beyond this length; where there are files, it goes to one.
 const MOST_EXPECTED: usize = 1 << 20;
 
 fn answer(message: Bytes, published: &Result<Vec<Published>, QueueError>) -> Answer {

@@ -12,12 +12,14 @@ use store::settings::NodeState;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Status, metadata::MetadataValue};
 
-use super::{bounds::UNSYNCED, control::Welcomed, listen::Caller, member::Give, serve::Service, *};
+use super::{
+    bounds::UNSYNCED, control::Welcomed, listen::Caller, member::Give, serve::Service, waiting::IN_HAND, *,
+};
 use crate::{
     home::{Home, Keeps, LONGEST, StandsStill, publication, queue_on, until},
     tls::{Peer, Protocol},
     wire::{
-        Answer, Done, Hello, MOST_SAID, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict,
+        Answer, CHUNK, Done, Hello, MOST_SAID, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict,
         link_client::LinkClient, link_server::LinkServer, refused::Reason,
     },
 };
@@ -165,7 +167,56 @@ async fn a_large_message_that_stands_still_is_given_up_and_one_that_is_too_large
     // The trace of the door does not count.
     let longest = LONGEST.0 + 1000;
     let answer = brought(&home, longest, tokio_stream::iter([piece(longest)]), PATIENCE).await;
+    assert_eq!(
+        (answer.verdict(), &*answer.text),
+        (Verdict::NotNow, "a piece of it has more than 262144 bytes")
+    );
+    let answer = brought(&home, longest, tokio_stream::iter(pieces(longest)), PATIENCE).await;
     assert_eq!(answer.verdict(), Verdict::Stored, "{}", answer.text);
+}
+
+/// A body that is so long, in pieces.
+fn pieces(size: u64) -> Vec<Result<Piece, Status>> {
+    let whole = CHUNK as u64;
+    (0..size.div_ceil(whole)).map(|before| piece(whole.min(size - before * whole))).collect()
+}
+
+#[tokio::test]
+async fn however_many_large_messages_are_begun_and_given_up_so_much_waits_for_the_disk() {
+    // The one stays in memory, the other goes to a file, which is synced before it is published.
+    for size in [LONGEST.0, LONGEST.0 + 1000] {
+        let disk = SimulatedDisk::default();
+        let home = Home::with(Timing::default(), queue_on(&disk), Arc::new(Keeps::default())).await;
+        let (shared, member) = (&home.manager.0, member());
+        let still = StandsStill::from_now_on(&disk);
+        let whole = Arc::new(AtomicUsize::new(0));
+        let bring = |number| {
+            let first = Piece { offer: Some(offer(&home, number)), bytes: Bytes::new(), size };
+            let (shared, member, whole) = (shared.clone(), member.clone(), whole.clone());
+            let mut left = size;
+            let rest = tokio_stream::iter(pieces(size)).map(move |piece| {
+                left -= piece.as_ref().map_or(0, |piece| piece.bytes.len() as u64);
+                whole.fetch_add(usize::from(left == 0), Ordering::SeqCst);
+                piece
+            });
+            async move { shared.take_large(&member, first, rest, PATIENCE).await.expect("it runs").verdict() }
+        };
+        let read = || whole.load(Ordering::SeqCst);
+        for round in 0..5 {
+            let mut streams = tokio::task::JoinSet::new();
+            (0..16).for_each(|number| drop(streams.spawn(bring(16 * round + number))));
+            until("the first have come whole", || read() >= 16).await;
+            let answered = tokio::time::timeout(SOON, streams.join_next()).await;
+            assert!(answered.is_err(), "nothing can be synced");
+            // What is left of them is reset.
+        }
+        let most = IN_HAND as u64 / LONGEST.0;
+        assert!(read() as u64 <= most, "{} messages of {size} bytes wait", read());
+        drop(still);
+        assert_eq!(bring(100).await, Verdict::Stored, "there is room again");
+        let all = tokio::time::timeout(PATIENCE, member.waiting.room(usize::MAX)).await;
+        assert!(all.is_ok(), "all of it");
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub(crate) struct Waiting {
 }
 
 /// Most that a node has brought and that the queue has not taken, in bytes. It is some syncs of a quick disk.
-const IN_HAND: usize = 32 << 20;
+pub(super) const IN_HAND: usize = 32 << 20;
 
 impl Default for Waiting {
     fn default() -> Self {
