@@ -9,9 +9,9 @@ use base::Timestamp;
 use queue::Ticket;
 
 /// Longest time that a work waits: a few times what a next hop nearby takes for a message.
-const WAITS: Duration = Duration::from_millis(20);
+const WAITS: Duration = Duration::from_millis(50);
 /// Where that was in vain nothing waits for so long: the next hop takes longer, whatever the reason.
-const THEN_NOT_FOR: Duration = Duration::from_secs(1);
+const THEN_NOT_FOR: Duration = Duration::from_millis(500);
 
 /// What a site's works wait for, and since when.
 #[derive(Debug, Default)]
@@ -67,11 +67,11 @@ mod tests {
     #[test]
     fn works_wait_a_moment_and_after_a_moment_in_vain_none_does_for_a_while() {
         let mut patience = Patience::default();
-        assert!(patience.waits(Ticket(1), NOW) && patience.waits(Ticket(2), after(19)));
-        assert_eq!(patience.until(after(19)), Some(after(20)), "the first began to wait then");
-        assert!(!patience.waits(Ticket(2), after(20)) && !patience.waits(Ticket(3), after(1019)));
-        assert_eq!(patience.until(after(1019)), None);
-        assert!(patience.waits(Ticket(3), after(1020)));
+        assert!(patience.waits(Ticket(1), NOW) && patience.waits(Ticket(2), after(49)));
+        assert_eq!(patience.until(after(49)), Some(after(50)), "the first began to wait then");
+        assert!(!patience.waits(Ticket(2), after(50)) && !patience.waits(Ticket(3), after(549)));
+        assert_eq!(patience.until(after(549)), None);
+        assert!(patience.waits(Ticket(3), after(550)));
     }
 
     #[test]
@@ -79,22 +79,22 @@ mod tests {
         let mut patience = Patience::default();
         assert!(patience.waits(Ticket(1), NOW));
         patience.went(&[Ticket(7), Ticket(2)], after(10));
-        assert_eq!(patience.until(after(10)), Some(after(20)));
-        patience.went(&[Ticket(2), Ticket(1)], after(19));
-        assert!(patience.waits(Ticket(3), after(20)));
-        assert_eq!(patience.until(after(20)), Some(after(40)));
+        assert_eq!(patience.until(after(10)), Some(after(50)));
+        patience.went(&[Ticket(2), Ticket(1)], after(49));
+        assert!(patience.waits(Ticket(3), after(50)));
+        assert_eq!(patience.until(after(50)), Some(after(100)));
         patience.look();
-        assert_eq!(patience.until(after(20)), None, "something has happened");
+        assert_eq!(patience.until(after(50)), None, "something has happened");
     }
 
     #[test]
     fn it_was_in_vain_if_the_first_goes_elsewhere_in_the_end() {
         let mut patience = Patience::default();
         assert!(patience.waits(Ticket(1), NOW));
-        assert!(!patience.waits(Ticket(1), after(20)));
-        patience.went(&[Ticket(1)], after(20));
-        assert!(!patience.waits(Ticket(2), after(21)) && !patience.waits(Ticket(3), after(1019)));
-        assert!(patience.waits(Ticket(4), after(1020)));
+        assert!(!patience.waits(Ticket(1), after(50)));
+        patience.went(&[Ticket(1)], after(50));
+        assert!(!patience.waits(Ticket(2), after(51)) && !patience.waits(Ticket(3), after(549)));
+        assert!(patience.waits(Ticket(4), after(550)));
     }
 
     #[test]
@@ -103,6 +103,6 @@ mod tests {
         assert!(patience.waits(Ticket(1), after(60_000)));
         assert_eq!(patience.until(NOW), None);
         assert!(patience.waits(Ticket(1), NOW));
-        assert_eq!(patience.until(NOW), Some(after(20)));
+        assert_eq!(patience.until(NOW), Some(after(50)));
     }
 }

@@ -302,7 +302,7 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
         "only B keeps a connection, but A is soon through"
     );
     assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Connections { .. }));
-    assert_eq!(world.schedule.pause(NOW, Duration::from_secs(1)), Duration::from_millis(20));
+    assert_eq!(world.schedule.pause(NOW, Duration::from_secs(1)), Duration::from_millis(50));
     let used = Used { contact: Contact::Answered, opened: 1, keeps: Keeps::Connection };
     world.schedule.ended(&at_a, used.clone(), later(5), 0.5);
     let begun = world.schedule.next(later(5), &came_in_at(A)).unwrap();
@@ -312,16 +312,16 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
 
     let works = world.arrive("a.example", "x", 1);
     assert_eq!(world.schedule.next(later(10), &came_in_at(A)), None);
-    world.schedule.prepare(later(29));
-    assert_eq!(world.schedule.next(later(29), &came_in_at(A)), None);
-    world.schedule.prepare(later(30));
-    let begun = world.schedule.next(later(30), &came_in_at(A)).unwrap();
+    world.schedule.prepare(later(59));
+    assert_eq!(world.schedule.next(later(59), &came_in_at(A)), None);
+    world.schedule.prepare(later(60));
+    let begun = world.schedule.next(later(60), &came_in_at(A)).unwrap();
     assert_eq!(begun.works, works, "A is not through with it: B has it");
     let What::Deliver(mut at_b) = begun.what else { panic!("it goes") };
-    world.schedule.placed(&mut at_b, B, later(30));
-    world.schedule.ended(&at_b, used, later(31), 0.5);
+    world.schedule.placed(&mut at_b, B, later(60));
+    world.schedule.ended(&at_b, used, later(61), 0.5);
     world.arrive("a.example", "x", 1);
-    let begun = world.schedule.next(later(31), &came_in_at(A));
+    let begun = world.schedule.next(later(61), &came_in_at(A));
     assert!(begun.is_some(), "that was in vain, and is not tried again at once");
 }
 
