@@ -112,6 +112,52 @@ async fn nothing_is_answered_before_it_is_synced() {
 }
 
 #[tokio::test]
+async fn what_was_taken_in_and_comes_again_too_late_is_refused_and_goes_out_no_more() {
+    let home = Home::new(Timing::default()).await;
+    let shared = &home.manager.0;
+    let taken = shared.take_in(&member(), vec![offer(&home, 1)]).await;
+    assert_eq!((taken[0].verdict(), shared.queue.stats().works), (Verdict::Stored, 1));
+    let past = home.clock.clock().now() - SOON;
+    let late = Offer { until_micros: past.micros(), ..offer(&home, 1) };
+    let again = shared.take_in(&member(), vec![late]).await;
+    assert_eq!((again[0].verdict(), shared.queue.stats().works), (Verdict::NotNow, 0));
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_while_an_attempt_at_it_is_being_written_down_is_cancelled_then() {
+    let disk = SimulatedDisk::default();
+    let home = Home::with(Timing::default(), queue_on(&disk), Arc::new(Keeps::default())).await;
+    let shared = &home.manager.0;
+    shared.take_in(&member(), vec![offer(&home, 1)]).await;
+    let mut arrivals = Vec::new();
+    shared.queue.take_arrivals(Kind::Mail, 1, &mut arrivals);
+    let leased = shared.queue.lease(Holder::Here, vec![arrivals[0].ticket]).await.remove(0);
+    let still = StandsStill::from_now_on(&disk);
+    let concluded = leased.lease.conclude(deferred(&home));
+    assert_eq!(concluded.expect("it is heard"), Concluded::Applied);
+    let messages = vec![offer(&home, 1).message];
+    shared.note_withdrawn(&messages);
+    let withdrawing = shared.withdraw(messages);
+    tokio::pin!(withdrawing);
+    let early = tokio::time::timeout(SOON, &mut withdrawing).await;
+    assert!(early.is_err(), "it is not on the disk: {early:?}");
+    drop(still);
+    assert_eq!((withdrawing.await.len(), shared.queue.stats().works), (1, 0));
+}
+
+/// A next hop wants it later.
+fn deferred(home: &Home) -> Conclusion {
+    Conclusion {
+        at: home.clock.clock().now(),
+        ends: Vec::new(),
+        rest: Rest::Retry { not_before: Timestamp::default(), reason: queue::Reason::Deferred },
+        state: Bytes::new(),
+        record: Bytes::new(),
+        follow_ups: Vec::new(),
+    }
+}
+
+#[tokio::test]
 async fn what_is_withdrawn_behind_its_final_dot_is_not_sent_again() {
     let home = Home::new(Timing::default()).await;
     let shared = &home.manager.0;
@@ -129,14 +175,7 @@ async fn what_is_withdrawn_behind_its_final_dot_is_not_sent_again() {
     assert_eq!(shared.queue.stats().works, 2, "they may be delivered");
     for committing in behind {
         let message = committing.work().message;
-        let concluded = committing.conclude(Conclusion {
-            at: home.clock.clock().now(),
-            ends: Vec::new(),
-            rest: Rest::Retry { not_before: Timestamp::default(), reason: queue::Reason::Deferred },
-            state: Bytes::new(),
-            record: Bytes::new(),
-            follow_ups: Vec::new(),
-        });
+        let concluded = committing.conclude(deferred(&home));
         assert_eq!(concluded.expect("it is heard"), Concluded::Applied);
         home.manager.left_of(message);
     }

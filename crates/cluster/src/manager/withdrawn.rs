@@ -142,11 +142,13 @@ impl Shared {
             return Ok(());
         }
         let cancelled = self.queue.cancel(works, self.clock.now()).await?;
-        tracing::info!(
-            %message,
-            works = cancelled,
-            "a message is withdrawn: its sender was told that it is not taken, and will send it again"
-        );
+        if cancelled > 0 {
+            tracing::info!(
+                %message,
+                works = cancelled,
+                "a message is withdrawn: its sender was told that it is not taken, and will send it again"
+            );
+        }
         Ok(())
     }
 }

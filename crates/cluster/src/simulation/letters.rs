@@ -2,8 +2,8 @@
 //!
 //! A client whose message is not taken brings it again, under another id. All that it brought is one letter, each time is a try.
 //!
-//! Once a withdrawal has come nothing more of the message goes out, but for what [`Excuse`] names. All of these but the first are
-//! weaknesses: once the manager has them no more, they are to go from here, and the seeds will show whether it is so.
+//! Once a withdrawal has come nothing more of the message goes out, but for what [`Excuse`] names. All of these but the first come of the
+//! copy of the manager's intake here, which does not wait for the disk before it answers; the manager does (`manager/withdrawn.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
