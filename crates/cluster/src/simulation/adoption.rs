@@ -193,7 +193,9 @@ impl World {
         };
         for (work, epoch) in presented {
             let info = self.reign().queue.info(work);
-            let has = if info.is_some_and(|info| info.lease == Some(epoch)) { Has::Yes } else { Has::No };
+            // The queue itself keeps it under the same lease while a late word is on its way to the disk.
+            let is_its = info.is_some_and(|info| info.lease == Some(epoch) && info.held_by.is_some());
+            let has = if is_its { Has::Yes } else { Has::No };
             self.truth.presented(epoch, has);
         }
         Adopting { link, member, number, errands, resuming }

@@ -1,5 +1,7 @@
 //! What is true of each work, whoever knows it: and what must never be.
 
+mod again;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
@@ -63,6 +65,9 @@ struct Attempt {
     left: Option<Left>,
     /// How it had, before its node had it again, and since when it waited; a manager that starts anew knows no more.
     regained: Option<(Left, Timestamp)>,
+    /// Whether its lease is a value, and whether the one that was before its node was lost is still.
+    value: Value,
+    former: Value,
     /// From when it waits because it may be delivered.
     unknown: Option<Timestamp>,
     eaten: Eaten,
@@ -106,6 +111,13 @@ enum Eaten {
     Commit,
     /// That there is such a lease; when.
     Grant(u64),
+}
+
+/// Whether somebody at the manager has a lease and may drop it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    Living,
+    Gone,
 }
 
 /// Whether a work is a node's again.
@@ -213,18 +225,6 @@ impl Truth {
         self.stories[work].attempts.iter().rfind(known).copied()
     }
 
-    /// The attempt whose node has a work, or had it last: one that has it again, or else the latest.
-    fn current(&self, work: usize) -> Option<usize> {
-        let mut attempts = self.stories[work].attempts.iter().copied();
-        attempts.find(|attempt| self.has_again(*attempt)).or_else(|| self.latest(work))
-    }
-
-    /// Whether an attempt's node was lost, and has its work again.
-    fn has_again(&self, attempt: usize) -> bool {
-        let it = &self.attempts[attempt];
-        it.regained.is_some() && it.left.is_none() && it.told == Told::Nothing
-    }
-
     /// Whether an attempt may have delivered, and the queue is to know that.
     fn is_open(&self, attempt: usize) -> bool {
         let Attempt { permitted, told, eaten, waited, .. } = &self.attempts[attempt];
@@ -275,6 +275,8 @@ impl Truth {
             told: Told::Nothing,
             left: None,
             regained: None,
+            value: Value::Living,
+            former: Value::Gone,
             unknown: None,
             eaten: Eaten::Nothing,
             given: Given::InTime,
@@ -381,17 +383,6 @@ impl Truth {
         }
     }
 
-    /// Whether the queue knows that an attempt may have delivered, and nobody has done anything with its work since.
-    fn is_awaited(&self, attempt: usize) -> bool {
-        let it = &self.attempts[attempt];
-        let did_nothing = |later: usize| {
-            let it = &self.attempts[later];
-            it.left.is_some() && it.permitted.is_none() && it.told == Told::Nothing
-        };
-        let later = self.stories[it.work].attempts.iter().filter(|later| **later > attempt);
-        it.unknown.is_some() && it.told == Told::Nothing && later.copied().all(did_nothing)
-    }
-
     /// All that was put has taken effect.
     pub(super) fn synced(&mut self) {
         self.stories.iter_mut().for_each(|story| story.effect = Effect::Taken);
@@ -401,6 +392,11 @@ impl Truth {
     pub(super) fn left(&mut self, epoch: Epoch, left: Left) {
         let attempt = self.of(epoch);
         let it = &mut self.attempts[attempt];
+        // Whoever listened before its node was lost takes nothing from whoever listens now.
+        if std::mem::replace(&mut it.former, Value::Gone) == Value::Living {
+            return;
+        }
+        it.value = Value::Gone;
         if it.left.is_some() {
             return;
         }
@@ -446,40 +442,13 @@ impl Truth {
             let it = &mut self.attempts[attempt];
             let has = works.iter().any(|(_, epoch)| self.by_epoch.get(epoch) == Some(&attempt));
             match it.permitted {
-                _ if has => it.reign = self.reign,
+                _ if has => (it.reign, it.value) = (self.reign, Value::Living),
                 Some(_) if it.eaten == Eaten::Nothing => {
                     (it.left, it.unknown) = (Some(Left::Unknown(wall)), Some(wall));
                     self.counts.unknown += 1;
                 }
                 Some(_) | None => it.left = Some(Left::GivenBack),
             }
-        }
-    }
-
-    /// A node has come back with a work, and has it again or not.
-    pub(super) fn presented(&mut self, epoch: Epoch, has: Has) {
-        let attempt = self.of(epoch);
-        let (named, is_awaited) = (self.named(attempt), self.is_awaited(attempt));
-        let work = self.attempts[attempt].work;
-        let is_over = self.stories[work].ended.is_some() || self.is_cancelled(work);
-        let is_next = self.latest(work) == Some(attempt) && !is_over;
-        let it = &mut self.attempts[attempt];
-        match has {
-            Has::Yes if it.left.is_some() && is_awaited => {
-                it.regained = it.left.zip(it.unknown);
-                (it.left, it.unknown, it.reign) = (None, None, self.reign);
-                self.counts.awaited += 1;
-            }
-            // What was told of it counted for nothing, and a crash has eaten that it was taken back.
-            Has::Yes if it.left.is_some() && it.told == Told::Deferred => {
-                it.regained = Some((Left::GivenBack, Timestamp::default()));
-                (it.left, it.told, it.reign) = (None, Told::Nothing, self.reign);
-            }
-            Has::Yes if it.left.is_some() => self.fails(format!("{named} is its node's again, and was over")),
-            Has::No if is_awaited && is_next => {
-                self.fails(format!("{named} is waited for, and is not its node's again"));
-            }
-            Has::Yes | Has::No => {}
         }
     }
 
@@ -548,6 +517,7 @@ impl Truth {
         for attempt in 0..self.attempts.len() {
             let is_latest = self.latest(self.attempts[attempt].work) == Some(attempt);
             let it = &mut self.attempts[attempt];
+            (it.value, it.former) = (Value::Gone, Value::Gone);
             if is_latest && matches!(it.left, Some(Left::GivenBack | Left::Unknown(_))) {
                 it.left = None;
                 it.unknown = None;
