@@ -38,8 +38,13 @@ impl Patience {
         self.until.is_some()
     }
 
-    /// Works have gone. If the first of those that wait is one of them, and had not waited in vain, the next waits as long.
+    /// Works have gone: there may be more that need not wait. If the first of those that wait is one of them, and had not waited in vain,
+    /// the next waits as long.
     pub(crate) fn went(&mut self, works: &[Ticket], now: Timestamp) {
+        if works.is_empty() {
+            return;
+        }
+        self.look();
         self.first.take_if(|first| now < first.since + WAITS && works.contains(&first.ticket));
     }
 
@@ -78,8 +83,12 @@ mod tests {
     fn it_was_not_in_vain_if_the_first_has_gone_meanwhile() {
         let mut patience = Patience::default();
         assert!(patience.waits(Ticket(1), NOW));
-        patience.went(&[Ticket(7), Ticket(2)], after(10));
+        patience.went(&[], after(10));
         assert_eq!(patience.until(after(10)), Some(after(50)));
+        patience.went(&[Ticket(7), Ticket(2)], after(10));
+        assert_eq!(patience.until(after(10)), None, "others may go as well");
+        assert!(patience.waits(Ticket(1), after(20)));
+        assert_eq!(patience.until(after(20)), Some(after(50)));
         patience.went(&[Ticket(2), Ticket(1)], after(49));
         assert!(patience.waits(Ticket(3), after(50)));
         assert_eq!(patience.until(after(50)), Some(after(100)));
