@@ -30,7 +30,7 @@ pub(crate) mod withdrawn;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
@@ -171,8 +171,34 @@ struct Members {
 struct Incarnations {
     node: NodeIndex,
     current: Option<Boot>,
-    older: VecDeque<Boot>,
+    /// When the connection was taken over which the current one has said hello last.
+    latest: Option<Instant>,
+    older: VecDeque<Older>,
     waiting: Arc<Waiting>,
+}
+
+/// A boot that a newer one has superseded.
+#[derive(Clone, Copy, Debug)]
+struct Older {
+    boot: Boot,
+    /// When that was.
+    since: Instant,
+}
+
+impl Older {
+    fn now(boot: Boot) -> Self {
+        Self { boot, since: Instant::now() }
+    }
+}
+
+impl Incarnations {
+    /// A boot is superseded. So many are remembered.
+    fn supersede(&mut self, boot: Boot) {
+        self.older.push_back(Older::now(boot));
+        if self.older.len() > OLDER {
+            self.older.pop_front();
+        }
+    }
 }
 
 /// So many superseded boots of a node are remembered, so that one that returns is known for a clone.

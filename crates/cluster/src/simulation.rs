@@ -87,6 +87,8 @@ enum Rules {
     AcknowledgedOnce,
     /// A hello counts though it was overtaken by that over a later link.
     StaleHelloCounts,
+    /// What a process has said before its successor came makes a clone of it.
+    CloneByAnyHello,
     /// Every word that somebody delivered is told of as an end, also if another has ended the work meanwhile.
     EveryWordCounts,
     /// A manager that starts never judges those whom it only knows from before.
@@ -223,6 +225,7 @@ found! {
     an_adoption_by_works_alone_is_found: AdoptedByWork within 100,
     an_acknowledgement_that_is_not_repeated_is_found: AcknowledgedOnce within 100,
     a_stale_hello_that_counts_is_found: StaleHelloCounts within 100,
+    a_clone_that_is_none_is_found: CloneByAnyHello within 100,
     a_second_end_is_found: EveryWordCounts within 100,
     an_answer_before_the_sync_is_found: AnsweredBeforeSync within 100,
     a_repeat_that_is_stored_twice_is_found: RepeatForgotten within 100,

@@ -142,7 +142,9 @@ mod tests {
     use super::*;
     use crate::{
         home::{Home, publication, queue_on, until},
-        manager::{Grant, Granted, Trade, Word, control::Welcomed, tests::registered},
+        manager::{
+            Grant, Granted, Trade, Word, control::Welcomed, listen::Caller, tests::registered,
+        },
         membership::Timing,
         worker::{Assignment, Worker},
     };
@@ -314,7 +316,7 @@ mod tests {
             let home = Home::with(Timing::default(), queue.clone(), trade.clone()).await;
             let (shared, (key, hello)) = (&home.manager.0, registered(&home));
             let hello = wire::Hello { held: held.collect(), ..hello };
-            let comes = || shared.hello(key, &hello, mpsc::channel(1).0).expect("it is let in");
+            let comes = || shared.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("it is let in");
             let (read, to_read) = std::sync::mpsc::channel::<()>();
             tokio::task::spawn_blocking(move || to_read.recv());
             let Welcomed { member, begun, .. } = comes();

@@ -1,13 +1,14 @@
 //! How a link begins: the hello, who is refused, and what a node that comes back still has.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use queue::Boot;
 use store::settings::{Node, NodeState};
 use tokio::sync::mpsc;
 
 use super::{
-    Incarnations, Members, OLDER, Shared,
+    Incarnations, Members, OLDER, Older, Shared,
+    listen::Caller,
     member::{Begun, Facts, Member, Overtaken},
     serve::Goodbye,
 };
@@ -16,7 +17,7 @@ use crate::{
     identity::PublicKey,
     load::Load,
     placement::NodeIndex,
-    tls::Registry as _,
+    tls::{Peer, Registry as _},
     wire::{
         self, Hello, MOST_HELD, ManagerWord, OLDEST_PROTOCOL, PROTOCOL, Refused, WHOLE, Wanted, Welcome,
         refused::Reason, wanted,
@@ -41,17 +42,18 @@ impl Shared {
     /// A node says hello.
     pub(super) fn hello(
         self: &Arc<Self>,
-        key: PublicKey,
+        caller: Caller,
         hello: &Hello,
         control: mpsc::Sender<ManagerWord>,
     ) -> Result<Welcomed, Refused> {
+        let key = caller.peer.key;
         self.registry.admits(&key).map_err(|error| refused(Reason::Removed, error.to_string()))?;
         let node = self.registry.find(&key);
         let node =
             node.ok_or_else(|| refused(Reason::Removed, "the manager does not know this node".into()))?;
         let boot = check(hello)?;
         self.check_name(&key, hello, &node)?;
-        let (member, begun) = self.incarnate(key, boot, hello, &node, control)?;
+        let (member, begun) = self.incarnate(caller, boot, hello, &node, control)?;
         if let Err(error) = self.registry.admits(&key) {
             // It was removed meanwhile, and whoever did so may have missed this link.
             begun.end.cancel();
@@ -106,15 +108,16 @@ impl Shared {
     }
 
     /// Finds or makes the member of this boot, and links it. A newer boot of a node supersedes the older; an older that returns is a
-    /// clone.
+    /// clone, if it has lived since: what it has said before may come only now.
     fn incarnate(
         self: &Arc<Self>,
-        key: PublicKey,
+        caller: Caller,
         boot: Boot,
         hello: &Hello,
         node: &Node,
         control: mpsc::Sender<ManagerWord>,
     ) -> Result<(Arc<Member>, Begun), Refused> {
+        let key = caller.peer.key;
         let mut members = self.members.lock();
         let Members { by_boot, nodes, last } = &mut *members;
         if by_boot.get(&boot).is_some_and(|member| member.key != key) {
@@ -124,12 +127,24 @@ impl Shared {
             *last += 1;
             // The one that was here before this manager's start, if it is another.
             let before = node.boot.map(|boot| Boot(u128::from_be_bytes(boot)));
-            let older = before.filter(|before| *before != boot).into_iter().collect();
-            Incarnations { node: NodeIndex(*last), current: None, older, waiting: Arc::default() }
+            let older = before.filter(|before| *before != boot).map(Older::now).into_iter().collect();
+            Incarnations { node: NodeIndex(*last), current: None, latest: None, older, waiting: Arc::default() }
         });
-        if incarnations.older.contains(&boot) {
+        if let Some(older) = incarnations.older.iter().find(|older| older.boot == boot) {
+            if caller.since <= older.since {
+                return Err(outlived());
+            }
+            let current = incarnations.current.and_then(|current| by_boot.get(&current));
+            let other = current.and_then(|member| member.address());
             drop(members);
-            return Err(self.quarantine(&key, node));
+            return Err(self.quarantine(caller, node, other));
+        }
+        // What it has said before the current one did may come only now.
+        if incarnations.current.is_some_and(|current| current != boot)
+            && incarnations.latest.is_some_and(|latest| caller.since < latest)
+        {
+            incarnations.supersede(boot);
+            return Err(outlived());
         }
         // Each takes room until it is gone.
         let boots = by_boot.values().filter(|member| member.key == key).count();
@@ -155,10 +170,7 @@ impl Shared {
         }
         if let Some(current) = incarnations.current.filter(|current| *current != boot) {
             tracing::info!(node = node.name, old = %current, new = %boot, "a node has started anew");
-            incarnations.older.push_back(current);
-            if incarnations.older.len() > OLDER {
-                incarnations.older.pop_front();
-            }
+            incarnations.supersede(current);
             if let Some(old) = by_boot.get(&current) {
                 old.cut();
             }
@@ -166,7 +178,8 @@ impl Shared {
         }
         // It may have been registered under another name, and its configuration read again, since its last hello.
         member.rename(&node.name);
-        member.says(facts(hello));
+        member.says(facts(hello), caller.address);
+        incarnations.latest = incarnations.latest.max(Some(caller.since));
         let is_new = incarnations.current.replace(boot) != Some(boot);
         let begun = member.link(control, &hello.held);
         let mut membership = self.membership.lock();
@@ -178,16 +191,23 @@ impl Shared {
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.
-    fn quarantine(self: &Arc<Self>, key: &PublicKey, node: &Node) -> Refused {
+    fn quarantine(
+        self: &Arc<Self>,
+        Caller { peer: Peer { key, .. }, address, .. }: Caller,
+        node: &Node,
+        other: Option<SocketAddr>,
+    ) -> Refused {
         let why = "a boot that a newer one had superseded came back: two processes run with its key";
         tracing::error!(
             node = node.name,
+            %address,
+            other = other.map(tracing::field::display),
             "{why}; the node is quarantined. Stop the copy, give it a data directory of its own, then `posthouse nodes resume {}`",
             node.name
         );
-        self.registry.quarantine(key);
-        self.cut(key);
-        let (shared, key, name, now) = (self.clone(), *key, node.name.clone(), self.clock.now());
+        self.registry.quarantine(&key);
+        self.cut(&key);
+        let (shared, name, now) = (self.clone(), node.name.clone(), self.clock.now());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = shared.registry.note_quarantine(&key, why, now) {
                 tracing::error!(node = name, %error, "the quarantine cannot be noted; it counts until the manager starts anew");
@@ -246,6 +266,11 @@ fn is_bearable(held: &[wire::Held]) -> bool {
     }
     let items = most.into_values().fold(0, usize::saturating_add);
     held.len() <= MOST_HELD && items <= MOST_HELD
+}
+
+fn outlived() -> Refused {
+    let why = "a newer process of this node has come since this one's connection was made";
+    refused(Reason::Superseded, why.into())
 }
 
 fn refused(reason: Reason, text: String) -> Refused {

@@ -92,6 +92,17 @@ impl Proven {
 pub(super) struct Caller {
     pub(super) peer: Peer,
     pub(super) address: SocketAddr,
+    /// When the connection was taken. Its process has lived since: it has answered in the handshake.
+    pub(super) since: Instant,
+}
+
+#[cfg(test)]
+impl Caller {
+    /// Whoever has this key, on a connection that is made now.
+    pub(super) fn of(key: crate::identity::PublicKey) -> Self {
+        let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
+        Self { peer: Peer { key, protocol: Protocol::Link }, address, since: Instant::now() }
+    }
 }
 
 /// Lets nodes in until the node stops.
@@ -155,6 +166,7 @@ async fn accept(
                 continue;
             }
         };
+        let since = Instant::now();
         // Who has many begun that came to nothing yet is let go, and comes again if he means it.
         let Some(begun) = Handshake::begin(&by_address, address.ip()) else { continue };
         // Without it small words would wait for company; a socket that refuses is broken anyhow.
@@ -164,7 +176,7 @@ async fn accept(
         tokio::spawn(async move {
             let proven = match shared.tls.accept(BufReader::with_capacity(READ, stream), HANDSHAKE).await {
                 Ok((stream, peer)) => {
-                    Proven::new(stream, Caller { peer, address }, &shared.registry, (turn, begun))
+                    Proven::new(stream, Caller { peer, address, since }, &shared.registry, (turn, begun))
                         .map_err(|error| (Some(peer.key), error.to_string()))
                 }
                 Err(error) => Err((error.key(), error.to_string())),

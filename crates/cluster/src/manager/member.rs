@@ -1,6 +1,6 @@
 //! A node as the manager works with it: one boot of it, over however many links.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use queue::Boot;
@@ -44,6 +44,8 @@ struct About {
     /// The name under which it is registered.
     name: Arc<str>,
     facts: Facts,
+    /// From where it said hello last.
+    address: Option<SocketAddr>,
 }
 
 /// What a node says of itself.
@@ -158,7 +160,7 @@ impl Member {
     ) -> Arc<Self> {
         let (adoption, adopting, state) = (Arc::default(), Arc::default(), Mutex::default());
         let along = Arc::new(Semaphore::new(ALONG));
-        let about = Mutex::new(About { name: name.into(), facts });
+        let about = Mutex::new(About { name: name.into(), facts, address: None });
         Arc::new(Self { node, key, boot, load, adoption, adopting, waiting, along, about, state })
     }
 
@@ -177,9 +179,15 @@ impl Member {
         self.about.lock().facts.clone()
     }
 
-    /// It says this of itself now.
-    pub(crate) fn says(&self, facts: Facts) {
-        self.about.lock().facts = facts;
+    /// From where it said hello last.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.about.lock().address
+    }
+
+    /// It says this of itself now, from there.
+    pub(crate) fn says(&self, facts: Facts, from: SocketAddr) {
+        let mut about = self.about.lock();
+        (about.facts, about.address) = (facts, Some(from));
     }
 
     /// Room for a body of so many bytes with what is given to it; nothing while so much waits there already.

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use crate::{
         home::{Home, until},
-        manager::tests::registered,
+        manager::{listen::Caller, tests::registered},
         membership::Timing,
         wire,
     };
@@ -182,7 +182,7 @@ mod tests {
             let comes_often = async |before| {
                 for _ in 0..20 {
                     home.clock.advance(Duration::from_secs(1));
-                    home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("it is let in");
+                    home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("it is let in");
                 }
                 // Whoever needs the disk as well has his turn first.
                 let manager = home.manager.clone();
@@ -210,7 +210,7 @@ mod tests {
             let before = Boot(u128::from(node));
             home.manager.0.to_note.turns.lock().noted([(key, Comes::Again)], Instant::now());
             let hello = Hello { boot: wire::boot_bytes(before), ..hello.clone() };
-            home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("it is let in");
+            home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("it is let in");
             until("it is noted", || noted() == Some(before.0.to_be_bytes())).await;
         }
         assert!(start.elapsed() < 10 * PAUSE, "{:?} for twenty", start.elapsed());

@@ -106,7 +106,7 @@ impl Link for Service {
             return Err(Status::failed_precondition("say hello first"));
         };
         let (control, words) = mpsc::channel(CONTROL_WORDS);
-        let refused = match self.0.hello(caller.peer.key, &hello, control.clone()) {
+        let refused = match self.0.hello(caller, &hello, control.clone()) {
             Ok(Welcomed { member, begun, welcome }) => {
                 let (shared, end) = (self.0.clone(), begun.end.clone());
                 tokio::spawn(follow(shared.clone(), member.clone(), said, (begun.number, begun.end)));

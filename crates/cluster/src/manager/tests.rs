@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     home::{Home, Keeps, LONGEST, StandsStill, publication, queue_on, until},
-    tls::{Peer, Protocol},
     wire::{
         Answer, CHUNK, Done, Hello, MOST_SAID, OLDEST_PROTOCOL, Offer, PROTOCOL, Piece, answer::Verdict,
         link_client::LinkClient, link_server::LinkServer, refused::Reason,
@@ -301,7 +300,7 @@ async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
     let (key, hello) = registered(&home);
     let says = |boot, link| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot)), link, ..hello.clone() };
-        let said = home.manager.0.hello(key, &hello, mpsc::channel(1).0);
+        let said = home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0);
         said.map(|welcomed| welcomed.begun.end).map_err(|refused| refused.reason())
     };
     let second = says(1, 2).expect("it is the first that comes");
@@ -315,6 +314,23 @@ async fn a_hello_that_a_later_link_of_its_boot_has_overtaken_does_not_count() {
 }
 
 #[tokio::test]
+async fn what_a_process_has_said_before_its_successor_came_makes_no_clone_of_it() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |boot, caller| {
+        let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
+        home.manager.0.hello(caller, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+    };
+    let [before, earlier] = [Caller::of(key), Caller::of(key)];
+    assert_eq!([1, 2].map(|boot| says(boot, Caller::of(key))), [Ok(()); 2]);
+    assert_eq!([before, earlier].map(|caller| says(1, caller)), [Err(Reason::Superseded); 2]);
+    // Also if nothing had come of that process before.
+    assert_eq!([before, earlier].map(|caller| says(0, caller)), [Err(Reason::Superseded); 2]);
+    assert_eq!(says(2, Caller::of(key)), Ok(()), "it is as it was");
+    assert_eq!(says(0, Caller::of(key)), Err(Reason::Clone), "it has dialled since");
+}
+
+#[tokio::test]
 async fn a_node_that_is_removed_while_it_is_let_in_has_no_link() {
     let home = Home::new(Timing::default()).await;
     let (key, hello) = registered(&home);
@@ -322,7 +338,7 @@ async fn a_node_that_is_removed_while_it_is_let_in_has_no_link() {
     let refused = std::thread::scope(|scope| {
         // A new boot is on its way in until it has a place there.
         let origins = shared.origins.lock();
-        let comes = scope.spawn(|| shared.hello(key, &hello, mpsc::channel(1).0).map(drop));
+        let comes = scope.spawn(|| shared.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop));
         while shared.members.try_lock().is_some() {
             std::thread::yield_now();
         }
@@ -341,7 +357,7 @@ async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are
     let (key, hello) = registered(&home);
     let says = |boot: usize| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot as u128)), ..hello.clone() };
-        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
     };
     assert!((1..=OLDER).all(|boot| says(boot) == Ok(())));
     assert_eq!([OLDER + 1, OLDER].map(says), [Err(Reason::Other), Ok(())]);
@@ -357,7 +373,7 @@ async fn what_waits_of_a_node_is_bounded_over_all_its_boots() {
     let (key, hello) = registered(&home);
     let comes = |boot| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
-        home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("it is let in").member.waiting.clone()
+        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("it is let in").member.waiting.clone()
     };
     let before = comes(1);
     let room = before.room(usize::MAX).await;
@@ -378,7 +394,7 @@ async fn a_node_that_stops_and_starts_in_order_leaves_nothing_behind() {
     for boot in 1..=2 * OLDER {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot as u128)), ..hello.clone() };
         let Welcomed { member, begun, .. } =
-            home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("however often it comes");
+            home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("however often it comes");
         member.unlink(begun.number);
         home.manager.0.leave(&member);
     }
@@ -399,7 +415,7 @@ async fn a_quarantined_node_is_only_resumed_or_removed() {
     let (key, hello) = registered(&home);
     let says = |boot| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
-        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
     };
     let state = || home.manager.nodes()[0].state;
     assert_eq!([1, 2, 1].map(says), [Ok(()), Ok(()), Err(Reason::Clone)]);
@@ -454,7 +470,7 @@ async fn a_worker_that_speaks_only_other_protocols_is_refused_and_told_why() {
     let (key, hello) = registered(&home);
     let says = |oldest, newest| {
         let hello = Hello { oldest, newest, ..hello.clone() };
-        let said = home.manager.0.hello(key, &hello, mpsc::channel(1).0);
+        let said = home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0);
         said.map(|welcomed| welcomed.welcome.protocol).map_err(|refused| (refused.reason(), refused.text))
     };
     for (oldest, newest) in [(PROTOCOL + 1, PROTOCOL + 2), (0, OLDEST_PROTOCOL - 1)] {
@@ -472,7 +488,7 @@ async fn a_node_goes_by_the_name_that_it_has_now_and_by_what_it_said_last() {
     let (key, hello) = registered(&home);
     let says = |ehlo: &str| {
         let hello = Hello { ehlo: ehlo.into(), doors: vec![format!("{ehlo}:25")], ..hello.clone() };
-        home.manager.0.hello(key, &hello, mpsc::channel(1).0).expect("it is let in").member
+        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("it is let in").member
     };
     let member = says("mx2.example.org");
     let body = queue::BodySource::Memory(Bytes::new());
@@ -498,7 +514,7 @@ async fn no_node_is_called_what_the_manager_is_called() {
     let error = home.manager.add_key("HOME", &PublicKey::from_bytes([8; 32])).expect_err("it is taken");
     assert_eq!(error.to_string(), "HOME is the manager's own name");
     let hello = Hello { name: "home".into(), ..hello };
-    let refused = home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).expect_err("it is taken");
+    let refused = home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).expect_err("it is taken");
     assert_eq!(refused.reason(), Reason::NameTaken);
 }
 
@@ -508,7 +524,7 @@ async fn a_process_that_its_node_has_no_more_is_known_for_over() {
     let (key, hello) = registered(&home);
     let says = |boot| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
-        home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
     };
     let over = |boot| {
         let upkeep::Process { node, over } = home.manager.0.process(Boot(boot));
@@ -533,7 +549,7 @@ async fn what_a_node_says_is_heard_later_while_too_much_of_it_is_not_synced() {
     let queue = queue_on(&disk);
     let home = Home::with(Timing::default(), queue.clone(), Arc::new(Keeps::default())).await;
     let (key, hello) = registered(&home);
-    home.manager.0.hello(key, &hello, mpsc::channel(1).0).map(drop).expect("it is let in");
+    home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).expect("it is let in");
     disk.hold_syncs();
     let _published = queue.publish(vec![publication(1, Timestamp::from_millis(1), queue::Body::Empty)]);
     let told = wire::Told { item: Some(wire::Item { errand: 7, item: 0 }), ..wire::Told::default() };
@@ -545,8 +561,7 @@ async fn what_a_node_says_is_heard_later_while_too_much_of_it_is_not_synced() {
         counts.fetch_add(1, Ordering::SeqCst);
         done
     }));
-    let (peer, address) = (Peer { key, protocol: Protocol::Link }, home.address);
-    says.extensions_mut().insert(Caller { peer, address });
+    says.extensions_mut().insert(Caller::of(key));
     says.metadata_mut().insert_bin(BOOT, MetadataValue::from_bytes(&hello.boot));
     let mut client = LinkClient::new(LinkServer::new(Service(home.manager.0.clone())));
     let _given = client.work(says).await.expect("there is a link");

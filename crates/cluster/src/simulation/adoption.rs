@@ -86,8 +86,7 @@ impl World {
         let Some((worker, boot)) = self.network.links.get(&link).map(|link| (link.worker, link.boot)) else {
             return;
         };
-        let Some(member) = self.incarnate(worker, boot) else {
-            self.truth.counts.clones += 1;
+        let Some(member) = self.incarnate(worker, boot, link) else {
             self.send(link, Way::WordsDown, Packet::Refused);
             return self.close(link, Side::Manager);
         };
@@ -111,19 +110,28 @@ impl World {
         self.begin_adoptions(boot);
     }
 
-    /// The member of this boot; nothing if a newer one has its place.
-    fn incarnate(&mut self, worker: usize, boot: Boot) -> Option<Arc<Member>> {
-        let now = self.moment();
+    /// The member of this boot; nothing if a newer one has its place. There are no clones here.
+    fn incarnate(&mut self, worker: usize, boot: Boot, link: u64) -> Option<Arc<Member>> {
+        let (now, latest_link, by_any) = (self.moment(), self.network.last(), self.rules == Rules::CloneByAnyHello);
         let reign = self.reign();
         let node = reign.nodes.entry(worker).or_default();
-        if node.older.contains(&boot) {
+        if let Some((_, since)) = node.older.iter().find(|(older, _)| *older == boot) {
+            if link > *since || by_any {
+                self.truth.fails(format!("{} was taken for a clone of its node", short(boot)));
+            }
+            self.truth.counts.outlived += 1;
             return None;
         }
         if node.current == Some(boot) {
             return reign.members.get(&boot).cloned();
         }
+        if node.current.is_some() && link < node.latest && !by_any {
+            node.older.push_back((boot, latest_link));
+            self.truth.counts.outlived += 1;
+            return None;
+        }
         if let Some(current) = node.current.replace(boot) {
-            node.older.push_back(current);
+            node.older.push_back((current, latest_link));
             if let Some(old) = reign.members.get(&current) {
                 old.cut();
             }

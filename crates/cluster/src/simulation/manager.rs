@@ -69,7 +69,8 @@ pub(super) struct Reign {
 #[derive(Default)]
 pub(super) struct Incarnations {
     pub(super) current: Option<Boot>,
-    pub(super) older: VecDeque<Boot>,
+    /// With the latest link that there was when it was superseded.
+    pub(super) older: VecDeque<(Boot, u64)>,
     /// The latest link over which it said hello.
     pub(super) latest: u64,
 }

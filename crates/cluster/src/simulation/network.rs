@@ -134,6 +134,11 @@ impl Network {
         self.last
     }
 
+    /// The latest link that was made.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Links of a worker that the manager has not seen ending, or the other way round.
     pub(super) fn open_at(&self, side: Side) -> Vec<u64> {
         let open = self.links.iter().filter(|(_, link)| link.end(side) == End::Open);

@@ -74,7 +74,7 @@ pub(super) struct Counts {
     /// Letters that went out more than once, because their clients brought them again.
     pub(super) under_two_ids: u64,
     /// Hellos of a boot whose successor had been there before.
-    pub(super) clones: u64,
+    pub(super) outlived: u64,
 }
 
 impl Trace {
@@ -108,7 +108,7 @@ pub(super) fn summary(played: &[Played]) -> String {
     let sum = |of: fn(&Counts) -> u64| played.iter().map(|played| of(&played.counts)).sum::<u64>();
     format!(
         "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} given again, {} back under both, {} resumed, {} over, \
-         {} late, {} at once, {} unknown, {} of them told of, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} seeming clones; \
+         {} late, {} at once, {} unknown, {} of them told of, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} hellos of those before; \
          {} offers, {} of them repeats, {} too late, {} held over a restart, {} clients turned away, {} withdrawn, {} cancelled, {} past their commit, \
          {} just ended, {} refused again, {} answered early, {} letters sent under two ids",
         played.len(),
@@ -132,7 +132,7 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.boots),
         sum(|counts| counts.eaten),
         sum(|counts| counts.frozen),
-        sum(|counts| counts.clones),
+        sum(|counts| counts.outlived),
         sum(|counts| counts.offered),
         sum(|counts| counts.offered_again),
         sum(|counts| counts.offered_late),
