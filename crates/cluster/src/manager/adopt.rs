@@ -142,9 +142,7 @@ mod tests {
     use super::*;
     use crate::{
         home::{Home, publication, queue_on, until},
-        manager::{
-            Grant, Granted, Trade, Word, control::Welcomed, listen::Caller, tests::registered,
-        },
+        manager::{Grant, Granted, Trade, Word, control::Welcomed, listen::Caller, tests::registered},
         membership::Timing,
         worker::{Assignment, Worker},
     };

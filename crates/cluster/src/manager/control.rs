@@ -128,7 +128,13 @@ impl Shared {
             // The one that was here before this manager's start, if it is another.
             let before = node.boot.map(|boot| Boot(u128::from_be_bytes(boot)));
             let older = before.filter(|before| *before != boot).map(Older::now).into_iter().collect();
-            Incarnations { node: NodeIndex(*last), current: None, latest: None, older, waiting: Arc::default() }
+            Incarnations {
+                node: NodeIndex(*last),
+                current: None,
+                latest: None,
+                older,
+                waiting: Arc::default(),
+            }
         });
         if let Some(older) = incarnations.older.iter().find(|older| older.boot == boot) {
             if caller.since <= older.since {

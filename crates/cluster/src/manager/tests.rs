@@ -70,6 +70,27 @@ async fn an_offer_for_whose_answer_nobody_waits_any_more_is_refused() {
 }
 
 #[tokio::test]
+async fn offers_that_cannot_be_stored_together_are_answered_each_by_itself() {
+    let disk = SimulatedDisk::default();
+    let home = Home::with(Timing::default(), queue_on(&disk), Arc::new(Keeps::default())).await;
+    let shared = &home.manager.0;
+    let large = |number| Offer { body: vec![number; 1 << 20].into(), ..offer(&home, number) };
+    let take = async |offers| -> Vec<(Bytes, Verdict)> {
+        let answers = shared.take_in(&member(), offers).await.into_iter();
+        answers.map(|answer| (answer.message.clone(), answer.verdict())).collect()
+    };
+    // A segment takes four of them.
+    let all = take((1..=6).map(large).collect()).await;
+    assert_eq!(all.len(), 6);
+    assert!(all.iter().all(|(_, verdict)| *verdict == Verdict::Stored), "{all:?}");
+    disk.limit_to(0);
+    until("the disk is found full", || shared.queue.room() == queue::Room::Full).await;
+    let [new, old] = [7, 1].map(|number| offer(&home, number));
+    let answers = take(vec![new.clone(), old.clone()]).await;
+    assert_eq!(answers, [(new.message, Verdict::NoSpace), (old.message, Verdict::Stored)]);
+}
+
+#[tokio::test]
 async fn what_is_withdrawn_goes_out_no_more_and_is_not_taken_afterwards() {
     let home = Home::new(Timing::default()).await;
     let shared = &home.manager.0;
@@ -357,7 +378,11 @@ async fn a_node_that_starts_anew_again_and_again_waits_until_its_older_boots_are
     let (key, hello) = registered(&home);
     let says = |boot: usize| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot as u128)), ..hello.clone() };
-        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+        home.manager
+            .0
+            .hello(Caller::of(key), &hello, mpsc::channel(1).0)
+            .map(drop)
+            .map_err(|refused| refused.reason())
     };
     assert!((1..=OLDER).all(|boot| says(boot) == Ok(())));
     assert_eq!([OLDER + 1, OLDER].map(says), [Err(Reason::Other), Ok(())]);
@@ -373,7 +398,13 @@ async fn what_waits_of_a_node_is_bounded_over_all_its_boots() {
     let (key, hello) = registered(&home);
     let comes = |boot| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
-        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("it is let in").member.waiting.clone()
+        home.manager
+            .0
+            .hello(Caller::of(key), &hello, mpsc::channel(1).0)
+            .expect("it is let in")
+            .member
+            .waiting
+            .clone()
     };
     let before = comes(1);
     let room = before.room(usize::MAX).await;
@@ -393,8 +424,11 @@ async fn a_node_that_stops_and_starts_in_order_leaves_nothing_behind() {
     let (key, hello) = registered(&home);
     for boot in 1..=2 * OLDER {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot as u128)), ..hello.clone() };
-        let Welcomed { member, begun, .. } =
-            home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).expect("however often it comes");
+        let Welcomed { member, begun, .. } = home
+            .manager
+            .0
+            .hello(Caller::of(key), &hello, mpsc::channel(1).0)
+            .expect("however often it comes");
         member.unlink(begun.number);
         home.manager.0.leave(&member);
     }
@@ -415,7 +449,11 @@ async fn a_quarantined_node_is_only_resumed_or_removed() {
     let (key, hello) = registered(&home);
     let says = |boot| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
-        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+        home.manager
+            .0
+            .hello(Caller::of(key), &hello, mpsc::channel(1).0)
+            .map(drop)
+            .map_err(|refused| refused.reason())
     };
     let state = || home.manager.nodes()[0].state;
     assert_eq!([1, 2, 1].map(says), [Ok(()), Ok(()), Err(Reason::Clone)]);
@@ -514,7 +552,8 @@ async fn no_node_is_called_what_the_manager_is_called() {
     let error = home.manager.add_key("HOME", &PublicKey::from_bytes([8; 32])).expect_err("it is taken");
     assert_eq!(error.to_string(), "HOME is the manager's own name");
     let hello = Hello { name: "home".into(), ..hello };
-    let refused = home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).expect_err("it is taken");
+    let refused =
+        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).expect_err("it is taken");
     assert_eq!(refused.reason(), Reason::NameTaken);
 }
 
@@ -524,7 +563,11 @@ async fn a_process_that_its_node_has_no_more_is_known_for_over() {
     let (key, hello) = registered(&home);
     let says = |boot| {
         let hello = Hello { boot: wire::boot_bytes(Boot(boot)), ..hello.clone() };
-        home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0).map(drop).map_err(|refused| refused.reason())
+        home.manager
+            .0
+            .hello(Caller::of(key), &hello, mpsc::channel(1).0)
+            .map(drop)
+            .map_err(|refused| refused.reason())
     };
     let over = |boot| {
         let upkeep::Process { node, over } = home.manager.0.process(Boot(boot));

@@ -112,7 +112,8 @@ impl World {
 
     /// The member of this boot; nothing if a newer one has its place. There are no clones here.
     fn incarnate(&mut self, worker: usize, boot: Boot, link: u64) -> Option<Arc<Member>> {
-        let (now, latest_link, by_any) = (self.moment(), self.network.last(), self.rules == Rules::CloneByAnyHello);
+        let (now, latest_link, by_any) =
+            (self.moment(), self.network.last(), self.rules == Rules::CloneByAnyHello);
         let reign = self.reign();
         let node = reign.nodes.entry(worker).or_default();
         if let Some((_, since)) = node.older.iter().find(|(older, _)| *older == boot) {

@@ -152,9 +152,13 @@ pub(super) fn borrow_ops<'b>(bytes: &'b [u8], ops: &mut Vec<Op<&'b str>>) -> Opt
     count
 }
 
+/// Bytes for which room is made for an operation: most take less.
+const USUAL_LEN: usize = 128;
+
 /// The operations as they are written.
 pub(super) fn encode_ops(ops: &[Op]) -> Vec<u8> {
-    postcard::to_stdvec(ops).expect("operations are plain data")
+    let room = Vec::with_capacity(ops.len() * USUAL_LEN);
+    postcard::to_extend(ops, room).expect("operations are plain data")
 }
 
 /// An operation with its words, and where its body starts, counted from the frame's start.
