@@ -22,6 +22,11 @@ pub type Given = (Epoch, WorkInfo, Words, BodySource);
 pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::publish`]; limits have been checked.
     fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>>;
+
+    /// See [`Queue::together`].
+    fn together(&self, publish: &mut dyn FnMut()) {
+        publish();
+    }
     /// See [`Queue::knows`].
     fn knows(&self, message: MessageId) -> bool;
     /// See [`Queue::body`].
@@ -137,6 +142,14 @@ impl Queue {
         let checked = batch.iter().try_for_each(check_publication);
         let pending = checked.map(|()| self.0.publish(batch));
         async move { pending?.await }
+    }
+
+    /// Begins several publications that came together, each a batch of its own: nothing is written before all of them are there, so they
+    /// share a write and a sync.
+    pub fn together<T>(&self, publish: impl FnOnce() -> T) -> T {
+        let (mut publish, mut begun) = (Some(publish), None);
+        self.0.together(&mut || begun = publish.take().map(|publish| publish()));
+        begun.expect("a provider calls it")
     }
 
     /// Whether a message that may be published again is stored, or is remembered: its body need not be taken in again.

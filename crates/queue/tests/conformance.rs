@@ -6,7 +6,7 @@ use base::{Clock, Timestamp, WorkId};
 use queue::{
     Boot, Change, Claim, Concluded, Epoch, Holder, Kind, Memory, Publication, Queue, Reason, Resumed, Spool,
     conformance::{arrival, conclusion, done, lease, message},
-    files::{Disk, SimulatedDisk},
+    files::{Call, Disk, SimulatedDisk},
     spool::Options,
 };
 
@@ -308,6 +308,34 @@ async fn what_a_node_has_said_is_heard_again_before_it_is_synced() {
     let again = queue.resume(BOOT, vec![under], &[]).await.remove(0);
     let Claim::Over(again) = again.claim else { panic!("it is concluded") };
     assert_eq!(again.conclude(done()).expect("it is heard"), Concluded::Ignored);
+}
+
+#[tokio::test]
+async fn what_is_published_together_shares_a_sync_however_long_it_takes_to_put_it_in() {
+    let disk = SimulatedDisk::default();
+    let queue = open(&disk);
+    queue.publish(vec![message("example.com")]).await.expect("it is published");
+    let rests = async {
+        let mut before = 0;
+        // Segments are made ready as well.
+        while disk.calls(Call::Sync) != std::mem::replace(&mut before, disk.calls(Call::Sync)) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), rests).await.expect("the disk rests");
+    let syncs = disk.calls(Call::Sync);
+    let published: Vec<_> = queue.together(|| {
+        let publish = |_| {
+            std::thread::sleep(Duration::from_millis(20));
+            queue.publish(vec![message("example.com")])
+        };
+        (0..5).map(publish).collect()
+    });
+    for one in published {
+        one.await.expect("it is published");
+    }
+    assert_eq!(disk.calls(Call::Sync), syncs + 1);
+    assert_eq!(queue.stats().works, 6);
 }
 
 #[tokio::test]

@@ -19,68 +19,47 @@ impl Shared {
     /// Publishes what a node offers.
     pub(super) async fn take_in(&self, member: &Arc<Member>, offers: Vec<Offer>) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(offers.len());
-        let mut publications = Vec::with_capacity(offers.len());
-        let (mut taken, mut late) = (Vec::with_capacity(offers.len()), Vec::new());
-        for offer in offers {
-            if self.is_late(&offer) {
-                late.push(offer.message);
-                continue;
-            }
-            match complete(&offer) {
-                Ok(publication) => {
-                    let bytes = publication.body.size();
-                    self.origins.lock().took(member.node, publication.message, bytes);
-                    taken.push((offer, recipients(&publication)));
-                    publications.push(publication);
+        let mut pending = Vec::with_capacity(offers.len());
+        let mut late = Vec::new();
+        let several = offers.len() > 1;
+        // They are on their way to the disk afterwards.
+        self.queue.together(|| {
+            for mut offer in offers {
+                let mut body = std::mem::take(&mut offer.body);
+                if several {
+                    // One that stays for long would keep the memory of all that came with it.
+                    body = Bytes::copy_from_slice(&body);
                 }
-                Err(error) => answers.push(answer(offer.message, &Err(error))),
+                let message = offer.message.clone();
+                if self.is_late(&offer) {
+                    late.push(message);
+                    continue;
+                }
+                match complete(&offer, body) {
+                    Ok(publication) => {
+                        let bytes = publication.body.size();
+                        self.origins.lock().took(member.node, publication.message, bytes);
+                        let recipients = recipients(&publication);
+                        pending.push((message, recipients, self.queue.publish(vec![publication])));
+                    }
+                    Err(error) => answers.push(answer(message, &Err(error))),
+                }
             }
-        }
-        // They are on their way to the disk as of now.
-        let together = self.queue.publish(publications);
+        });
         // It may have come before, and have been taken then.
         self.note_withdrawn(&late);
         let refused = self.withdraw(late).await.into_iter();
         answers.extend(refused.map(|withdrawn| answer(withdrawn.message, &Err(too_late()))));
-        for ((offer, recipients), published) in self.each(taken, together.await).await {
+        for (message, recipients, published) in pending {
+            let published = published.await;
             self.count(recipients, &published);
-            self.cancel_if_withdrawn(&offer.message).await;
+            self.cancel_if_withdrawn(&message).await;
             // A manager that stops leaves its workers to offer it again to the next.
             if !matches!(published, Err(QueueError::Closed)) {
-                answers.push(answer(offer.message, &published));
+                answers.push(answer(message, &published));
             }
         }
         answers
-    }
-
-    /// What became of each of the offers that were published together. What does not go together may go by itself, and what was stored
-    /// before has an answer in any case.
-    async fn each(
-        &self,
-        offers: Vec<(Offer, u64)>,
-        together: Result<Vec<Published>, QueueError>,
-    ) -> Vec<((Offer, u64), Result<Published, QueueError>)> {
-        let by_itself = |(offer, _): &(Offer, u64)| {
-            complete(offer).map(|publication| self.queue.publish(vec![publication]))
-        };
-        match together {
-            Ok(published) => offers.into_iter().zip(published.into_iter().map(Ok)).collect(),
-            Err(error) if matches!(error, QueueError::Closed) || offers.len() < 2 => {
-                offers.into_iter().map(|offer| (offer, Err(error.clone()))).collect()
-            }
-            Err(_) => {
-                let published: Vec<_> = offers.iter().map(by_itself).collect();
-                let mut each = Vec::with_capacity(offers.len());
-                for (offer, published) in offers.into_iter().zip(published) {
-                    let published = match published {
-                        Ok(published) => alone(published.await),
-                        Err(error) => Err(error),
-                    };
-                    each.push((offer, published));
-                }
-                each
-            }
-        }
     }
 
     /// Publishes a message whose body comes in pieces, after the first; it is given up if for so long none comes.
@@ -100,7 +79,7 @@ impl Shared {
                 return Err(QueueError::TooLarge(format!("the manager takes {longest} bytes at most")));
             }
             let mut room = member.waiting.room(large_weight(&offer, size)).await;
-            let publication = complete(&offer)?;
+            let publication = complete(&offer, Bytes::new())?;
             // What is here already needs no room on the disk, which there may be none of.
             let known = self.queue.knows(publication.message);
             let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
@@ -124,7 +103,7 @@ impl Shared {
                 piece = next(&mut pieces, patience).await?;
             }
             if known {
-                return Ok(Published::AlreadyHave);
+                return Ok(vec![Published::AlreadyHave]);
             }
             if self.is_late(&offer) {
                 return Err(too_late());
@@ -151,13 +130,13 @@ impl Shared {
         body: BodyWriter,
         message: Bytes,
         room: OwnedSemaphorePermit,
-    ) -> Result<Published, QueueError> {
+    ) -> Result<Vec<Published>, QueueError> {
         let shared = self.clone();
         to_its_end(async move {
             let _room = room;
             publication.body = body.finish().await?;
             let recipients = recipients(&publication);
-            let published = alone(shared.queue.publish(vec![publication]).await);
+            let published = shared.queue.publish(vec![publication]).await;
             shared.count(recipients, &published);
             shared.cancel_if_withdrawn(&message).await;
             published
@@ -166,8 +145,8 @@ impl Shared {
     }
 
     /// Counts a message that a node has brought, unless it was here already.
-    fn count(&self, recipients: u64, published: &Result<Published, QueueError>) {
-        if matches!(published, Ok(Published::Stored)) {
+    fn count(&self, recipients: u64, published: &Result<Vec<Published>, QueueError>) {
+        if matches!(published.as_deref(), Ok([Published::Stored])) {
             self.counters.brought.fetch_add(1, Ordering::Relaxed);
             if let Some(trade) = self.trade.get() {
                 trade.brought(recipients);
@@ -209,14 +188,16 @@ fn too_late() -> QueueError {
     QueueError::Refused("its sender waits for the answer no more".into())
 }
 
-/// How much memory offers take: what they say, and the room for each thing in them; and what is withdrawn, with its answers.
+/// How much memory offers take: what they say, and the room for each thing in them, the bodies of several twice; and what is withdrawn, with
+/// its answers.
 pub(super) fn weight(offers: &[Offer], withdrawn: &[Bytes]) -> usize {
     let work = |work: &wire::NewWork| {
         size_of::<wire::NewWork>() + work.encoded_len() + work.needs.len() * size_of::<String>()
     };
     let offer = |offer: &Offer| {
         let works: usize = offer.works.iter().map(work).sum();
-        size_of::<Offer>() + offer.header.len() + offer.body.len() + works
+        let bodies = if offers.len() > 1 { 2 * offer.body.len() } else { offer.body.len() };
+        size_of::<Offer>() + offer.header.len() + bodies + works
     };
     let withdraw = |message: &Bytes| size_of::<Bytes>() + size_of::<Answer>() + message.len();
     offers.iter().map(offer).sum::<usize>() + withdrawn.iter().map(withdraw).sum::<usize>()
@@ -235,8 +216,7 @@ fn recipients(publication: &Publication) -> u64 {
 }
 
 /// The publication that is offered, with its body.
-fn complete(offer: &Offer) -> Result<Publication, QueueError> {
-    let body = offer.body.clone();
+fn complete(offer: &Offer, body: Bytes) -> Result<Publication, QueueError> {
     let publication = offer.publication().map_err(|malformed| QueueError::Refused(malformed.to_string()))?;
     let body = if body.is_empty() { Body::Empty } else { Body::Memory(body) };
     Ok(Publication { body, ..publication })
@@ -247,12 +227,7 @@ const ADDED: u64 = 64 << 10;
 /// Room is made for a body as it comes, beyond this length; where there are files, it goes to one.
 const MOST_EXPECTED: usize = 1 << 20;
 
-/// What became of the only one of a batch.
-fn alone(published: Result<Vec<Published>, QueueError>) -> Result<Published, QueueError> {
-    published.map(|published| published[0])
-}
-
-fn answer(message: Bytes, published: &Result<Published, QueueError>) -> Answer {
+fn answer(message: Bytes, published: &Result<Vec<Published>, QueueError>) -> Answer {
     let (verdict, text) = match published {
         Ok(_) => (Verdict::Stored, String::new()),
         Err(error) => {

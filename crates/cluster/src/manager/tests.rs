@@ -70,24 +70,15 @@ async fn an_offer_for_whose_answer_nobody_waits_any_more_is_refused() {
 }
 
 #[tokio::test]
-async fn offers_that_cannot_be_stored_together_are_answered_each_by_itself() {
-    let disk = SimulatedDisk::default();
-    let home = Home::with(Timing::default(), queue_on(&disk), Arc::new(Keeps::default())).await;
-    let shared = &home.manager.0;
-    let large = |number| Offer { body: vec![number; 1 << 20].into(), ..offer(&home, number) };
-    let take = async |offers| -> Vec<(Bytes, Verdict)> {
-        let answers = shared.take_in(&member(), offers).await.into_iter();
-        answers.map(|answer| (answer.message.clone(), answer.verdict())).collect()
-    };
-    // A segment takes four of them.
-    let all = take((1..=6).map(large).collect()).await;
-    assert_eq!(all.len(), 6);
-    assert!(all.iter().all(|(_, verdict)| *verdict == Verdict::Stored), "{all:?}");
-    disk.limit_to(0);
-    until("the disk is found full", || shared.queue.room() == queue::Room::Full).await;
-    let [new, old] = [7, 1].map(|number| offer(&home, number));
-    let answers = take(vec![new.clone(), old.clone()]).await;
-    assert_eq!(answers, [(new.message, Verdict::NoSpace), (old.message, Verdict::Stored)]);
+async fn a_body_that_stays_keeps_nothing_of_what_came_with_it() {
+    let home = Home::new(Timing::default()).await;
+    let piece = Bytes::from(vec![7; 100_000]);
+    let with = |number, body| Offer { body: piece.slice(body), ..offer(&home, number) };
+    let offers = vec![with(1, 0..10), with(2, 10..100_000)];
+    assert!(intake::weight(&offers, &[]) > 2 * piece.len(), "for a moment there are two of each");
+    assert_eq!(home.manager.0.take_in(&member(), offers).await.len(), 2);
+    assert_eq!(home.manager.0.queue.stats().works, 2);
+    assert!(piece.is_unique());
 }
 
 #[tokio::test]

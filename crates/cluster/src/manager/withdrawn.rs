@@ -36,7 +36,7 @@ impl Withdrawn {
         wire::message(message).is_ok_and(|message| self.messages.contains(&message))
     }
 
-    pub(super) fn has_message(&self, message: MessageId) -> bool {
+    pub(crate) fn has_message(&self, message: MessageId) -> bool {
         self.messages.contains(&message)
     }
 
@@ -84,16 +84,16 @@ impl Shared {
 
     /// Cancels these, but for what is behind its final dot, on the disk.
     async fn cancel_all(&self, messages: &[Bytes]) -> Result<(), QueueError> {
-        for message in messages {
-            self.cancel(message).await?;
-        }
         if messages.is_empty() {
             return Ok(());
         }
-        // One may have been on its way to the disk, or what became of an attempt at it, or an earlier cancellation.
-        self.queue.settled().await?;
-        for message in messages {
-            self.cancel(message).await?;
+        // The first time one may be on its way to the disk, or what became of an attempt at it. Each time it may be somebody else's
+        // cancellation that is.
+        for _ in 0..2 {
+            for message in messages {
+                self.cancel(message).await?;
+            }
+            self.queue.settled().await?;
         }
         Ok(())
     }

@@ -244,6 +244,9 @@ impl World {
         if concluded != Concluded::Ignored {
             self.put(&[Note::Conclude(job.epoch)]).await;
         }
+        if concluded == Concluded::Applied && !done {
+            self.left_of(job.work.message);
+        }
     }
 
     /// Works are dropped: those that may be delivered wait.

@@ -24,9 +24,41 @@ pub(super) struct Batch {
     answers: Vec<Answer>,
     publishing: Vec<(MessageId, Pending<Vec<Published>>)>,
     withdrawn: Vec<MessageId>,
+    /// What was offered too late, and is withdrawn by that.
+    late: Vec<MessageId>,
     /// What must be withdrawn by it, by the number.
     withdrawn_by_then: Vec<usize>,
     cancelling: Vec<(MessageId, Pending<usize>)>,
+    waits: Waits,
+}
+
+/// For what a batch waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// Until what was on its way to the disk as it came is there.
+    Stored,
+    /// Until what is cancelled then is.
+    Cancelled,
+}
+
+impl Batch {
+    fn new(link: u64) -> Self {
+        Self {
+            link,
+            answers: Vec::new(),
+            publishing: Vec::new(),
+            withdrawn: Vec::new(),
+            late: Vec::new(),
+            withdrawn_by_then: Vec::new(),
+            cancelling: Vec::new(),
+            waits: Waits::Stored,
+        }
+    }
+
+    /// What has nothing more go out of it.
+    fn to_cancel(&self) -> Vec<MessageId> {
+        self.withdrawn.iter().chain(&self.late).copied().collect()
+    }
 }
 
 type Pending<T> = Pin<Box<dyn Future<Output = Result<T, QueueError>>>>;
@@ -52,25 +84,28 @@ impl World {
             return;
         }
         let Offers { offers, withdrawn } = offers;
-        let withdrawn: Vec<MessageId> = withdrawn.iter().map(|message| id(message)).collect();
-        if self.rules != Rules::WithdrawalNotNoted {
-            withdrawn.iter().for_each(|message| self.reign().withdrawn.note(*message));
-        }
-        let mut batch = Batch {
-            link,
-            answers: Vec::new(),
-            publishing: Vec::new(),
-            withdrawn,
-            withdrawn_by_then: self.truth.comes_first(link),
-            cancelling: Vec::new(),
-        };
+        let mut batch = Batch::new(link);
+        batch.withdrawn_by_then = self.truth.comes_first(link);
+        batch.withdrawn = withdrawn.iter().map(|message| id(message)).collect();
+        self.withdrawn_are_noted(&batch.withdrawn);
         for offer in offers {
             self.takes_in(&mut batch, &offer).await;
         }
-        if batch.publishing.is_empty() {
-            self.withdraws(batch).await;
+        self.withdrawn_are_noted(&batch.late);
+        for message in batch.to_cancel() {
+            self.cancels(&mut batch, message).await;
+        }
+        if batch.publishing.is_empty() && batch.to_cancel().is_empty() {
+            self.answers(batch);
         } else {
+            self.set_sync();
             self.reign().batches.push(batch);
+        }
+    }
+
+    fn withdrawn_are_noted(&mut self, messages: &[MessageId]) {
+        if self.rules != Rules::WithdrawalNotNoted {
+            messages.iter().for_each(|message| self.reign().withdrawn.note(*message));
         }
     }
 
@@ -84,7 +119,7 @@ impl World {
         self.note("offered", &[number as u64, batch.link, is_late.into()]);
         if is_late {
             self.truth.counts.offered_late += 1;
-            return batch.answers.push(answer(message, Verdict::NotNow));
+            return batch.late.push(message);
         }
         self.truth.read(number, self.now);
         let publication = offer.publication().expect("it is one");
@@ -112,27 +147,20 @@ impl World {
         }
     }
 
-    /// Cancels what came to be published of messages that are withdrawn, and what is withdrawn now.
-    async fn withdraws(&mut self, mut batch: Batch) {
-        for message in std::mem::take(&mut batch.withdrawn) {
-            let number = truth::message_number(message);
-            if self.is_coming(message) || self.is_going(message) {
-                self.truth.answered_early(number);
-            }
-            self.cancels(&mut batch, message).await;
-            self.note("withdrawn", &[number as u64]);
-            self.truth.counts.withdrawn += 1;
-            self.truth.came(number);
-            batch.answers.push(answer(message, Verdict::Withdrawn));
-        }
-        for number in std::mem::take(&mut batch.withdrawn_by_then) {
-            self.truth.came(number);
-        }
-        if batch.cancelling.is_empty() {
-            self.answers(batch);
-        } else {
+    /// Something of a message that is withdrawn waits again: nothing more of it goes out, once that is on the disk.
+    pub(super) fn left_of(&mut self, message: MessageId) {
+        if self.reign().withdrawn.has_message(message) {
+            let batch = Batch { late: vec![message], ..Batch::new(NO_LINK) };
+            self.set_sync();
             self.reign().batches.push(batch);
         }
+    }
+
+    /// Works of a message that is withdrawn are cancelled instead of given.
+    pub(super) async fn cancels_leased(&mut self, message: MessageId) {
+        let mut batch = Batch::new(NO_LINK);
+        self.cancels(&mut batch, message).await;
+        self.reign().batches.push(batch);
     }
 
     async fn cancels(&mut self, batch: &mut Batch, message: MessageId) {
@@ -173,7 +201,21 @@ impl World {
         batches.flat_map(|batch| &batch.cancelling).any(|(cancelling, _)| *cancelling == message)
     }
 
-    fn answers(&mut self, batch: Batch) {
+    /// All is done that a batch wants done, and synced.
+    fn answers(&mut self, mut batch: Batch) {
+        for message in std::mem::take(&mut batch.withdrawn) {
+            let number = truth::message_number(message);
+            self.note("withdrawn", &[number as u64]);
+            self.truth.counts.withdrawn += 1;
+            self.truth.came(number);
+            batch.answers.push(answer(message, Verdict::Withdrawn));
+        }
+        for message in std::mem::take(&mut batch.late) {
+            batch.answers.push(answer(message, Verdict::NotNow));
+        }
+        for number in std::mem::take(&mut batch.withdrawn_by_then) {
+            self.truth.came(number);
+        }
         if !batch.answers.is_empty() {
             self.send(batch.link, Way::AnswersDown, Packet::Answers(batch.answers));
         }
@@ -185,21 +227,34 @@ impl World {
             for (_, cancelling) in std::mem::take(&mut batch.cancelling) {
                 cancelling.await.expect("it is cancelled");
             }
-            let published = std::mem::take(&mut batch.publishing);
-            let first = batch.answers.len();
-            for (message, publishing) in published {
+            if std::mem::replace(&mut batch.waits, Waits::Cancelled) == Waits::Cancelled {
+                self.answers(batch);
+                continue;
+            }
+            let mut to_cancel = batch.to_cancel();
+            for (message, publishing) in std::mem::take(&mut batch.publishing) {
                 let published = publishing.await.expect("it is published");
                 self.note("stored", &[truth::message_number(message) as u64]);
                 self.truth.stored(truth::message_number(message), published[0]);
                 batch.answers.push(answer(message, Verdict::Stored));
-            }
-            for at in first..batch.answers.len() {
-                let message = id(&batch.answers[at].message);
-                if self.reign().withdrawn.has(&batch.answers[at].message) {
-                    self.cancels(&mut batch, message).await;
+                if self.reign().withdrawn.has_message(message) {
+                    to_cancel.push(message);
                 }
             }
-            self.withdraws(batch).await;
+            // One may have been on its way there, or what became of an attempt at it.
+            for message in to_cancel {
+                self.cancels(&mut batch, message).await;
+            }
+            if batch.cancelling.is_empty() && batch.to_cancel().is_empty() {
+                self.answers(batch);
+            } else {
+                // It may be somebody else's cancellation that is on its way to the disk now.
+                self.set_sync();
+                self.reign().batches.push(batch);
+            }
         }
     }
 }
+
+/// No node waits for the answer.
+const NO_LINK: u64 = 0;

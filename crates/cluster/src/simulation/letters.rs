@@ -2,8 +2,8 @@
 //!
 //! A client whose message is not taken brings it again, under another id. All that it brought is one letter, each time is a try.
 //!
-//! Once a withdrawal has come nothing more of the message goes out, but for what [`Excuse`] names. All of these but the first come of the
-//! copy of the manager's intake here, which does not wait for the disk before it answers; the manager does (`manager/withdrawn.rs`).
+//! Once a withdrawal has come nothing more of the message goes out; what was past its commit by then may have. Of that a manager that is
+//! started anew knows nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,9 +33,8 @@ struct Try {
     said: Said,
     stored: Stored,
     withdrawal: Withdrawal,
-    answered: Answered,
-    /// Why something of it may go out though it is withdrawn.
-    excuse: Option<Excuse>,
+    /// Whether an attempt was past its commit as it was to be cancelled.
+    spared: Spared,
 }
 
 /// What the client knows.
@@ -78,26 +77,12 @@ enum Withdrawal {
     Answered,
 }
 
-/// When a withdrawal was answered.
+/// Whether an attempt at a message that is withdrawn was past its commit, so that it may have gone out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answered {
-    /// When what there was to cancel was on the disk.
-    InTurn,
-    /// While that, or the message, was on its way there.
-    Early,
-}
-
-/// Why a withdrawal could not keep all of a message back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Excuse {
-    /// An attempt at it was past its commit.
-    Committed,
-    /// What became of an attempt was on its way to the disk.
-    Concluding,
-    /// It was offered again too late, and refused though it was taken in before: nobody withdraws it.
-    RefusedAgain,
-    /// It, or its cancellation, was on its way to the disk, so that the withdrawal was answered too early, and a crash came then.
-    AnsweredEarly,
+enum Spared {
+    No,
+    /// In this reign of the manager, which has in mind that nothing more of it goes out; the next one may not.
+    In(u32),
 }
 
 /// A clock of a worker may run ahead of its manager's so far, while there is no beat.
@@ -130,8 +115,7 @@ impl Truth {
             said: Said::No,
             stored: Stored::No,
             withdrawal: Withdrawal::No,
-            answered: Answered::InTurn,
-            excuse: None,
+            spared: Spared::No,
         };
         self.letters.tries.insert(number, it);
         number
@@ -156,10 +140,7 @@ impl Truth {
         let it = self.it(number);
         it.client = Client::TurnedAway(now);
         it.withdrawal = Withdrawal::Answered;
-        if it.stored != Stored::No {
-            it.excuse.get_or_insert(Excuse::RefusedAgain);
-            self.counts.refused_again += 1;
-        }
+        self.counts.refused_again += u64::from(it.stored == Stored::Yes);
     }
 
     /// The client is told so by the worker alone, which withdraws it.
@@ -233,11 +214,6 @@ impl Truth {
         }
     }
 
-    /// It is answered while the message, or its cancellation, is on its way to the disk.
-    pub(super) fn answered_early(&mut self, number: usize) {
-        self.it(number).answered = Answered::Early;
-    }
-
     /// The worker has heard that it has come.
     pub(super) fn withdrawal_is_answered(&mut self, number: usize) {
         self.it(number).withdrawal = Withdrawal::Answered;
@@ -253,23 +229,21 @@ impl Truth {
         self.letters.cancelled.contains(&number)
     }
 
-    /// A message is withdrawn, and could not be cancelled.
+    /// A message is withdrawn, and could not be cancelled: what is on its way to the disk is looked at again when it is there.
     pub(super) fn spared(&mut self, number: usize) {
-        let excuse = if self.was_permitted(number) {
+        if self.was_permitted(number) {
             self.counts.spared += 1;
-            Excuse::Committed
-        } else {
-            self.counts.slipped += 1;
-            Excuse::Concluding
-        };
-        self.it(number).excuse.get_or_insert(excuse);
+            let reign = self.reign();
+            self.it(number).spared = Spared::In(reign);
+        }
     }
 
     /// An attempt at a message gets its permit.
     pub(super) fn may_go_out(&mut self, number: usize) {
+        let reign = self.reign();
         let Some(it) = self.letters.tries.get(&number) else { return };
         let came = matches!(it.withdrawal, Withdrawal::Came | Withdrawal::Answered);
-        if came && it.excuse.is_none() {
+        if came && [Spared::No, Spared::In(reign)].contains(&it.spared) {
             let (withdrawal, client) = (it.withdrawal, it.client);
             self.fails(format!("work {number} goes out, and is withdrawn: {withdrawal:?}, {client:?}"));
         }
@@ -292,12 +266,7 @@ impl Truth {
     /// The manager's process has ended: it does not know any more what was withdrawn.
     pub(super) fn withdrawals_forgotten(&mut self) {
         self.letters.said_first.clear();
-        for (number, it) in &mut self.letters.tries {
-            if it.answered == Answered::Early && !self.letters.cancelled.contains(number) {
-                it.excuse.get_or_insert(Excuse::AnsweredEarly);
-                self.counts.answered_early += 1;
-            }
-            it.answered = Answered::InTurn;
+        for it in self.letters.tries.values_mut() {
             if it.withdrawal == Withdrawal::Came {
                 it.withdrawal = Withdrawal::Owed;
             }

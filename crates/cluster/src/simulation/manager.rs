@@ -276,7 +276,7 @@ impl World {
         }
         let tickets = arrivals.iter().map(|arrival| arrival.ticket).collect();
         let leased = queue.lease(Holder::Node(boot), tickets).await;
-        let (mut jobs, mut notes, mut again) = (Vec::new(), Vec::new(), 0);
+        let (mut jobs, mut withdrawn, mut notes, mut again) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for leased in leased {
             let epoch = leased.lease.epoch();
             self.truth.counts.leased += 1;
@@ -284,12 +284,23 @@ impl World {
             self.note("leased", &[number, super::truth::number(leased.info.work) as u64, short(boot)]);
             again += u64::from(self.has_already(boot, leased.info.work));
             notes.push(Note::Grant(epoch));
-            jobs.push(Job::new(leased));
+            let message = leased.info.work.message;
+            if self.reign().withdrawn.has_message(message) {
+                withdrawn.push((message, Job::new(leased)));
+            } else {
+                jobs.push(Job::new(leased));
+            }
+        }
+        if !notes.is_empty() {
+            self.put(&notes).await;
+        }
+        for (message, job) in withdrawn {
+            self.cancels_leased(message).await;
+            self.drop_jobs([job]);
         }
         if jobs.is_empty() {
             return;
         }
-        self.put(&notes).await;
         self.truth.counts.again += again;
         if again > 0 && self.scene.hops == Hops::Slow {
             self.plan_crash(1).await;

@@ -61,16 +61,12 @@ pub(super) struct Counts {
     pub(super) held_over: u64,
     /// Clients that were told that theirs is not taken.
     pub(super) turned_away: u64,
-    /// Withdrawals that came; messages cancelled by them; such as could not be, because an attempt was past its commit; or because
-    /// an attempt without one had just ended.
+    /// Withdrawals that came; messages cancelled by them; such as could not be, because an attempt was past its commit.
     pub(super) withdrawn: u64,
     pub(super) cancelled: u64,
     pub(super) spared: u64,
-    pub(super) slipped: u64,
     /// Messages that were stored, and refused as they were offered again too late.
     pub(super) refused_again: u64,
-    /// Messages whose withdrawal was answered, and that a crash kept from being cancelled.
-    pub(super) answered_early: u64,
     /// Letters that went out more than once, because their clients brought them again.
     pub(super) under_two_ids: u64,
     /// Hellos of a boot whose successor had been there before.
@@ -110,7 +106,7 @@ pub(super) fn summary(played: &[Played]) -> String {
         "{} seeds: {} events, {} leased, {} permitted, {} delivered, {} of them twice, {} taken back, {} given again, {} back under both, {} resumed, {} over, \
          {} late, {} at once, {} unknown, {} of them told of, {} given too late, {} forgotten, {} restarts of managers, {} of workers, {} notes eaten, {} freezes, {} hellos of those before; \
          {} offers, {} of them repeats, {} too late, {} held over a restart, {} clients turned away, {} withdrawn, {} cancelled, {} past their commit, \
-         {} just ended, {} refused again, {} answered early, {} letters sent under two ids",
+         {} refused again, {} letters sent under two ids",
         played.len(),
         played.iter().map(|played| played.events).sum::<u64>(),
         sum(|counts| counts.leased),
@@ -141,9 +137,7 @@ pub(super) fn summary(played: &[Played]) -> String {
         sum(|counts| counts.withdrawn),
         sum(|counts| counts.cancelled),
         sum(|counts| counts.spared),
-        sum(|counts| counts.slipped),
         sum(|counts| counts.refused_again),
-        sum(|counts| counts.answered_early),
         sum(|counts| counts.under_two_ids),
     )
 }

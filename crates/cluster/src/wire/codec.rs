@@ -12,8 +12,9 @@ use prost::{
 };
 use tonic::{
     Status,
-    codec::{DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+use tonic_prost::{ProstCodec, ProstDecoder};
 
 use super::{
     Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Chunk, Done, Given, MOST_HELD,
@@ -45,7 +46,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        Reader(PhantomData)
+        Reader(ProstCodec::<T, U>::raw_decoder(BufferSettings::default()))
     }
 }
 
@@ -63,10 +64,9 @@ impl<T: Message> Encoder for Whole<T> {
     }
 }
 
-/// Reads messages of one kind. What is in them gets memory of its own: a part that is kept for long, say one body of many, keeps nothing
-/// else, and the next message comes in the same memory as this.
+/// Reads messages of one kind.
 #[derive(Debug)]
-pub(crate) struct Reader<U>(PhantomData<U>);
+pub(crate) struct Reader<U>(ProstDecoder<U>);
 
 impl<U: Message + Default + Bounded> Decoder for Reader<U> {
     type Error = Status;
@@ -74,15 +74,16 @@ impl<U: Message + Default + Bounded> Decoder for Reader<U> {
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // A message is decoded once all of it is here, in one piece.
-        let message = bytes.chunk();
-        let things = things(message, U::LISTS);
+        let things = things(bytes.chunk(), U::LISTS);
         if things > U::MOST {
             let text = format!("a message has {things} things in it, and {} are taken at once", U::MOST);
             return Err(Status::out_of_range(text));
         }
-        let decoded = U::decode(message).map_err(|error| Status::internal(error.to_string()))?;
-        bytes.advance(bytes.remaining());
-        Ok(Some(decoded))
+        self.0.decode(bytes)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
     }
 }
 
@@ -169,34 +170,4 @@ pub(super) fn things(mut bytes: &[u8], lists: &[List]) -> usize {
         count += 1 + things(thing, inside);
     }
     count
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::{BufMut as _, Bytes, BytesMut};
-    use http_body_util::Full;
-    use tonic::{Streaming, codec::Codec as _};
-
-    use super::*;
-    use crate::wire::Offer;
-
-    #[tokio::test]
-    async fn a_body_that_is_kept_keeps_nothing_of_what_came_with_it() {
-        let offer = |body: &'static [u8]| Offer { body: Bytes::from_static(body), ..Offer::default() };
-        let said = Offers { offers: vec![offer(b"one"), offer(b"other")], ..Offers::default() };
-        let mut frames = BytesMut::new();
-        for _ in 0..2 {
-            frames.put_u8(0);
-            frames.put_u32(u32::try_from(said.encoded_len()).expect("it is short"));
-            said.encode(&mut frames).expect("there is room");
-        }
-        let decoder = Codec::<Answers, Offers>::default().decoder();
-        let mut stream = Streaming::new_request(decoder, Full::new(frames.freeze()), None, None);
-        for _ in 0..2 {
-            let heard = stream.message().await.expect("it can be read").expect("there is one");
-            assert_eq!(heard, said);
-            assert!(heard.offers.iter().all(|offer| offer.body.is_unique()));
-        }
-        assert_eq!(stream.message().await.expect("it has ended well"), None);
-    }
 }

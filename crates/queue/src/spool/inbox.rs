@@ -113,6 +113,8 @@ pub(super) struct InboxState {
     awaited: usize,
     disk: DiskIs,
     writer: WriterIs,
+    /// How many have more to put in.
+    gathering: usize,
     ending: Ending,
     /// Repeatable publications on their way, and who else waits for them.
     publishing: HashMap<MessageId, Vec<Waiter>>,
@@ -181,22 +183,30 @@ impl Inbox {
     /// The same, when the inbox is locked already.
     pub(super) fn put_locked(&self, state: &mut InboxState, queued: Queued) -> Result<(), QueueError> {
         state.ending.taking()?;
-        let awaited = queued.haste == Haste::Awaited;
         state.bytes += queued.size();
-        state.awaited += usize::from(awaited);
+        state.awaited += usize::from(queued.haste == Haste::Awaited);
         state.queued.push(queued);
+        self.wake_if_wanted(state);
+        Ok(())
+    }
+
+    /// Until this is dropped, whoever puts something in has more to put in.
+    pub(super) fn gather(&self) -> Gathering<'_> {
+        self.state.lock().gathering += 1;
+        Gathering(self)
+    }
+
+    /// Wakes the writer, if there is something for it to do.
+    fn wake_if_wanted(&self, state: &mut InboxState) {
         let wake = match state.writer {
             WriterIs::Working => false,
-            WriterIs::Resting => true,
-            WriterIs::Gathering => {
-                state.bytes >= ENOUGH || (awaited && state.awaited == 1 && state.disk == DiskIs::Idle)
-            }
+            WriterIs::Resting => state.gathering == 0 && !state.queued.is_empty(),
+            WriterIs::Gathering => state.bytes >= ENOUGH || state.is_wanted(),
         };
         if wake {
             state.writer = WriterIs::Working;
             self.changed.notify_one();
         }
-        Ok(())
     }
 
     /// Takes all that waits, when its time has come. Returns nothing once the spool ends and nothing is left.
@@ -209,12 +219,7 @@ impl Inbox {
             let ready = match oldest {
                 None if ends => return None,
                 None => false,
-                Some(deadline) => {
-                    deadline <= now
-                        || ends
-                        || state.bytes >= ENOUGH
-                        || (state.awaited > 0 && state.disk == DiskIs::Idle)
-                }
+                Some(deadline) => deadline <= now || ends || state.bytes >= ENOUGH || state.is_wanted(),
             };
             if ready {
                 state.writer = WriterIs::Working;
@@ -245,10 +250,7 @@ impl Inbox {
     pub(super) fn disk_is_idle(&self) {
         let mut state = self.state.lock();
         state.disk = DiskIs::Idle;
-        if state.writer == WriterIs::Gathering && state.awaited > 0 {
-            state.writer = WriterIs::Working;
-            self.changed.notify_one();
-        }
+        self.wake_if_wanted(&mut state);
     }
 
     /// Why nothing more is taken, if it is so.
@@ -314,7 +316,24 @@ impl Inbox {
     }
 }
 
+/// Somebody who has more to put in.
+#[derive(Debug)]
+pub(super) struct Gathering<'a>(&'a Inbox);
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.gathering -= 1;
+        self.0.wake_if_wanted(&mut state);
+    }
+}
+
 impl InboxState {
+    /// Whether somebody waits for what is here, the disk could sync it, and nobody has more.
+    fn is_wanted(&self) -> bool {
+        self.awaited > 0 && self.disk == DiskIs::Idle && self.gathering == 0
+    }
+
     /// Joins whoever publishes this id already, if somebody does; gives the waiter back if not, and notes the id.
     pub(super) fn join_publishing(&mut self, message: MessageId, waiter: Waiter) -> Option<Waiter> {
         match self.publishing.get_mut(&message) {

@@ -153,6 +153,11 @@ impl Provider for Spool {
         })
     }
 
+    fn together(&self, publish: &mut dyn FnMut()) {
+        let _gathering = self.shared.inbox.gather();
+        publish();
+    }
+
     fn knows(&self, message: MessageId) -> bool {
         self.shared.ledger.with_index(|index| index.knows(message))
     }
