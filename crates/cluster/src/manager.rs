@@ -12,6 +12,7 @@ mod control;
 mod errand;
 pub(crate) mod errands;
 mod giving;
+mod incarnations;
 mod intake;
 mod listen;
 pub(crate) mod member;
@@ -28,9 +29,9 @@ pub(crate) mod waiting;
 pub(crate) mod withdrawn;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base::{Clock, MessageId, Shutdown, WorkId};
@@ -50,12 +51,12 @@ pub use self::{
     registry::StateError,
 };
 use self::{
+    incarnations::Incarnations,
     member::{Linked, Member, Stay},
     origins::Origins,
     registry::Registry,
     seen::ToNote,
     seldom::Seldom,
-    waiting::Waiting,
     withdrawn::Withdrawn,
 };
 use crate::{
@@ -165,44 +166,6 @@ struct Members {
     nodes: HashMap<PublicKey, Incarnations>,
     last: u16,
 }
-
-/// The boots of a node, the newest apart.
-#[derive(Debug)]
-struct Incarnations {
-    node: NodeIndex,
-    current: Option<Boot>,
-    /// When the connection was taken over which the current one has said hello last.
-    latest: Option<Instant>,
-    older: VecDeque<Older>,
-    waiting: Arc<Waiting>,
-}
-
-/// A boot that a newer one has superseded.
-#[derive(Clone, Copy, Debug)]
-struct Older {
-    boot: Boot,
-    /// When that was.
-    since: Instant,
-}
-
-impl Older {
-    fn now(boot: Boot) -> Self {
-        Self { boot, since: Instant::now() }
-    }
-}
-
-impl Incarnations {
-    /// A boot is superseded. So many are remembered.
-    fn supersede(&mut self, boot: Boot) {
-        self.older.push_back(Older::now(boot));
-        if self.older.len() > OLDER {
-            self.older.pop_front();
-        }
-    }
-}
-
-/// So many superseded boots of a node are remembered, so that one that returns is known for a clone.
-const OLDER: usize = 64;
 
 impl Manager {
     /// Sets a manager up; nobody can dial in before [`listen`](Self::listen).

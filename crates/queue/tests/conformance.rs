@@ -311,6 +311,7 @@ async fn what_a_node_has_said_is_heard_again_before_it_is_synced() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the writer has this time to begin too early")]
 async fn what_is_published_together_shares_a_sync_however_long_it_takes_to_put_it_in() {
     let disk = SimulatedDisk::default();
     let queue = open(&disk);

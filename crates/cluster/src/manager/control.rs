@@ -7,7 +7,8 @@ use store::settings::{Node, NodeState};
 use tokio::sync::mpsc;
 
 use super::{
-    Incarnations, Members, OLDER, Older, Shared,
+    Incarnations, Members, Shared,
+    incarnations::{Comes, OLDER, Other},
     listen::Caller,
     member::{Begun, Facts, Member, Overtaken},
     serve::Goodbye,
@@ -30,6 +31,13 @@ const MOST_BYTES: u64 = 64 << 30;
 /// How much is kept of what a node says of itself: characters of a text, and addresses.
 const MOST_TEXT: usize = 255;
 const MOST_DOORS: usize = 100;
+
+/// Why what a process says does not count any more.
+const OVERTAKEN: &str = "a later link of this node has overtaken this one";
+const OUTLIVED: &str = "a newer process of this node has come since this one's connection was made";
+/// Why a node is taken for two.
+const RETURNED: &str = "a boot that a newer one had superseded came back: two processes run with its key";
+const COPIED: &str = "two processes dial in turn as the same boot: one was copied while it ran";
 
 /// A node that is let in.
 pub(super) struct Welcomed {
@@ -125,58 +133,39 @@ impl Shared {
         }
         let incarnations = nodes.entry(key).or_insert_with(|| {
             *last += 1;
-            // The one that was here before this manager's start, if it is another.
+            // The one that was here before this manager's start.
             let before = node.boot.map(|boot| Boot(u128::from_be_bytes(boot)));
-            let older = before.filter(|before| *before != boot).map(Older::now).into_iter().collect();
-            Incarnations {
-                node: NodeIndex(*last),
-                current: None,
-                latest: None,
-                older,
-                waiting: Arc::default(),
-            }
+            Incarnations::new(NodeIndex(*last), boot, before)
         });
-        if let Some(older) = incarnations.older.iter().find(|older| older.boot == boot) {
-            if caller.since <= older.since {
-                return Err(outlived());
+        match incarnations.judge(boot, caller.since) {
+            Ok(()) => {}
+            Err(Other::Outlived) => return Err(refused(Reason::Superseded, OUTLIVED.into())),
+            Err(Other::Returned) => {
+                let current = incarnations.current.and_then(|current| by_boot.get(&current));
+                let other = current.and_then(|member| member.address());
+                drop(members);
+                return Err(self.quarantine(caller, node, other, RETURNED));
             }
-            let current = incarnations.current.and_then(|current| by_boot.get(&current));
-            let other = current.and_then(|member| member.address());
-            drop(members);
-            return Err(self.quarantine(caller, node, other));
-        }
-        // What it has said before the current one did may come only now.
-        if incarnations.current.is_some_and(|current| current != boot)
-            && incarnations.latest.is_some_and(|latest| caller.since < latest)
-        {
-            incarnations.supersede(boot);
-            return Err(outlived());
         }
         // Each takes room until it is gone.
         let boots = by_boot.values().filter(|member| member.key == key).count();
         if boots >= OLDER && !by_boot.contains_key(&boot) {
-            return Err(refused(
-                Reason::Other,
-                "this node has started anew too often in a short time".into(),
-            ));
+            let why = "this node has started anew too often in a short time";
+            return Err(refused(Reason::Other, why.into()));
         }
-        let member = by_boot.entry(boot).or_insert_with(|| {
-            self.origins.lock().begin(incarnations.node, hello.cache_bytes.min(MOST_BYTES));
-            let (works, bytes) = (hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
-            let load = Load::new(incarnations.node, works, bytes);
-            let waiting = incarnations.waiting.clone();
-            Member::new(incarnations.node, key, boot, &node.name, facts(hello), load, waiting)
-        });
-        let member = member.clone();
-        if let Err(Overtaken) = member.greeted(hello.link) {
-            return Err(refused(
-                Reason::Superseded,
-                "a later link of this node has overtaken this one".into(),
-            ));
+        let begins = || self.begins(incarnations, key, boot, hello, &node.name);
+        let member = by_boot.entry(boot).or_insert_with(begins).clone();
+        match member.greeted(hello.link, caller.since) {
+            Ok(()) => {}
+            Err(Overtaken::OnTheWay) => return Err(refused(Reason::Superseded, OVERTAKEN.into())),
+            Err(Overtaken::ByACopy) => {
+                drop(members);
+                return Err(self.quarantine(caller, node, member.address(), COPIED));
+            }
         }
-        if let Some(current) = incarnations.current.filter(|current| *current != boot) {
+        let comes = incarnations.take_place(boot, caller.since);
+        if let Comes::After(current) = comes {
             tracing::info!(node = node.name, old = %current, new = %boot, "a node has started anew");
-            incarnations.supersede(current);
             if let Some(old) = by_boot.get(&current) {
                 old.cut();
             }
@@ -185,15 +174,29 @@ impl Shared {
         // It may have been registered under another name, and its configuration read again, since its last hello.
         member.rename(&node.name);
         member.says(facts(hello), caller.address);
-        incarnations.latest = incarnations.latest.max(Some(caller.since));
-        let is_new = incarnations.current.replace(boot) != Some(boot);
         let begun = member.link(control, &hello.held);
         let mut membership = self.membership.lock();
-        if is_new {
+        if comes != Comes::Again {
             membership.reinstated(boot);
         }
         membership.joined(boot, boot_time::now());
         Ok((member, begun))
+    }
+
+    /// A boot of a node begins, with what its hello says that it takes.
+    fn begins(
+        &self,
+        incarnations: &Incarnations,
+        key: PublicKey,
+        boot: Boot,
+        hello: &Hello,
+        name: &str,
+    ) -> Arc<Member> {
+        let Incarnations { node, waiting, .. } = incarnations;
+        self.origins.lock().begin(*node, hello.cache_bytes.min(MOST_BYTES));
+        let (works, bytes) = (hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
+        let load = Load::new(*node, works, bytes);
+        Member::new(*node, key, boot, name, facts(hello), load, waiting.clone())
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.
@@ -202,8 +205,8 @@ impl Shared {
         Caller { peer: Peer { key, .. }, address, .. }: Caller,
         node: &Node,
         other: Option<SocketAddr>,
+        why: &'static str,
     ) -> Refused {
-        let why = "a boot that a newer one had superseded came back: two processes run with its key";
         tracing::error!(
             node = node.name,
             %address,
@@ -272,11 +275,6 @@ fn is_bearable(held: &[wire::Held]) -> bool {
     }
     let items = most.into_values().fold(0, usize::saturating_add);
     held.len() <= MOST_HELD && items <= MOST_HELD
-}
-
-fn outlived() -> Refused {
-    let why = "a newer process of this node has come since this one's connection was made";
-    refused(Reason::Superseded, why.into())
 }
 
 fn refused(reason: Reason, text: String) -> Refused {

@@ -1,6 +1,10 @@
 //! A node as the manager works with it: one boot of it, over however many links.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use queue::Boot;
@@ -64,13 +68,18 @@ struct State {
     links: u64,
     /// The latest link that there had been when it was gone last.
     gone: u64,
-    /// As the node counts them, the latest link that has said hello.
-    latest: u64,
+    /// As the node counts them, the latest link that has said hello, and when its connection was made.
+    latest: Option<(u64, Instant)>,
 }
 
-/// A hello that the one of a later link has overtaken.
+/// A hello of a link that is not later than another of the same process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Overtaken;
+pub(crate) enum Overtaken {
+    /// The one over a later link was read before.
+    OnTheWay,
+    /// Its connection is the later one, so that another process counts its links likewise: one was copied while it ran.
+    ByACopy,
+}
 
 /// Whether a node takes more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,15 +204,21 @@ impl Member {
         self.along.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 
-    /// A link says hello, which has this number with the node.
-    pub(crate) fn greeted(&self, number: u64) -> Result<(), Overtaken> {
+    /// A link says hello, which has this number with the node, over a connection that was made then.
+    pub(crate) fn greeted(&self, number: u64, since: Instant) -> Result<(), Overtaken> {
         let mut state = self.state.lock();
         // A worker that does not count yet says nothing.
-        if number != 0 && number <= state.latest {
-            return Err(Overtaken);
+        if number == 0 {
+            return Ok(());
         }
-        state.latest = state.latest.max(number);
-        Ok(())
+        match state.latest {
+            Some((latest, made)) if number <= latest && since > made => Err(Overtaken::ByACopy),
+            Some((latest, _)) if number <= latest => Err(Overtaken::OnTheWay),
+            _ => {
+                state.latest = Some((number, since));
+                Ok(())
+            }
+        }
     }
 
     /// A link has come up, with what the node has; an older one ends.

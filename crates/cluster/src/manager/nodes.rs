@@ -115,17 +115,17 @@ impl Manager {
     /// # Errors
     /// The node is quarantined and this would not end that, or the registry cannot be written.
     pub fn set_state(&self, name: &str, state: NodeState, why: &str) -> Result<bool, StateError> {
+        let is_out = matches!(state, NodeState::Removed | NodeState::Quarantined);
+        if !is_out {
+            self.looked_into(name);
+        }
         let Some(node) = self.0.registry.set_state(name, state, why, self.0.clock.now())? else {
             return Ok(false);
         };
         let key = PublicKey::from_bytes(node.key);
-        if matches!(state, NodeState::Removed | NodeState::Quarantined) {
+        if is_out {
             self.0.cut(&key);
         } else {
-            // Who was a copy has been looked into: whichever boot comes next is the node.
-            if let Some(incarnations) = self.0.members.lock().nodes.get_mut(&key) {
-                incarnations.older.clear();
-            }
             let wanted = self.0.wanted(&node);
             for member in self.0.members.lock().by_boot.values().filter(|member| member.key == key) {
                 member.tell(manager_word::Word::Wanted(wanted));
@@ -133,6 +133,17 @@ impl Manager {
         }
         self.0.freed.notify_one();
         Ok(true)
+    }
+
+    /// Who was a copy has been looked into: whichever boot of a node comes next is the node.
+    fn looked_into(&self, name: &str) {
+        let mut nodes = self.0.registry.all().into_iter();
+        let node = nodes.find(|(_, node)| node.name.eq_ignore_ascii_case(name));
+        if let Some((key, _)) = node
+            && let Some(incarnations) = self.0.members.lock().nodes.get_mut(&key)
+        {
+            incarnations.forget_older();
+        }
     }
 
     /// Ends a freeze of takeover; says whether there was one.

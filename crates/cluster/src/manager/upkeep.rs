@@ -105,8 +105,7 @@ impl Shared {
     pub(super) fn process(&self, boot: Boot) -> Process {
         let members = self.members.lock();
         let member = members.by_boot.get(&boot);
-        let is_its =
-            |of: &Incarnations| of.current == Some(boot) || of.older.iter().any(|older| older.boot == boot);
+        let is_its = |of: &Incarnations| of.knows(boot);
         let key = member.map(|member| member.key);
         let key = key.or_else(|| members.nodes.iter().find(|(_, of)| is_its(of)).map(|(key, _)| *key));
         let Some(key) = key else {
