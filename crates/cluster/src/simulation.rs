@@ -222,7 +222,7 @@ found! {
     a_manager_that_never_judges_is_found: ExpectsNobody within 100,
     an_adoption_that_is_given_up_is_found: AdoptionGivenUp within 100,
     adoptions_that_overlap_are_found: AdoptionsOverlap within 100,
-    an_adoption_by_works_alone_is_found: AdoptedByWork within 100,
+    an_adoption_by_works_alone_is_found: AdoptedByWork within 400,
     an_acknowledgement_that_is_not_repeated_is_found: AcknowledgedOnce within 100,
     a_stale_hello_that_counts_is_found: StaleHelloCounts within 100,
     a_clone_that_is_none_is_found: CloneByAnyHello within 100,

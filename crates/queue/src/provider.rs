@@ -144,8 +144,8 @@ impl Queue {
         async move { pending?.await }
     }
 
-    /// Begins several publications that came together, each a batch of its own: nothing is written before all of them are there, so they
-    /// share a write and a sync.
+    /// Begins several publications that came together, each a batch of its own: what comes of them within a few milliseconds shares a write
+    /// and a sync.
     pub fn together<T>(&self, publish: impl FnOnce() -> T) -> T {
         let (mut publish, mut begun) = (Some(publish), None);
         self.0.together(&mut || begun = publish.take().map(|publish| publish()));

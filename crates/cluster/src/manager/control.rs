@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Incarnations, Members, Shared,
-    incarnations::{Comes, OLDER, Other},
+    incarnations::{OLDER, Other, Place},
     listen::Caller,
     member::{Begun, Facts, Member, Overtaken},
     serve::Goodbye,
@@ -163,8 +163,8 @@ impl Shared {
                 return Err(self.quarantine(caller, node, member.address(), COPIED));
             }
         }
-        let comes = incarnations.take_place(boot, caller.since);
-        if let Comes::After(current) = comes {
+        let place = incarnations.take_place(boot, caller.since);
+        if let Place::After(current) = place {
             tracing::info!(node = node.name, old = %current, new = %boot, "a node has started anew");
             if let Some(old) = by_boot.get(&current) {
                 old.cut();
@@ -176,7 +176,7 @@ impl Shared {
         member.says(facts(hello), caller.address);
         let begun = member.link(control, &hello.held);
         let mut membership = self.membership.lock();
-        if comes != Comes::Again {
+        if place != Place::Kept {
             membership.reinstated(boot);
         }
         membership.joined(boot, boot_time::now());

@@ -1,4 +1,4 @@
-//! The boots of a node: which of them is the node now, and who else comes with its key. Pure.
+//! The boots of a node: which of them is the node now, and who else comes with its key.
 //!
 //! A process that has ended may still be heard: what it has said before comes late, and proves nothing. One that lives dials again.
 
@@ -14,7 +14,7 @@ use crate::placement::NodeIndex;
 pub(super) struct Incarnations {
     pub(super) node: NodeIndex,
     pub(super) current: Option<Boot>,
-    /// When the connection was taken over which the current one has said hello last.
+    /// When the latest connection was taken over which one that was the node has said hello.
     latest: Option<Instant>,
     older: VecDeque<Older>,
     pub(super) waiting: Arc<Waiting>,
@@ -37,11 +37,11 @@ pub(super) enum Other {
     Returned,
 }
 
-/// A boot that says hello.
+/// How a boot comes to be the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Comes {
+pub(super) enum Place {
     /// It was the node already.
-    Again,
+    Kept,
     /// There was none.
     First,
     /// It takes the place of this one.
@@ -76,14 +76,14 @@ impl Incarnations {
     }
 
     /// A boot is the node from now on.
-    pub(super) fn take_place(&mut self, boot: Boot, since: Instant) -> Comes {
+    pub(super) fn take_place(&mut self, boot: Boot, since: Instant) -> Place {
         self.latest = self.latest.max(Some(since));
         match self.current.replace(boot) {
-            None => Comes::First,
-            Some(current) if current == boot => Comes::Again,
+            None => Place::First,
+            Some(current) if current == boot => Place::Kept,
             Some(current) => {
                 self.supersede(current);
-                Comes::After(current)
+                Place::After(current)
             }
         }
     }

@@ -26,14 +26,14 @@ impl Shared {
         self.queue.together(|| {
             for mut offer in offers {
                 let mut body = std::mem::take(&mut offer.body);
-                if several {
-                    // One that stays for long would keep the memory of all that came with it.
-                    body = Bytes::copy_from_slice(&body);
-                }
-                let message = offer.message.clone();
+                let message = Bytes::copy_from_slice(&offer.message);
                 if self.is_late(&offer) {
                     late.push(message);
                     continue;
+                }
+                if several {
+                    // One that stays for long would keep the memory of all that came with it.
+                    body = Bytes::copy_from_slice(&body);
                 }
                 match complete(&offer, body) {
                     Ok(publication) => {
@@ -106,6 +106,10 @@ impl Shared {
                 return Ok(vec![Published::AlreadyHave]);
             }
             if self.is_late(&offer) {
+                // An earlier try may be on its way to the disk still.
+                let late = vec![offer.message.clone()];
+                self.note_withdrawn(&late);
+                self.withdraw(late).await;
                 return Err(too_late());
             }
             self.publish_to_its_end(publication, body, offer.message, room).await

@@ -221,6 +221,11 @@ impl Member {
         }
     }
 
+    /// However it has counted its links: the next one is later.
+    pub(crate) fn counts_anew(&self) {
+        self.state.lock().latest = None;
+    }
+
     /// A link has come up, with what the node has; an older one ends.
     pub(crate) fn link(&self, control: mpsc::Sender<ManagerWord>, held: &[wire::Held]) -> Begun {
         let mut state = self.state.lock();

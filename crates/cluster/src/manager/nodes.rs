@@ -115,15 +115,14 @@ impl Manager {
     /// # Errors
     /// The node is quarantined and this would not end that, or the registry cannot be written.
     pub fn set_state(&self, name: &str, state: NodeState, why: &str) -> Result<bool, StateError> {
-        let is_out = matches!(state, NodeState::Removed | NodeState::Quarantined);
-        if !is_out {
+        if state == NodeState::Active {
             self.looked_into(name);
         }
         let Some(node) = self.0.registry.set_state(name, state, why, self.0.clock.now())? else {
             return Ok(false);
         };
         let key = PublicKey::from_bytes(node.key);
-        if is_out {
+        if matches!(state, NodeState::Removed | NodeState::Quarantined) {
             self.0.cut(&key);
         } else {
             let wanted = self.0.wanted(&node);
@@ -135,15 +134,16 @@ impl Manager {
         Ok(true)
     }
 
-    /// Who was a copy has been looked into: whichever boot of a node comes next is the node.
+    /// Who was a copy has been looked into: whichever process of a node comes next is the node.
     fn looked_into(&self, name: &str) {
         let mut nodes = self.0.registry.all().into_iter();
         let node = nodes.find(|(_, node)| node.name.eq_ignore_ascii_case(name));
-        if let Some((key, _)) = node
-            && let Some(incarnations) = self.0.members.lock().nodes.get_mut(&key)
-        {
+        let Some((key, _)) = node else { return };
+        let mut members = self.0.members.lock();
+        if let Some(incarnations) = members.nodes.get_mut(&key) {
             incarnations.forget_older();
         }
+        members.by_boot.values().filter(|member| member.key == key).for_each(|member| member.counts_anew());
     }
 
     /// Ends a freeze of takeover; says whether there was one.

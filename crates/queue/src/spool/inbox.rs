@@ -200,7 +200,8 @@ impl Inbox {
     fn wake_if_wanted(&self, state: &mut InboxState) {
         let wake = match state.writer {
             WriterIs::Working => false,
-            WriterIs::Resting => state.gathering == 0 && !state.queued.is_empty(),
+            // It waits for those who have more to put in, but not for long.
+            WriterIs::Resting => !state.queued.is_empty(),
             WriterIs::Gathering => state.bytes >= ENOUGH || state.is_wanted(),
         };
         if wake {

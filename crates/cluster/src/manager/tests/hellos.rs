@@ -171,6 +171,20 @@ async fn a_quarantined_node_is_only_resumed_or_removed() {
 }
 
 #[tokio::test]
+async fn a_copy_that_was_looked_into_is_the_node_however_it_has_counted_its_links() {
+    let home = Home::new(Timing::default()).await;
+    let (key, hello) = registered(&home);
+    let says = |link| {
+        let hello = Hello { link, ..hello.clone() };
+        let said = home.manager.0.hello(Caller::of(key), &hello, mpsc::channel(1).0);
+        said.map(drop).map_err(|refused| refused.reason())
+    };
+    assert_eq!([53, 4].map(says), [Ok(()), Err(Reason::Clone)]);
+    assert!(home.manager.set_state("mx2", NodeState::Active, "").expect("it is resumed"));
+    assert_eq!([5, 6].map(says), [Ok(()); 2]);
+}
+
+#[tokio::test]
 async fn a_worker_that_speaks_only_other_protocols_is_refused_and_told_why() {
     let home = Home::new(Timing::default()).await;
     let (key, hello) = registered(&home);
