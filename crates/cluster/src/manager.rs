@@ -4,7 +4,8 @@
 //! * does: lets in whom the registry admits, places, grants, hears, and takes back what the lost have had
 //! * gives: errands that tell what came of each work; publications into the queue
 //!
-//! `listen` and `serve` are the port; `control` is how a link begins; `intake` brings in messages; `upkeep` watches the clock.
+//! `listen` and `serve` are the port; `control` is how a link begins, and `incarnations` who may begin one; `intake` brings in
+//! messages; `upkeep` watches the clock.
 
 mod adopt;
 mod bounds;

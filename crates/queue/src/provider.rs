@@ -23,10 +23,11 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::publish`]; limits have been checked.
     fn publish(&self, batch: Vec<Publication>) -> Pending<'static, Result<Vec<Published>, QueueError>>;
 
-    /// See [`Queue::together`].
+    /// See [`Queue::together`]. Calls it once.
     fn together(&self, publish: &mut dyn FnMut()) {
         publish();
     }
+
     /// See [`Queue::knows`].
     fn knows(&self, message: MessageId) -> bool;
     /// See [`Queue::body`].

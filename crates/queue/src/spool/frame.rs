@@ -152,7 +152,7 @@ pub(super) fn borrow_ops<'b>(bytes: &'b [u8], ops: &mut Vec<Op<&'b str>>) -> Opt
     count
 }
 
-/// Bytes for which room is made for an operation: most take less.
+/// Bytes for which room is made for an operation to begin with.
 const USUAL_LEN: usize = 128;
 
 /// The operations as they are written.
