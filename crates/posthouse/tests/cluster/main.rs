@@ -2,6 +2,7 @@
 
 mod deaths;
 mod doors;
+mod held;
 mod hostile;
 mod late;
 mod lost;

@@ -1,17 +1,11 @@
 //! Nodes that are there and hear nothing of each other, under load: their link is cut and mended, while their clients and next hops reach
 //! them all the time.
 
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use testkit::{
-    Cluster, Gate, Moment, Move, Node, Peer, Session, Taken,
-    load::{Load, moods, moody_peer},
+    Cluster, Node, Peer, Session, Taken,
+    load::{Load, moody_peer},
     network::{Cut, Host},
     node::word,
     peer::Verdict,
@@ -20,47 +14,16 @@ use testkit::{
     text, until,
 };
 
+use crate::held::{Held, is_from};
+
 /// A worker's lease, as the manager of a story gives it.
 const LEASE: Duration = Duration::from_secs(3);
 /// From when a worker has sent the end of a text until the next hop has read it.
 const UNDER_WAY: Duration = Duration::from_millis(300);
 /// Long enough for the late word of a worker that comes back: what it may have delivered waits so long.
 const AFTER_LOSS: &str = "cluster.after-loss = '15s'";
-/// The node that is cut off, and what next hops know it by.
+/// The node that is cut off.
 const NODE: &str = "mx2";
-const HELLO: &str = "mx2.example.org";
-
-/// A text of the node's that the next hop has read and does not answer yet.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    wanted: Arc<AtomicBool>,
-    gate: Gate,
-    recipients: Arc<OnceLock<Vec<String>>>,
-}
-
-impl Held {
-    /// The next hop of the story; it holds one text back once that is wanted.
-    fn peer(&self) -> Peer {
-        let (held, moods) = (self.clone(), moods());
-        Peer::start(move |moment| {
-            if let Moment::Dot(taken) = moment
-                && taken.hello == HELLO
-                && !taken.recipients[0].starts_with("from.")
-                && held.wanted.swap(false, Ordering::SeqCst)
-            {
-                let _ = held.recipients.set(taken.recipients.clone());
-                held.gate.pass();
-                return Move::Go;
-            }
-            moods(moment)
-        })
-    }
-
-    fn hold_one(&self) {
-        self.wanted.store(true, Ordering::SeqCst);
-        self.gate.reached(1);
-    }
-}
 
 /// A manager and workers that deliver to the next hop of the story.
 fn cluster(workers: usize, file: &str, peer: &Peer) -> Cluster {
@@ -88,7 +51,7 @@ struct Past {
 
 /// A node is cut off under load for longer than `gone`, and then it is not.
 fn past(cut: Cut, seed: u64) -> Option<Past> {
-    let held = Held::default();
+    let held = Held::of(NODE);
     let peer = held.peer();
     let cluster = cluster(2, AFTER_LOSS, &peer);
     let worker = &cluster.workers[0];
@@ -107,13 +70,13 @@ fn past(cut: Cut, seed: u64) -> Option<Past> {
     until("its clients wait", || (worker.json(&["status"])["worker"]["waiting"] != 0).then_some(()));
     let before = peer.count();
     until("others go on", || (peer.count() >= before + 60).then_some(()));
-    held.gate.open();
+    held.let_go();
     let healed = Instant::now();
     host.heal();
     cluster.shows(NODE, "alive");
     let back = Instant::now();
     until("works of the node that is back", || {
-        peer.taken().iter().any(|taken| taken.hello == HELLO && taken.read > back).then_some(())
+        peer.taken().iter().any(|taken| is_from(taken, NODE) && taken.read > back).then_some(())
     });
     let answered = loads.into_iter().flat_map(Load::stop).collect();
     let beats = pulse.stop();
@@ -122,7 +85,7 @@ fn past(cut: Cut, seed: u64) -> Option<Past> {
     let losses = vec![Loss { what: What::Silent(NODE), at, over }];
     let story = Story { losses, beats, answered, log, taken: peer.taken(), faults: peer.faults() };
     eprintln!("{cut:?}: {story}");
-    let held = held.recipients.get().expect("one was held back").clone();
+    let held = held.recipients();
     Some(Past { cut: at, healed, held, story })
 }
 
@@ -136,7 +99,7 @@ impl Past {
 
     fn the_node_sends_nothing_without_its_lease(&self) {
         let end = self.story.losses[0].over;
-        let late = self.story.taken.iter().filter(|taken| taken.hello == HELLO);
+        let late = self.story.taken.iter().filter(|taken| is_from(taken, NODE));
         let late = late.filter(|taken| (end..self.healed).contains(&taken.read));
         let late: Vec<_> = late.map(|taken| (taken.read - self.cut, &taken.recipients)).collect();
         assert!(late.is_empty(), "sent this long after the cut: {late:?}");
