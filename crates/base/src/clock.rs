@@ -9,12 +9,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// A moment of wall time: microseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
+
+/// The last microsecond of the year 9999.
+const LATEST: i64 = 253_402_300_799_999_999;
 
 impl Timestamp {
     /// The moment `micros` microseconds after 1970 began.
@@ -39,6 +43,13 @@ impl Timestamp {
     #[must_use]
     pub fn millis(self) -> u64 {
         u64::try_from(self.0 / 1000).unwrap_or(0)
+    }
+
+    /// As the machine tells time, as far as RFC 3339 can write it: no earlier than 1970, no later than the year 9999.
+    #[must_use]
+    pub fn system_time(self) -> SystemTime {
+        let micros = u64::try_from(self.0.clamp(0, LATEST)).expect("it is not below 0");
+        SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
     }
 
     /// How long after `earlier` this is; nothing if it is not after it.
@@ -78,10 +89,9 @@ impl std::str::FromStr for Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, to the millisecond.
+    /// RFC 3339 in UTC, to the millisecond; what is beyond its years is shown as the last moment of them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(self.0).unwrap_or(0));
-        fmt::Display::fmt(&humantime::format_rfc3339_millis(time), f)
+        fmt::Display::fmt(&humantime::format_rfc3339_millis(self.system_time()), f)
     }
 }
 
@@ -111,7 +121,7 @@ impl Clock {
         Self(Hand::System)
     }
 
-    /// A clock that goes by another machine's: the machine's own, and how far it is off.
+    /// A clock that goes by another machine's. Until it is known it is the machine's own; from then on steps of that do not move it.
     #[must_use]
     pub fn following(offset: &Offset) -> Self {
         Self(Hand::Following(offset.clone()))
@@ -123,23 +133,37 @@ impl Clock {
         match &self.0 {
             Hand::Manual(manual) => Timestamp(manual.0.load(Ordering::SeqCst)),
             Hand::System => system_now(),
-            Hand::Following(offset) => {
-                Timestamp(system_now().0.saturating_add(offset.0.load(Ordering::Relaxed)))
-            }
+            Hand::Following(offset) => offset.now(),
         }
     }
 }
 
-/// How far another machine's clock is ahead of this one's; the clocks that follow it are set by it.
-#[derive(Clone, Debug, Default)]
+/// How far another machine's clock is ahead of the time since this one's boot, in microseconds; the clocks that follow it are set by it.
+#[derive(Clone, Debug)]
 pub struct Offset(Arc<AtomicI64>);
+
+/// It is not known.
+const UNKNOWN: i64 = i64::MIN;
+
+impl Default for Offset {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(UNKNOWN)))
+    }
+}
 
 impl Offset {
     /// The other clock says `theirs` now; returns how far this machine's is off, in microseconds: above zero where it is behind.
     pub fn set(&self, theirs: Timestamp) -> i64 {
-        let offset = theirs.0.saturating_sub(system_now().0);
+        let offset = theirs.0.saturating_sub(since_boot()).max(UNKNOWN + 1);
         self.0.store(offset, Ordering::Relaxed);
-        offset
+        theirs.0.saturating_sub(system_now().0)
+    }
+
+    fn now(&self) -> Timestamp {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => system_now(),
+            offset => Timestamp(offset.saturating_add(since_boot())),
+        }
     }
 }
 
@@ -169,6 +193,12 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
+}
+
+/// Microseconds since this machine's boot, also while it slept (`CLOCK_BOOTTIME`, clock_gettime(2)).
+fn since_boot() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
@@ -207,5 +237,9 @@ mod tests {
     #[test]
     fn a_timestamp_reads_as_rfc_3339() {
         assert_eq!(Timestamp::from_millis(1_795_000_000_123).to_string(), "2026-11-18T11:06:40.123Z");
+        assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "1970-01-01T00:00:00.000Z");
+        for beyond in [LATEST, LATEST + 1, i64::MAX] {
+            assert_eq!(Timestamp::from_micros(beyond).to_string(), "9999-12-31T23:59:59.999Z");
+        }
     }
 }

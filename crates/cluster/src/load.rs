@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use queue::{Boot, Holder};
 use tokio::sync::Notify;
 
-use crate::placement::{Candidate, Choice, Eligible, NodeIndex};
+use crate::placement::{Amount, Candidate, Eligible, NodeIndex};
 
 /// What a site is called where only its sameness counts.
 pub type SiteNumber = u64;
@@ -26,9 +26,8 @@ pub(crate) struct Load {
 #[derive(Debug, Default)]
 struct Held {
     bursts: u32,
-    works: u32,
-    bytes: u64,
-    sites: HashMap<SiteNumber, u32>,
+    all: Amount,
+    sites: HashMap<SiteNumber, Amount>,
 }
 
 impl Load {
@@ -44,27 +43,26 @@ impl Load {
         Candidate {
             node: self.node,
             credits_works: match held.bursts {
-                ..BURSTS => self.capacity_works.saturating_sub(held.works),
+                ..BURSTS => self.capacity_works.saturating_sub(held.all.works),
                 _ => 0,
             },
-            credits_bytes: self.capacity_bytes.saturating_sub(held.bytes),
-            at_site: held.sites.get(&site).copied().unwrap_or(0),
+            credits_bytes: self.capacity_bytes.saturating_sub(held.all.bytes),
+            at_site: held.sites.get(&site).copied().unwrap_or_default(),
             capacity_works: self.capacity_works,
             capacity_bytes: self.capacity_bytes,
             eligible,
         }
     }
 
-    /// Works and bytes that it has now.
-    pub(crate) fn held(&self) -> (u32, u64) {
-        let held = self.held.lock();
-        (held.works, held.bytes)
+    /// What it has now.
+    pub(crate) fn held(&self) -> Amount {
+        self.held.lock().all
     }
 
     /// Whether it would take one more work.
     pub(crate) fn has_room(&self) -> bool {
         let held = self.held.lock();
-        held.bursts < BURSTS && held.works < self.capacity_works && held.bytes < self.capacity_bytes
+        held.bursts < BURSTS && held.all.works < self.capacity_works && held.all.bytes < self.capacity_bytes
     }
 }
 
@@ -74,8 +72,7 @@ pub(crate) struct Share {
     load: Arc<Load>,
     /// Which site has it; nothing if that is not known.
     site: Option<SiteNumber>,
-    works: u32,
-    bytes: u64,
+    amount: Amount,
     freed: Arc<Notify>,
 }
 
@@ -92,18 +89,17 @@ impl Share {
     pub(crate) fn take(
         load: &Arc<Load>,
         site: Option<SiteNumber>,
-        (works, bytes): (u32, u64),
+        amount: Amount,
         freed: &Arc<Notify>,
     ) -> Self {
         let mut held = load.held.lock();
         held.bursts += 1;
-        held.works += works;
-        held.bytes += bytes;
+        held.all += amount;
         if let Some(site) = site {
-            *held.sites.entry(site).or_default() += works;
+            *held.sites.entry(site).or_default() += amount;
         }
         drop(held);
-        Self { load: load.clone(), site, works, bytes, freed: freed.clone() }
+        Self { load: load.clone(), site, amount, freed: freed.clone() }
     }
 }
 
@@ -112,13 +108,10 @@ impl Place {
         load: &Arc<Load>,
         boot: Option<Boot>,
         site: SiteNumber,
-        choice: Choice,
-        bytes: u64,
+        amount: Amount,
         freed: &Arc<Notify>,
     ) -> Self {
-        let Choice { works, .. } = choice;
-        let bytes = bytes.saturating_mul(works.into());
-        Self { share: Share::take(load, Some(site), (works, bytes), freed), boot }
+        Self { share: Share::take(load, Some(site), amount, freed), boot }
     }
 
     /// The node.
@@ -136,7 +129,7 @@ impl Place {
     /// How many works it is for, at most.
     #[must_use]
     pub fn works(&self) -> u32 {
-        self.share.works
+        self.share.amount.works
     }
 }
 
@@ -144,13 +137,12 @@ impl Drop for Share {
     fn drop(&mut self) {
         let mut held = self.load.held.lock();
         held.bursts -= 1;
-        held.works -= self.works;
-        held.bytes -= self.bytes;
+        held.all -= self.amount;
         if let Some(site) = self.site
             && let Some(at_site) = held.sites.get_mut(&site)
         {
-            *at_site -= self.works;
-            if *at_site == 0 {
+            *at_site -= self.amount;
+            if at_site.works == 0 {
                 held.sites.remove(&site);
             }
         }
@@ -166,15 +158,16 @@ mod tests {
     #[test]
     fn a_node_attempts_no_more_bursts_at_once_than_it_has_descriptors_for_however_small_they_are() {
         let (load, freed) = (Load::new(NodeIndex(1), 1000, 1 << 20), Arc::default());
+        let one = Amount { works: 1, bytes: 1 };
         let credits = || load.candidate(7, Eligible::Yes).credits_works;
         let mut shares: Vec<Share> =
-            (0..BURSTS - 1).map(|_| Share::take(&load, Some(7), (1, 1), &freed)).collect();
+            (0..BURSTS - 1).map(|_| Share::take(&load, Some(7), one, &freed)).collect();
         assert_eq!((credits(), load.has_room()), (501, true));
-        shares.push(Share::take(&load, None, (1, 1), &freed));
+        shares.push(Share::take(&load, None, one, &freed));
         assert_eq!((credits(), load.has_room()), (0, false));
         shares.pop();
         assert_eq!((credits(), load.has_room()), (501, true));
         drop(shares);
-        assert_eq!((load.held(), credits()), ((0, 0), 1000));
+        assert_eq!((load.held(), credits()), (Amount::default(), 1000));
     }
 }

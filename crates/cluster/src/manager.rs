@@ -66,7 +66,7 @@ use crate::{
     identity::{Identity, PublicKey},
     load::{Load, Place, SiteNumber},
     membership::{Grants, Membership, Timing},
-    placement::{Choice, Eligible, NodeIndex, Nowhere, Others, Policy, Turn, Wanted, choose},
+    placement::{Eligible, NodeIndex, Nowhere, Others, Policy, Turn, Wanted, choose},
     tls::{ServerTls, TlsError},
     wire,
 };
@@ -288,7 +288,7 @@ impl Manager {
     ///
     /// # Errors
     /// Nobody can take any of them now.
-    pub fn place(&self, wanted: &Wanted, site: SiteNumber, others: Others) -> Result<Place, Nowhere> {
+    pub fn place(&self, wanted: &Wanted<'_>, site: SiteNumber, others: Others) -> Result<Place, Nowhere> {
         let members = self.0.grantable();
         let here = match self.0.options.works {
             Works::Yes => Eligible::Yes,
@@ -299,14 +299,13 @@ impl Manager {
         candidates.extend(members.iter().map(|(member, eligible)| member.load.candidate(site, *eligible)));
         let mut turn = self.0.turn.lock();
         let random = fastrand::f64();
-        let choice: Choice =
-            choose(self.0.options.placement, &candidates, wanted, others, &mut turn, random)?;
+        let choice = choose(self.0.options.placement, &candidates, wanted, others, &mut turn, random)?;
         let chosen = members.iter().find(|(member, _)| member.node == choice.node);
         let (load, boot) = match chosen {
             Some((member, _)) => (&member.load, Some(member.boot)),
             None => (&self.0.here, None),
         };
-        Ok(Place::take(load, boot, site, choice, wanted.bytes, &self.0.freed))
+        Ok(Place::take(load, boot, site, choice.takes, &self.0.freed))
     }
 
     /// Gives works to the node of a place. Nothing if there is no link to it, or it is the manager itself.

@@ -11,8 +11,8 @@
 //! takeover freezes: nobody becomes gone. The decision falls at `suspect` and not at `gone`, because the first of them
 //! would be gone before the third is known. The freeze ends when fewer than `freeze_lost` of those lost since are still
 //! silent, after `freeze_for`, or by an operator; then all whose silence has passed `gone` are gone. A loss counts for
-//! one freeze only. Nodes that are expected and those that a newer incarnation supersedes count neither as
-//! members nor as losses.
+//! one freeze only. Nodes that are expected, those that a newer incarnation supersedes and those that an operator has sent
+//! away count neither as members nor as losses.
 //!
 //! **Standstill.** The manager may stand still itself (a stopped process, a paused machine). Whatever passes between two
 //! inputs beyond one heartbeat is our own silence and not theirs: all moments from which silence counts move on by it, and the
@@ -58,6 +58,17 @@ pub struct Member {
     pub superseded_by: Option<Boot>,
     /// Whether it is connected.
     pub link: Link,
+    /// Whether it is to be here.
+    pub wanted: Wanted,
+}
+
+/// Whether a node is to be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is.
+    Yes,
+    /// It was sent away: that it falls silent is no surprise. Should it come again, it is wanted.
+    No,
 }
 
 /// What is believed of a node.
@@ -224,6 +235,7 @@ impl Membership {
     pub fn joined(&mut self, boot: Boot, now: Moment) -> Heard {
         let now = self.advance(now);
         let member = self.members.entry(boot).or_insert(Member::new(Liveness::Alive, now));
+        member.wanted = Wanted::Yes;
         if member.superseded_by.is_none() {
             member.link = Link::Up;
         }
@@ -263,6 +275,13 @@ impl Membership {
     pub fn left(&mut self, boot: Boot, now: Moment) {
         self.advance(now);
         self.members.remove(&boot);
+    }
+
+    /// A node is sent away: its links are ended, and what it has goes elsewhere once its silence says so.
+    pub fn sent_away(&mut self, boot: Boot) {
+        if let Some(member) = self.members.get_mut(&boot) {
+            member.wanted = Wanted::No;
+        }
     }
 
     /// A newer incarnation of the same node has come: the older one is granted nothing more, its beats count no longer, and it is
@@ -454,7 +473,7 @@ impl Membership {
 
 impl Member {
     const fn new(liveness: Liveness, now: Moment) -> Self {
-        Self { liveness, heard: now, superseded_by: None, link: Link::None }
+        Self { liveness, heard: now, superseded_by: None, link: Link::None, wanted: Wanted::Yes }
     }
 
     /// Whether it was heard within `suspect` when that was last looked at.
@@ -462,9 +481,9 @@ impl Member {
         matches!(self.liveness, Liveness::Alive | Liveness::Returning { .. })
     }
 
-    /// Whether it counts for a freeze, and may return: nobody has its place.
+    /// Whether it counts for a freeze, and may return: it is to be here, and nobody has its place.
     const fn counts(&self) -> bool {
-        self.superseded_by.is_none()
+        self.superseded_by.is_none() && matches!(self.wanted, Wanted::Yes)
     }
 
     /// So much time did not count.

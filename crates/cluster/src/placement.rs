@@ -1,10 +1,14 @@
 //! Placement: which node gets a burst, and how many of its works, or why none does. Pure.
 //!
 //! A node is asked for no more than it offered: it has credits for works and for bytes. While works for other sites wait, no site
-//! has more than a quarter of a node's capacity, so that a slow one cannot take it all. A burst whose site may have no further
-//! connection goes to a node that keeps one to it, or waits.
+//! has more than a quarter of a node's capacity in either, so that a slow one cannot take it all. A burst whose site may have no
+//! further connection goes to a node that keeps one to it, or waits.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    ops::{AddAssign, SubAssign},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +77,29 @@ impl From<Policy> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeIndex(pub u16);
 
+/// So many works, with messages of so many bytes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Works.
+    pub works: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, more: Self) {
+        self.works += more.works;
+        self.bytes += more.bytes;
+    }
+}
+
+impl SubAssign for Amount {
+    fn sub_assign(&mut self, less: Self) {
+        self.works -= less.works;
+        self.bytes -= less.bytes;
+    }
+}
+
 /// A node that might take the burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -82,8 +109,8 @@ pub struct Candidate {
     pub credits_works: u32,
     /// How many bytes it will take now.
     pub credits_bytes: u64,
-    /// How many works of the burst's site it has now.
-    pub at_site: u32,
+    /// What it has of the burst's site now.
+    pub at_site: Amount,
     /// How many works it takes if it has none.
     pub capacity_works: u32,
     /// How many bytes it takes if it has none.
@@ -102,16 +129,14 @@ pub enum Eligible {
 }
 
 /// A burst to be placed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// How many works it has: one at least.
-    pub works: u32,
-    /// The bytes of the largest of them. Each is counted as if it were as large.
-    pub bytes: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Bytes of the message of each of its works, in their order: one at least.
+    pub sizes: &'a [u32],
     /// The node that took its message in, if that is known.
     pub intake: Option<NodeIndex>,
     /// Where a connection to its site is kept, if that counts.
-    pub keepers: Keepers,
+    pub keepers: &'a Keepers,
 }
 
 /// Whether a burst has to go where a connection to its site is kept.
@@ -144,8 +169,8 @@ pub struct Turn(pub Option<NodeIndex>);
 pub struct Choice {
     /// The node.
     pub node: NodeIndex,
-    /// How many of the works it takes: one at least, and no more than were wanted.
-    pub works: u32,
+    /// How much it takes: the first works that were wanted, one at least.
+    pub takes: Amount,
 }
 
 /// Why a burst goes nowhere now.
@@ -171,13 +196,13 @@ const SITE_SHARE: u32 = 4;
 pub fn choose(
     policy: Policy,
     candidates: &[Candidate],
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
     others: Others,
     turn: &mut Turn,
     random: f64,
 ) -> Result<Choice, Nowhere> {
-    let able = || candidates.iter().filter(|candidate| candidate.takes(wanted, others) > 0);
-    let keepers = match &wanted.keepers {
+    let able = || candidates.iter().filter(|candidate| candidate.takes(wanted, others).works > 0);
+    let keepers = match wanted.keepers {
         Keepers::Any => None,
         Keepers::First(keepers) => able().any(|able| keepers.contains(&able.node)).then_some(keepers),
         Keepers::Only(keepers) => Some(keepers),
@@ -192,35 +217,56 @@ pub fn choose(
         }
     };
     match chosen {
-        Some(chosen) => Ok(Choice { node: chosen.node, works: chosen.takes(wanted, others) }),
+        Some(chosen) => Ok(Choice { node: chosen.node, takes: chosen.takes(wanted, others) }),
         None if able().next().is_some() => Err(Nowhere::NoKeeper),
         None => Err(nowhere(candidates, wanted)),
     }
 }
 
+/// No bound.
+const ALL: Amount = Amount { works: u32::MAX, bytes: u64::MAX };
+
 impl Candidate {
-    /// How many works of a burst it takes.
-    fn takes(&self, wanted: &Wanted, others: Others) -> u32 {
-        let share = match others {
-            Others::Wait => (self.capacity_works / SITE_SHARE).max(1).saturating_sub(self.at_site),
-            Others::None => u32::MAX,
-        };
-        self.has_credits_for(wanted).min(share)
+    /// How much of a burst it takes.
+    fn takes(&self, wanted: &Wanted<'_>, others: Others) -> Amount {
+        self.has_credits_for(wanted, if others == Others::Wait { self.share(wanted) } else { ALL })
     }
 
-    /// For how many works of a burst it has credits.
-    fn has_credits_for(&self, wanted: &Wanted) -> u32 {
+    /// How much more the burst's site may have of it while others wait.
+    fn share(&self, wanted: &Wanted<'_>) -> Amount {
+        let Amount { works, bytes } = self.at_site;
+        let left = (self.capacity_bytes / u64::from(SITE_SHARE)).saturating_sub(bytes);
+        let first = wanted.sizes.first().map_or(0, |size| u64::from(*size));
+        Amount {
+            works: (self.capacity_works / SITE_SHARE).max(1).saturating_sub(works),
+            // One it has, however large that is.
+            bytes: if works == 0 { left.max(first) } else { left },
+        }
+    }
+
+    /// For how much of a burst it has credits, within a share.
+    fn has_credits_for(&self, wanted: &Wanted<'_>, share: Amount) -> Amount {
+        let mut fits = Amount::default();
         if self.eligible == Eligible::No {
-            return 0;
+            return fits;
         }
-        if wanted.bytes > self.capacity_bytes {
+        let works = share.works.min(self.credits_works);
+        let mut bytes = share.bytes.min(self.credits_bytes);
+        let is_free = self.credits_works >= self.capacity_works && self.credits_bytes >= self.capacity_bytes;
+        if let Some(first) = wanted.sizes.first().copied().map(u64::from)
+            && first > self.capacity_bytes
+            && is_free
+        {
             // It would never fit: it goes alone, when there is nothing else.
-            let is_free =
-                self.credits_works >= self.capacity_works && self.credits_bytes >= self.capacity_bytes;
-            return if is_free { wanted.works.min(self.credits_works).min(1) } else { 0 };
+            bytes = first.min(share.bytes);
         }
-        let by_bytes = self.credits_bytes.checked_div(wanted.bytes).unwrap_or(u64::MAX);
-        wanted.works.min(self.credits_works).min(u32::try_from(by_bytes).unwrap_or(u32::MAX))
+        for bytes_of_one in wanted.sizes.iter().copied().map(u64::from) {
+            if fits.works == works || bytes_of_one > bytes - fits.bytes {
+                break;
+            }
+            fits += Amount { works: 1, bytes: bytes_of_one };
+        }
+        fits
     }
 }
 
@@ -250,11 +296,11 @@ fn in_turn<'a, I: Iterator<Item = &'a Candidate>>(
 }
 
 /// Why none of them takes it.
-fn nowhere(candidates: &[Candidate], wanted: &Wanted) -> Nowhere {
+fn nowhere(candidates: &[Candidate], wanted: &Wanted<'_>) -> Nowhere {
     let eligible = || candidates.iter().filter(|candidate| candidate.eligible == Eligible::Yes);
     if eligible().next().is_none() {
         Nowhere::NoNode
-    } else if eligible().all(|candidate| candidate.has_credits_for(wanted) == 0) {
+    } else if eligible().all(|candidate| candidate.has_credits_for(wanted, ALL).works == 0) {
         Nowhere::NoCredits
     } else {
         Nowhere::SiteShare

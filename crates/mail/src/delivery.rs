@@ -16,9 +16,7 @@ use crate::{
     bounce::{Bounces, Reported},
     burst::{Burst, Hop, Item, Tried, TriedRecipient, Trouble},
     destination::Rule,
-    envelope::{
-        Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, decode, encode,
-    },
+    envelope::{Became, Detail, Header, RecipientWords, RecordWords, Repeated, State, WordsError, encode},
     outcome::{self, Outcome, Patient},
     pause,
     place::Place,
@@ -303,7 +301,7 @@ impl Job {
     }
 
     fn read(info: WorkInfo, words: &Words, body: BodySource) -> Result<Self, Box<(WorkInfo, WordsError)>> {
-        let read = || Ok((Header::read(&words.header)?, decode::<Detail>(&words.detail)?));
+        let read = || Ok((Header::read(&words.header)?, Detail::of(&words.detail, info.remaining)?));
         match read() {
             Ok((header, detail)) => Ok(Self {
                 info,

@@ -240,7 +240,7 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
     {
         let What::Deliver(slot) = &mut begin.what else { continue };
         let others = if schedule.others_wait(slot) { Others::Wait } else { Others::None };
-        match delivery.place(slot, begin.works.len(), others) {
+        match delivery.place(slot, others) {
             Ok(place) => {
                 let surplus = begin.works.split_off(place.takes(begin.works.len()));
                 if !surplus.is_empty() {

@@ -82,6 +82,18 @@ pub(crate) struct Detail {
     pub(crate) recipients: Vec<Address>,
 }
 
+impl Detail {
+    /// The recipients of a work of which these still wait.
+    pub(crate) fn of(bytes: &[u8], remaining: queue::Recipients) -> Result<Self, WordsError> {
+        let detail: Self = decode(bytes)?;
+        let named = u8::try_from(detail.recipients.len()).map_or(queue::MAX_RECIPIENTS, |count| count);
+        if !remaining.without(queue::Recipients::first(named)).is_empty() {
+            return Err(WordsError(format!("they name {named} recipients, and others wait")));
+        }
+        Ok(detail)
+    }
+}
+
 /// The words of a work's latest conclusion: what happened last to the recipients that wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -273,6 +285,8 @@ mod tests {
         newer[0] = 9;
         assert!(decode::<Detail>(&newer).unwrap_err().to_string().contains("version 9"));
         assert!(decode::<Detail>(&bytes[..bytes.len() - 1]).is_err());
+        assert!(Detail::of(&bytes, queue::Recipients::first(1)).is_ok());
+        assert!(Detail::of(&bytes, queue::Recipients::first(2)).is_err(), "more wait than it names");
         assert_eq!(State::read(&[]), Ok(State::default()));
     }
 

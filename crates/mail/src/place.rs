@@ -71,14 +71,9 @@ impl Delivery {
     }
 
     /// A place for a burst.
-    pub(crate) fn place(&self, slot: &Slot, works: usize, others: Others) -> Result<Place, Nowhere> {
+    pub(crate) fn place(&self, slot: &Slot, others: Others) -> Result<Place, Nowhere> {
         let Some(cluster) = &self.cluster else { return Ok(Place::Here) };
-        let wanted = Wanted {
-            works: u32::try_from(works).unwrap_or(u32::MAX).max(1),
-            bytes: slot.wants.size.into(),
-            intake: slot.wants.origin,
-            keepers: slot.keepers.clone(),
-        };
+        let wanted = Wanted { sizes: &slot.cost.sizes, intake: slot.origin, keepers: &slot.keepers };
         cluster.place(&wanted, number(&slot.key), others).map(Place::Of)
     }
 }

@@ -85,11 +85,11 @@ enum HeldUp {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
     served: Served,
-    /// What placement needs to know of the burst.
-    pub(crate) wants: Looked,
+    /// The node that took all of it in, as far as that is known.
+    pub(crate) origin: Option<NodeIndex>,
     /// Whether it has to go where a connection is kept.
     pub(crate) keepers: Keepers,
-    cost: Cost,
+    pub(crate) cost: Cost,
     pub(crate) key: Arc<Key>,
 }
 
@@ -394,7 +394,7 @@ impl Schedule {
             return None;
         }
         let keepers = site.keepers(now);
-        let (works, wants, cost) = site.take(now, look, &keepers);
+        let (works, origin, cost) = site.take(now, look, &keepers);
         if works.is_empty() {
             self.queue_up(number, now);
             return None;
@@ -402,7 +402,7 @@ impl Schedule {
         site.running += 1;
         let served = Served { class: is_now, ..served };
         self.turns.begin(is_now, account);
-        let slot = Slot { served, wants, keepers, cost, key: site.key.clone() };
+        let slot = Slot { served, origin, keepers, cost, key: site.key.clone() };
         self.queue_up(number, now);
         Some(Begin { what: What::Deliver(slot), works })
     }

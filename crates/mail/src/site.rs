@@ -99,10 +99,10 @@ pub(crate) struct Site {
     pub(crate) known_until: Option<Timestamp>,
 }
 
-/// What placement needs to know of a work, or of all works of a burst.
+/// What placement needs to know of a work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Looked {
-    /// Bytes of its message, of several of the largest.
+    /// Bytes of its message.
     pub(crate) size: u32,
     /// The node that has its body in memory, if one does.
     pub(crate) origin: Option<NodeIndex>,
@@ -116,8 +116,6 @@ struct Taken {
     sizes: Vec<u32>,
     /// Where the first of them came in.
     origin: Option<Option<NodeIndex>>,
-    /// Bytes of the largest message.
-    largest: u32,
     more: More,
     /// Turns in which what came first was to wait.
     waits: usize,
@@ -309,7 +307,7 @@ impl Site {
         now: Timestamp,
         look: &dyn Fn(Ticket) -> Option<Looked>,
         keepers: &Keepers,
-    ) -> (Vec<Ticket>, Looked, Cost) {
+    ) -> (Vec<Ticket>, Option<NodeIndex>, Cost) {
         let most = self.messages.as_ref().map_or(BURST as u64, |throttle| throttle.allowed(now));
         let most = most.min(self.key.rule.messages_per_connection.unwrap_or(u32::MAX).into());
         let most = usize::try_from(most).unwrap_or(BURST).min(BURST);
@@ -325,8 +323,7 @@ impl Site {
         if let Some(messages) = &mut self.messages {
             messages.charge(taken.works.len() as u64, now);
         }
-        let all = Looked { size: taken.largest, origin: taken.origin.flatten() };
-        (taken.works, all, Cost { means: None, sizes: taken.sizes })
+        (taken.works, taken.origin.flatten(), Cost { means: None, sizes: taken.sizes })
     }
 
     /// Takes what the account whose turn it is has for the burst; what came in by another node goes another time.
@@ -357,7 +354,6 @@ impl Site {
             }
             taken.works.push(ready.ticket);
             taken.sizes.push(size);
-            taken.largest = taken.largest.max(size);
             if let Some(bytes) = &mut self.bytes {
                 bytes.charge(size.into(), now);
             }

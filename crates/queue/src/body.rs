@@ -211,7 +211,7 @@ impl BodyWriter {
                 return Ok(if self.memory.is_empty() {
                     Body::Empty
                 } else {
-                    Body::Memory(self.memory.freeze())
+                    Body::Memory(exact(self.memory))
                 });
             }
             Overflow::Spills(_) => self.pour().await?,
@@ -252,6 +252,15 @@ impl BodyWriter {
         .await?;
         self.overflow = Overflow::Spills(spill);
         Ok(())
+    }
+}
+
+/// The bytes, with no memory behind them worth mentioning: they may be kept for long.
+fn exact(memory: BytesMut) -> Bytes {
+    if memory.capacity() - memory.len() > memory.len() / 8 {
+        Bytes::copy_from_slice(&memory)
+    } else {
+        memory.freeze()
     }
 }
 
@@ -374,4 +383,22 @@ impl BodyReader {
 /// The checksum that proves a body whole.
 pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_in_memory_takes_no_more_than_it_is_long() {
+        for (len, expect) in [(1000, 64 << 10), (10_000, 16 << 10), (16_000, 16 << 10), (40_000, 0)] {
+            let mut writer = BodyWriter::in_memory(MessageId::from_bytes([1; 16]), expect);
+            for piece in vec![7; len].chunks(999) {
+                writer.write(piece).await.expect("it is memory");
+            }
+            let Ok(Body::Memory(bytes)) = writer.finish().await else { panic!("it is in memory") };
+            let bytes = bytes.try_into_mut().expect("nobody else has it");
+            assert!(bytes.len() == len && bytes.capacity() <= len + len / 8, "{}", bytes.capacity());
+        }
+    }
 }

@@ -335,6 +335,13 @@ pub async fn limits_are_kept(queue: Queue) {
     refused(Publication { works: vec![work("", 0)], ..message("") }).await;
     refused(Publication { works: vec![work("", 129)], ..message("") }).await;
     refused(Publication { header: vec![0; crate::MAX_HEADER + 1].into(), ..message("") }).await;
+    let long: Arc<str> = "n".repeat(crate::MAX_NAME + 1).into();
+    let needs = |needs| NewWork { needs, ..work("a", 1) };
+    refused(Publication { works: vec![work(&long, 1)], ..message("") }).await;
+    refused(Publication { works: vec![NewWork { account: long.clone(), ..work("a", 1) }], ..message("") })
+        .await;
+    refused(Publication { works: vec![needs(vec![long])], ..message("") }).await;
+    refused(Publication { works: vec![needs(vec!["n".into(); crate::MAX_NEEDS + 1])], ..message("") }).await;
     assert_eq!(queue.stats().works, 0);
 }
 

@@ -6,8 +6,9 @@ use base::{MessageId, Timestamp, WorkId};
 
 use crate::{
     Arrival, BodySource, BodyWriter, Boot, Change, Claim, Concluded, Conclusion, Cursor, End, Epoch, Feed,
-    Holder, Kind, Lease, LeaseOver, Leased, MAX_HEADER, MAX_RECIPIENTS, MAX_WORKS, NewWork, Point,
-    Publication, Published, QueueError, Recipients, Resumed, Room, Seen, Ticket, Under, Words, WorkInfo,
+    Holder, Kind, Lease, LeaseOver, Leased, MAX_HEADER, MAX_NAME, MAX_NEEDS, MAX_RECIPIENTS, MAX_WORKS,
+    NewWork, Point, Publication, Published, QueueError, Recipients, Resumed, Room, Seen, Ticket, Under,
+    Words, WorkInfo,
     index::PAGE,
     spool::{Damage, Snapshot},
 };
@@ -390,6 +391,19 @@ fn check_work(work: &NewWork) -> Result<(), QueueError> {
         return Err(QueueError::TooLarge(format!(
             "a work has 1 to {MAX_RECIPIENTS} recipients, not {}",
             work.recipients
+        )));
+    }
+    if work.needs.len() > MAX_NEEDS {
+        return Err(QueueError::TooLarge(format!(
+            "a work has at most {MAX_NEEDS} needs, not {}",
+            work.needs.len()
+        )));
+    }
+    let names = [&work.lane, &work.account].into_iter().chain(&work.needs);
+    if let Some(name) = names.into_iter().find(|name| name.len() > MAX_NAME) {
+        return Err(QueueError::TooLarge(format!(
+            "a lane, an account and a need have at most {MAX_NAME} bytes each, not {}",
+            name.len()
         )));
     }
     if work.detail.len() > MAX_HEADER {

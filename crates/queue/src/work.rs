@@ -43,6 +43,11 @@ pub const MAX_WORKS: usize = 4096;
 /// Most recipients of one work, as many as [`Recipients`] has bits.
 pub const MAX_RECIPIENTS: u8 = 128;
 
+/// Longest name of a lane, an account or a need, in bytes: as long as a domain may be (RFC 5321, section 4.5.3.1.2), and its dot.
+pub const MAX_NAME: usize = 256;
+/// Most needs of a work.
+pub const MAX_NEEDS: usize = 64;
+
 /// Whether a publisher may publish the same message twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Repeat {
@@ -64,9 +69,9 @@ pub enum Published {
 /// One work of a publication.
 #[derive(Clone, Debug)]
 pub struct NewWork {
-    /// What dispatch groups by: a destination domain, or a queue of jobs.
+    /// What dispatch groups by: a destination domain, or a queue of jobs; at most [`MAX_NAME`] bytes.
     pub lane: Arc<str>,
-    /// Who caused it, for fairness: a user, or a client network.
+    /// Who caused it, for fairness: a user, or a client network; at most [`MAX_NAME`] bytes.
     pub account: Arc<str>,
     /// Higher goes first.
     pub priority: u8,
@@ -76,7 +81,8 @@ pub struct NewWork {
     pub expires: Timestamp,
     /// How many recipients: 1 to [`MAX_RECIPIENTS`].
     pub recipients: u8,
-    /// What the node that attempts it must have, as `key=value` (source IP, pool, label, tool).
+    /// What the node that attempts it must have, as `key=value` (source IP, pool, label, tool): at most [`MAX_NEEDS`] of at most
+    /// [`MAX_NAME`] bytes.
     pub needs: Vec<Arc<str>>,
     /// The trade's own words about this work, opaque to the queue; at most [`MAX_HEADER`] bytes.
     pub detail: Bytes,

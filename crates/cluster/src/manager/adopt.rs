@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     load::Share,
+    placement::Amount,
     wire::{self, WHOLE},
 };
 
@@ -110,7 +111,7 @@ impl Shared {
         // The node has less room for others until it is through with these.
         let works = u32::try_from(taken.len()).unwrap_or(u32::MAX);
         let bytes = taken.iter().map(|(_, resumed)| resumed.body.size()).sum();
-        let share = Some(Share::take(&member.load, None, (works, bytes), &self.freed));
+        let share = Some(Share::take(&member.load, None, Amount { works, bytes }, &self.freed));
         let errand = Errand { number, member: member.clone(), shared: self.clone(), words, _share: share };
         trade.adopt(errand, taken);
         deaf

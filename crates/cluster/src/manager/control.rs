@@ -1,6 +1,6 @@
 //! How a link begins: the hello, who is refused, and what a node that comes back still has.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use queue::Boot;
 use store::settings::{Node, NodeState};
@@ -60,7 +60,7 @@ impl Shared {
         let node =
             node.ok_or_else(|| refused(Reason::Removed, "the manager does not know this node".into()))?;
         let boot = check(hello)?;
-        self.check_name(&key, hello, &node)?;
+        self.check_name(caller, hello, &node)?;
         let (member, begun) = self.incarnate(caller, boot, hello, &node, control)?;
         if let Err(error) = self.registry.admits(&key) {
             // It was removed meanwhile, and whoever did so may have missed this link.
@@ -96,22 +96,27 @@ impl Shared {
         Wanted { state: state.into(), full: self.queue.room() == queue::Room::Full }
     }
 
-    fn check_name(&self, key: &PublicKey, hello: &Hello, node: &Node) -> Result<(), Refused> {
+    fn check_name(&self, caller: Caller, hello: &Hello, node: &Node) -> Result<(), Refused> {
         if hello.name.is_empty() || hello.name.eq_ignore_ascii_case(&node.name) {
             return Ok(());
         }
-        if self.registry.is_taken(&hello.name, key) {
+        let key = caller.peer.key;
+        if self.registry.is_taken(&hello.name, &key) {
             let text = format!(
                 "the name {} is taken by another node; this one is registered as {}: set `name` so, or to none",
                 hello.name, node.name
             );
             return Err(refused(Reason::NameTaken, text));
         }
-        tracing::warn!(
-            says = hello.name,
-            "a node calls itself otherwise than it is registered; it goes by {}",
-            node.name
-        );
+        if let Some(unsaid) = self.refusals.may_say(caller.address.ip(), Some(key), Instant::now()) {
+            let says = short(&hello.name);
+            tracing::warn!(
+                says,
+                unsaid,
+                "a node calls itself otherwise than it is registered; it goes by {}",
+                node.name
+            );
+        }
         Ok(())
     }
 
@@ -225,9 +230,10 @@ impl Shared {
         refused(Reason::Clone, "two processes seem to run with this node's key: it is quarantined".into())
     }
 
-    /// Ends the links of a node.
+    /// Sends a node away: ends its links.
     pub(super) fn cut(&self, key: &PublicKey) {
         for member in self.members.lock().by_boot.values().filter(|member| member.key == *key) {
+            self.membership.lock().sent_away(member.boot);
             member.cut();
         }
     }
@@ -235,12 +241,16 @@ impl Shared {
 
 /// What a node says of itself.
 fn facts(hello: &Hello) -> Facts {
-    let short = |text: &String| text.chars().take(MOST_TEXT).collect();
     Facts {
         version: short(&hello.version),
         ehlo: short(&hello.ehlo),
-        doors: hello.doors.iter().take(MOST_DOORS).map(short).collect(),
+        doors: hello.doors.iter().take(MOST_DOORS).map(|door| short(door)).collect(),
     }
+}
+
+/// As much of what a node says of itself as is shown.
+fn short(text: &str) -> String {
+    text.chars().take(MOST_TEXT).collect()
 }
 
 /// What a hello must be.

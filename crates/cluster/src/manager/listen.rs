@@ -1,9 +1,9 @@
 //! The port: handshakes, bounded in number and time, and what is spoken after them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
@@ -15,10 +15,11 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufReader, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::Connected};
 
 use super::{
@@ -35,10 +36,11 @@ use crate::{
 
 /// How long a node may take for its handshake, and one that asks for a certificate for that.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once; who comes while there are so many waits in the system's queue.
+/// Handshakes at once. For whoever comes while there are so many, the oldest is ended: a node needs a moment for its own, a stranger who
+/// says nothing takes all the time there is.
 const HANDSHAKES: usize = 64;
-/// Of these so many from one address, so that one stranger does not keep all others out.
-const OF_ONE_ADDRESS: usize = 16;
+/// Of these so many from one network, so that one stranger does not keep all others out.
+const OF_ONE_NETWORK: usize = 16;
 /// How long to wait when no connection can be taken, because descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A connection on which nothing is heard is asked whether it lives.
@@ -61,7 +63,7 @@ pub(super) struct Proven {
 /// What a connection counts as.
 enum Counts {
     /// Whoever asks for a certificate: as one in a handshake still.
-    Join { _turn: (OwnedSemaphorePermit, Handshake) },
+    Join { _begun: Handshake },
     /// Whoever works: as one of its node's.
     Link(Connection),
 }
@@ -71,12 +73,15 @@ impl Proven {
         stream: TlsStream<BufReader<TcpStream>>,
         peer: Caller,
         registry: &Arc<Registry>,
-        turn: (OwnedSemaphorePermit, Handshake),
+        begun: Handshake,
     ) -> Result<Self, NotAdmitted> {
         Ok(match peer.peer.protocol {
             Protocol::Join => {
-                let ends = Box::pin(tokio::time::sleep(HANDSHAKE));
-                Self { stream, peer, ends, counts: Counts::Join { _turn: turn } }
+                let ended = begun.ended.clone();
+                let ends = Box::pin(async move {
+                    let _ = tokio::time::timeout(HANDSHAKE, ended.cancelled()).await;
+                });
+                Self { stream, peer, ends, counts: Counts::Join { _begun: begun } }
             }
             Protocol::Link => {
                 let connection = registry.connected(&peer.peer.key)?;
@@ -100,7 +105,7 @@ pub(super) struct Caller {
 impl Caller {
     /// Whoever has this key, on a connection that is made now.
     pub(super) fn of(key: crate::identity::PublicKey) -> Self {
-        let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
+        let address = (Ipv4Addr::LOCALHOST, 1).into();
         Self { peer: Peer { key, protocol: Protocol::Link }, address, since: Instant::now() }
     }
 }
@@ -149,11 +154,9 @@ async fn accept(
     links: mpsc::Sender<io::Result<Proven>>,
     shutdown: Shutdown,
 ) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let by_address = Arc::new(Mutex::new(HashMap::<IpAddr, usize>::new()));
+    let handshakes = Arc::new(Handshakes::default());
     let (refusals, crowds) = (Arc::new(Seldom::default()), Arc::new(Seldom::default()));
     loop {
-        let Ok(turn) = handshakes.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = shutdown.stopping() => return,
@@ -161,25 +164,29 @@ async fn accept(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "no connection can be taken at the link's port");
+                if let Some(unsaid) = refusals.may_say(Ipv4Addr::UNSPECIFIED.into(), None, Instant::now()) {
+                    tracing::warn!(%error, unsaid, "no connection can be taken at the link's port");
+                }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
         let since = Instant::now();
         // Who has many begun that came to nothing yet is let go, and comes again if he means it.
-        let Some(begun) = Handshake::begin(&by_address, address.ip()) else { continue };
+        let Some(begun) = handshakes.begin(address.ip()) else { continue };
         // Without it small words would wait for company; a socket that refuses is broken anyhow.
         let _ = stream.set_nodelay(true);
         let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
         let (refusals, crowds) = (refusals.clone(), crowds.clone());
         tokio::spawn(async move {
-            let proven = match shared.tls.accept(BufReader::with_capacity(READ, stream), HANDSHAKE).await {
-                Ok((stream, peer)) => {
-                    Proven::new(stream, Caller { peer, address, since }, &shared.registry, (turn, begun))
+            let accepting = shared.tls.accept(BufReader::with_capacity(READ, stream), HANDSHAKE);
+            let proven = match begun.ended.run_until_cancelled(accepting).await {
+                Some(Ok((stream, peer))) => {
+                    Proven::new(stream, Caller { peer, address, since }, &shared.registry, begun)
                         .map_err(|error| (Some(peer.key), error.to_string()))
                 }
-                Err(error) => Err((error.key(), error.to_string())),
+                Some(Err(error)) => Err((error.key(), error.to_string())),
+                None => Err((None, "too many others came while it had not said who it is".into())),
             };
             match proven {
                 Ok(proven) => {
@@ -210,33 +217,66 @@ async fn accept(
     }
 }
 
-/// A handshake of somebody at an address.
-struct Handshake {
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    address: IpAddr,
+/// Who has begun a handshake and is not through with it.
+#[derive(Debug, Default)]
+struct Handshakes(Mutex<Begun>);
+
+#[derive(Debug, Default)]
+struct Begun {
+    next: u64,
+    /// In the order in which they came.
+    all: BTreeMap<u64, CancellationToken>,
+    by_network: HashMap<IpAddr, usize>,
 }
 
-impl Handshake {
-    fn begin(by_address: &Arc<Mutex<HashMap<IpAddr, usize>>>, address: IpAddr) -> Option<Self> {
-        let mut counts = by_address.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= OF_ONE_ADDRESS {
+/// A handshake of somebody in a network.
+struct Handshake {
+    all: Arc<Handshakes>,
+    number: u64,
+    network: IpAddr,
+    /// Others need its place.
+    ended: CancellationToken,
+}
+
+impl Handshakes {
+    fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Handshake> {
+        let network = network(address);
+        let mut begun = self.0.lock();
+        let count = begun.by_network.entry(network).or_default();
+        if *count >= OF_ONE_NETWORK {
             return None;
         }
         *count += 1;
-        Some(Self { by_address: by_address.clone(), address })
+        if begun.all.len() >= HANDSHAKES
+            && let Some((_, oldest)) = begun.all.pop_first()
+        {
+            oldest.cancel();
+        }
+        let (number, ended) = (begun.next, CancellationToken::new());
+        begun.next += 1;
+        begun.all.insert(number, ended.clone());
+        Some(Handshake { all: self.clone(), number, network, ended })
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        let mut counts = self.by_address.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
+        let mut begun = self.all.0.lock();
+        begun.all.remove(&self.number);
+        if let Some(count) = begun.by_network.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                begun.by_network.remove(&self.network);
             }
         }
+    }
+}
+
+/// What an address belongs to as far as one stranger is concerned: of IPv6 he has a /64 (RFC 6177).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -285,5 +325,38 @@ impl AsyncWrite for Proven {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_whoever_comes_last_the_oldest_makes_place() {
+        let all = Arc::new(Handshakes::default());
+        let from = |n: u32| all.begin(Ipv4Addr::from_bits(n).into());
+        let mut begun: Vec<Handshake> = (0..64).map(|n| from(n).expect("there is room")).collect();
+        assert!(begun.iter().all(|one| !one.ended.is_cancelled()));
+        let last = from(64).expect("there is always room");
+        assert!(begun[0].ended.is_cancelled() && begun[1..].iter().all(|one| !one.ended.is_cancelled()));
+        drop(begun.remove(40));
+        let next = from(65).expect("there is always room");
+        assert!(begun[1..].iter().all(|one| !one.ended.is_cancelled()), "one had gone by itself");
+        drop((begun, last, next));
+        assert!(all.0.lock().all.is_empty() && all.0.lock().by_network.is_empty());
+    }
+
+    #[test]
+    fn one_network_has_a_part_of_them() {
+        let all = Arc::new(Handshakes::default());
+        let begin = |text: &str| all.begin(text.parse().expect("it is an address"));
+        let begun: Vec<_> = (0..20).map(|n| begin(&format!("2001:db8:0:7:{n}::{n}"))).collect();
+        assert_eq!(begun.iter().flatten().count(), OF_ONE_NETWORK);
+        assert!(begin("2001:db8:0:8::1").is_some(), "another network");
+        let mapped: Vec<_> = (0..20).map(|_| begin("::ffff:192.0.2.1")).collect();
+        assert_eq!(mapped.iter().flatten().count(), OF_ONE_NETWORK);
+        assert!(begin("192.0.2.1").is_none(), "the same address, and the same host");
+        assert!(begin("192.0.2.2").is_some());
     }
 }

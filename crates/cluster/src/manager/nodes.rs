@@ -11,6 +11,7 @@ use crate::{
     boot_time,
     identity::PublicKey,
     membership::{Liveness, Member as Believed},
+    placement::Amount,
     wire::manager_word,
 };
 
@@ -183,7 +184,7 @@ impl Manager {
             let believed: Option<&Believed> = boot
                 .and_then(|boot| membership.members().find(|(other, _)| *other == boot).map(|(_, of)| of));
             let facts = current.map(|member| member.facts()).unwrap_or_default();
-            let (works, bytes) = current.map(|member| member.load.held()).unwrap_or_default();
+            let Amount { works, bytes } = current.map(|member| member.load.held()).unwrap_or_default();
             NodeReport {
                 name: node.name,
                 key,

@@ -313,6 +313,16 @@ fn who_is_expected_or_superseded_counts_neither_as_a_member_nor_as_lost() {
     membership.superseded(B, D, at(0));
     let changes = pass(&mut membership, 0..60_000, &[D]);
     assert_eq!(changes.len(), 7, "{changes:?}");
+    // Nor does one that was sent away, unless it came again.
+    for again in [false, true] {
+        let mut membership = cluster(&[A, B, C, D]);
+        membership.sent_away(D);
+        if again {
+            membership.joined(D, at(0));
+        }
+        let changes = pass(&mut membership, 0..7000, &[A]);
+        assert_eq!(membership.frozen_until().is_some(), again, "{changes:?}");
+    }
     // Were it a member while it is heard, three of four were.
     let mut membership = cluster(&[A, B, C, D]);
     membership.beat(D, at(1000));

@@ -144,10 +144,17 @@ pub(super) async fn keep(shared: &Arc<Shared>, shutdown: &Shutdown) {
             Ok(()) => return,
             Err(trouble) => trouble,
         };
-        let was_up = matches!(shared.state.borrow().link, Link::Up { .. });
+        let was_up = match shared.state.borrow().link {
+            Link::Up { since } => Some(since.elapsed()),
+            Link::Away { .. } | Link::Refused { .. } => None,
+        };
         shared.away(&trouble);
-        if was_up {
-            (wait, said) = (SHORTEST_WAIT, String::new());
+        if was_up.is_some() {
+            said.clear();
+        }
+        // One that breaks as soon as it is there is no better than none.
+        if was_up.is_some_and(|lasted| lasted >= LONGEST_WAIT) {
+            wait = SHORTEST_WAIT;
         }
         let text = trouble.to_string();
         // Each reason is said once, and not with each try.

@@ -1,10 +1,6 @@
 //! Times on the wire.
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, str::FromStr, time::SystemTime};
 
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,8 +46,7 @@ impl From<Moment> for String {
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = Duration::from_micros(u64::try_from(self.0.micros()).unwrap_or(0));
-        fmt::Display::fmt(&humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH + since), f)
+        fmt::Display::fmt(&humantime::format_rfc3339_micros(self.0.system_time()), f)
     }
 }
 
@@ -70,6 +65,9 @@ mod tests {
         let moment = Moment(Timestamp::from_micros(1_795_000_000_123_456));
         assert_eq!(moment.to_string(), "2026-11-18T11:06:40.123456Z");
         assert_eq!(moment.to_string().parse(), Ok(moment));
+        let beyond = Moment(Timestamp::from_micros(i64::MAX)).to_string();
+        assert_eq!(beyond, "9999-12-31T23:59:59.999999Z");
+        assert!(beyond.parse::<Moment>().is_ok());
         assert!("yesterday".parse::<Moment>().unwrap_err().contains("RFC 3339"));
     }
 }

@@ -17,7 +17,7 @@ use testkit::{
 
 use crate::cluster;
 
-/// Connections of each kind; each kind has an address of its own.
+/// Connections of each kind; each kind has an address of its own, those who say nothing several.
 const STRANGERS: usize = 200;
 
 /// The head of a handshake record of 512 bytes (RFC 8446 section 5.1).
@@ -35,7 +35,8 @@ fn strangers_who_babble_begin_drip_or_say_nothing_keep_no_node_out_and_cost_litt
     let junk = [b'x'; 64 << 10];
     let mut strangers = Vec::new();
     let mut dripping = Vec::new();
-    for (last, says) in [(2, &junk[..]), (3, BEGUN), (4, b""), (5, DRIPS)] {
+    let silent = (6..14).map(|last| (last, &b""[..]));
+    for (last, says) in [(2, &junk[..]), (3, BEGUN), (4, b""), (5, DRIPS)].into_iter().chain(silent) {
         let kind = cluster.stranger(last);
         for _ in 0..STRANGERS {
             let Ok(mut stranger) = kind.dial(cluster.link()) else { continue };

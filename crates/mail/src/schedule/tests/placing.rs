@@ -284,7 +284,7 @@ fn a_burst_that_has_to_go_to_one_node_is_of_what_came_in_there_if_something_did(
     let came_in_at_b = tickets.iter().copied().filter(|ticket| !ticket.0.is_multiple_of(2));
     assert_eq!(begun.works, came_in_at_b.collect::<Vec<_>>());
     let What::Deliver(slot) = &begun.what else { panic!("{begun:?}") };
-    assert_eq!((slot.wants.origin, &slot.keepers), (Some(B), &Keepers::Only(vec![B])));
+    assert_eq!((slot.origin, &slot.keepers), (Some(B), &Keepers::Only(vec![B])));
 }
 
 #[test]
