@@ -113,6 +113,6 @@ impl Trade for Adopts {
     }
 
     fn refused(&self, node: &str, refusal: cluster::wire::Refusal) {
-        self.refusals.note_of(node, refusal);
+        self.refusals.note_of(node, refusal, self.delivery.clock.now());
     }
 }

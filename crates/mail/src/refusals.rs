@@ -54,10 +54,10 @@ impl Refusals {
         }
     }
 
-    /// Those of a worker.
-    pub(crate) fn note_of(&self, node: &str, refusal: cluster::wire::Refusal) {
+    /// One of a worker's. It was before `now`, whatever the worker's clock says.
+    pub(crate) fn note_of(&self, node: &str, refusal: cluster::wire::Refusal, now: Timestamp) {
         let cluster::wire::Refusal { at_micros, client, helo, sender, recipient, reply } = refusal;
-        let (at, client) = (Timestamp::from_micros(at_micros), client.parse().ok());
+        let (at, client) = (Timestamp::from_micros(at_micros).min(now), client.parse().ok());
         self.note(Refusal { at, node: node.to_owned(), client, helo, sender, recipient, reply });
     }
 }

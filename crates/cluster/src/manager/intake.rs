@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use base::Timestamp;
 use bytes::Bytes;
 use prost::Message as _;
 use queue::{Body, BodyWriter, Publication, Published, QueueError};
@@ -21,7 +22,7 @@ impl Shared {
         let mut answers = Vec::with_capacity(offers.len());
         let mut pending = Vec::with_capacity(offers.len());
         let mut late = Vec::new();
-        let several = offers.len() > 1;
+        let (several, now) = (offers.len() > 1, self.clock.now());
         // They are on their way to the disk afterwards.
         self.queue.together(|| {
             for mut offer in offers {
@@ -35,7 +36,7 @@ impl Shared {
                     // One that stays for long would keep the memory of all that came with it.
                     body = Bytes::copy_from_slice(&body);
                 }
-                match complete(&offer, body) {
+                match complete(&offer, body, now) {
                     Ok(publication) => {
                         let bytes = publication.body.size();
                         self.origins.lock().took(member.node, publication.message, bytes);
@@ -79,7 +80,7 @@ impl Shared {
                 return Err(QueueError::TooLarge(format!("the manager takes {longest} bytes at most")));
             }
             let mut room = member.waiting.room(large_weight(&offer, size)).await;
-            let publication = complete(&offer, Bytes::new())?;
+            let publication = complete(&offer, Bytes::new(), self.clock.now())?;
             // What is here already needs no room on the disk, which there may be none of.
             let known = self.queue.knows(publication.message);
             let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
@@ -219,9 +220,17 @@ fn recipients(publication: &Publication) -> u64 {
     publication.works.iter().map(|work| u64::from(work.recipients)).sum()
 }
 
-/// The publication that is offered, with its body.
-fn complete(offer: &Offer, body: Bytes) -> Result<Publication, QueueError> {
-    let publication = offer.publication().map_err(|malformed| QueueError::Refused(malformed.to_string()))?;
+/// The publication that is offered, with its body. It was taken in before `now`, whatever its node's clock says.
+fn complete(offer: &Offer, body: Bytes, now: Timestamp) -> Result<Publication, QueueError> {
+    let mut publication =
+        offer.publication().map_err(|malformed| QueueError::Refused(malformed.to_string()))?;
+    if publication.at > now {
+        let ahead = publication.at.since(now);
+        for work in &mut publication.works {
+            (work.not_before, work.expires) = (work.not_before - ahead, work.expires - ahead);
+        }
+        publication.at = now;
+    }
     let body = if body.is_empty() { Body::Empty } else { Body::Memory(body) };
     Ok(Publication { body, ..publication })
 }

@@ -285,3 +285,71 @@ fn a_node_that_is_given_bodies_and_does_not_read_them_costs_little() {
     drop(beats);
     until("another has delivered it", || (peer.wait_for(2).len() == 2).then_some(()));
 }
+
+/// An offer of a message from the far future, to a recipient that it does not name.
+fn offer(message: u8, account: &str) -> wire::Offer {
+    let work = wire::NewWork {
+        lane: "example.com".into(),
+        account: account.into(),
+        not_before_micros: i64::MIN,
+        expires_micros: i64::MAX,
+        recipients: 1,
+        detail: Bytes::from_static(&[1, 0]),
+        ..wire::NewWork::default()
+    };
+    wire::Offer {
+        message: vec![message; 16].into(),
+        kind: 1,
+        at_micros: i64::MAX,
+        works: vec![work],
+        until_micros: i64::MAX,
+        ..wire::Offer::default()
+    }
+}
+
+#[test]
+fn words_that_make_no_sense_are_shown_as_they_can_be_and_harm_nobody() {
+    let peer = Peer::willing();
+    let cluster = cluster(1, &peer);
+    let hostile = Hostile::registered(&cluster);
+    let (_link, answers) = hostile.runtime.block_on(async {
+        let mut client = hostile.connect().await;
+        let link = hostile.link(&mut client).await;
+        let (mut records, noted) = open(&mut client, "Records");
+        let refusal = wire::Refusal {
+            at_micros: i64::MAX,
+            recipient: "late@example.com".into(),
+            reply: "550 5.7.1 no".into(),
+            ..wire::Refusal::default()
+        };
+        say(&mut records, framed(&wire::Refusals { refusals: vec![refusal] })).await;
+        let (mut offers, answered) = open(&mut client, "Intake");
+        let offered = vec![offer(255, "far"), offer(1, &"n".repeat(100_000))];
+        say(&mut offers, framed(&wire::Offers { offers: offered, withdrawn: Vec::new() })).await;
+        let mut answered = answered.await.expect("it is linked").into_body();
+        let words = answered.data().await.expect("it is answered").expect("it comes");
+        let answers = wire::Answers::decode(&words[5..]).expect("it is not long").answers;
+        ((client, link, records, noted, offers, answered), answers)
+    });
+    let verdict = |message: u8| {
+        let of = |answer: &&wire::Answer| answer.message == vec![message; 16];
+        answers.iter().find(of).expect("each is answered").verdict()
+    };
+    assert_eq!(verdict(255), wire::answer::Verdict::Stored);
+    assert_eq!(verdict(1), wire::answer::Verdict::TooLarge, "a name is limited");
+    let id = "ff".repeat(16);
+    let set_aside = || {
+        let works = cluster.manager.json(&["mail", "queue", "--all"]);
+        works.to_string().contains("\"reason\":\"damaged\"").then_some(works)
+    };
+    let queue = until("it cannot be read, and is set aside", set_aside).to_string();
+    assert!(queue.contains(&id), "{queue}");
+    let refused = cluster.manager.records_of("late@example.com", 1);
+    assert!(word(&refused[0], "time") < "9999", "it is of the past: {refused:?}");
+    for show in [["mail", "why", &id], ["mail", "show", &id]] {
+        let said = cluster.manager.command(&show);
+        assert!(!said.stdout.is_empty() || !said.stderr.is_empty(), "{show:?}");
+    }
+    works(&cluster, "b@example.com");
+    let _cancelled = cluster.manager.command(&["mail", "cancel", "--id", &id, "--yes"]).done();
+}

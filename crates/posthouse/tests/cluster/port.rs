@@ -35,7 +35,7 @@ fn strangers_who_babble_begin_drip_or_say_nothing_keep_no_node_out_and_cost_litt
     let junk = [b'x'; 64 << 10];
     let mut strangers = Vec::new();
     let mut dripping = Vec::new();
-    let silent = (6..14).map(|last| (last, &b""[..]));
+    let silent = (6..11).map(|last| (last, &b""[..]));
     for (last, says) in [(2, &junk[..]), (3, BEGUN), (4, b""), (5, DRIPS)].into_iter().chain(silent) {
         let kind = cluster.stranger(last);
         for _ in 0..STRANGERS {
