@@ -135,11 +135,11 @@ impl Manager {
         Ok(true)
     }
 
-    /// Who was a copy has been looked into: whichever process of a node comes next is the node.
+    /// Who was a copy has been looked into, if the node is quarantined: whichever process of it comes next is the node.
     fn looked_into(&self, name: &str) {
         let mut nodes = self.0.registry.all().into_iter();
         let node = nodes.find(|(_, node)| node.name.eq_ignore_ascii_case(name));
-        let Some((key, _)) = node else { return };
+        let Some((key, _)) = node.filter(|(_, node)| node.state == NodeState::Quarantined) else { return };
         let mut members = self.0.members.lock();
         if let Some(incarnations) = members.nodes.get_mut(&key) {
             incarnations.forget_older();

@@ -12,9 +12,9 @@ use crate::{
 
 /// Show a cluster at work: throw-away data, a built-in sink, sample traffic, and workers that you kill
 ///
-/// A manager and its workers listen on the loopback address only, and nothing leaves this machine. At a terminal, Enter kills a
-/// worker with kill -9: what it had is taken over, and it is started again; `q` and Enter, or Ctrl-C, ends the demo and
-/// shows the sums. Elsewhere a worker is killed halfway. Ends with 1 if anything was lost.
+/// A manager and its workers listen on the loopback address only, and nothing leaves this machine. At a terminal, any key kills
+/// a worker with kill -9: what it had is taken over, and it is started again; `q`, or Ctrl-C, ends the demo and shows
+/// the sums. Elsewhere a worker is killed halfway. Ends with 1 if anything was lost.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// The manager takes mail in here; another port is taken if this one is not free

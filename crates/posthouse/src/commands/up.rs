@@ -122,7 +122,7 @@ impl Up {
         set(&mut config.cluster.listen, self.link);
         config.cluster.manager = self.manager.or(config.cluster.manager);
         config.cluster.pin = self.pin.or(config.cluster.pin);
-        config.cluster.check().map_err(Failure::configuration)?;
+        config.cluster.check(config.limits.message).map_err(Failure::configuration)?;
         Ok(config)
     }
 

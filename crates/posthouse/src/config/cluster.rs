@@ -117,11 +117,11 @@ impl Cluster {
         }
     }
 
-    /// Whether its keys go together.
+    /// Whether its keys go together, and with the longest message that the node takes.
     ///
     /// # Errors
     /// One plain line that says which do not.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self, longest: ByteSize) -> Result<(), String> {
         if self.role == Role::Worker {
             if self.manager.is_none() {
                 return Err(
@@ -142,6 +142,13 @@ impl Cluster {
                     self.role.words()
                 ));
             }
+        }
+        if self.role != Role::Standalone && self.credit_bytes.0 < longest.0 {
+            return Err(format!(
+                "cluster.credit-bytes ({}) is less than limits.message ({longest}): a message that long would wait until this \
+                 node has nothing else; raise the one, or lower the other",
+                self.credit_bytes
+            ));
         }
         self.timing().check().map_err(|what| format!("[cluster]: {what}"))
     }
@@ -317,19 +324,25 @@ mod tests {
 
     #[test]
     fn a_worker_names_its_manager_and_its_pin() {
+        let longest = ByteSize::mib(50);
         let mut cluster = Cluster { role: Role::Worker, ..Cluster::default() };
-        assert!(cluster.check().unwrap_err().contains("--manager"));
+        assert!(cluster.check(longest).unwrap_err().contains("--manager"));
         cluster.manager = Some("mx1.example.com:7025".parse().unwrap());
-        assert!(cluster.check().unwrap_err().contains("identity show"));
+        assert!(cluster.check(longest).unwrap_err().contains("identity show"));
         cluster.pin = Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap());
-        assert_eq!(cluster.check(), Ok(()));
+        assert_eq!(cluster.check(longest), Ok(()));
         for (role, words) in [(Role::Standalone, "a node that stands alone"), (Role::Manager, "a manager")] {
-            let wrong = Cluster { role, ..cluster.clone() }.check().unwrap_err();
+            let wrong = Cluster { role, ..cluster.clone() }.check(longest).unwrap_err();
             let says = format!("cluster.manager is of no use to {words}: ");
             assert!(wrong.starts_with(&says), "{wrong}");
         }
+        let wrong = cluster.check(ByteSize::mib(257)).unwrap_err();
+        assert!(
+            wrong.starts_with("cluster.credit-bytes (256MiB) is less than limits.message (257MiB): "),
+            "{wrong}"
+        );
         cluster.lease = cluster.gone;
-        assert!(cluster.check().unwrap_err().contains("lease"));
+        assert!(cluster.check(longest).unwrap_err().contains("lease"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! What is typed: lines, since a terminal gives nothing before Enter.
+//! What is typed: keys, each as it is pressed.
 
 use std::{
     future,
-    io::{IsTerminal, stdin, stdout},
+    io::{self, IsTerminal, Read as _, stdin, stdout},
     thread,
 };
 
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
 use super::Form;
@@ -21,10 +22,18 @@ pub(super) enum Key {
 
 /// Reads what is typed.
 #[derive(Debug)]
-pub(super) struct Keys(Option<mpsc::Receiver<Key>>);
+pub(super) struct Keys(Option<Typed>);
 
-/// Lines that may wait; who types faster is not read.
+#[derive(Debug)]
+struct Typed {
+    keys: mpsc::Receiver<Key>,
+    _terminal: EachKey,
+}
+
+/// Keys that may wait; who types faster is not read.
 const WAITING: usize = 16;
+/// The longest sequence that one key sends.
+const LONGEST: usize = 32;
 
 impl Keys {
     /// Reads from now on, if a person sits before this.
@@ -32,16 +41,19 @@ impl Keys {
         if form == Form::Json || !stdin().is_terminal() || !stdout().is_terminal() {
             return Self(None);
         }
-        let (keys, typed) = mpsc::channel(WAITING);
-        // It ends with the process: nothing wakes one who waits for a line.
+        let Ok(terminal) = EachKey::begin() else { return Self(None) };
+        let (pressed, keys) = mpsc::channel(WAITING);
+        // It ends with the process: nothing wakes one who waits for a key.
         thread::spawn(move || {
-            for line in stdin().lines().map_while(Result::ok) {
-                if keys.blocking_send(key(&line)).is_err() {
+            let mut read = [0; LONGEST];
+            // None: the terminal has been closed.
+            while let Ok(len @ 1..) = stdin().read(&mut read) {
+                if pressed.blocking_send(key(&read[..len])).is_err() {
                     return;
                 }
             }
         });
-        Self(Some(typed))
+        Self(Some(Typed { keys, _terminal: terminal }))
     }
 
     /// Whether somebody can press a key.
@@ -52,9 +64,8 @@ impl Keys {
     /// The next one; waits forever where nobody types.
     pub(super) async fn next(&mut self) -> Key {
         match &mut self.0 {
-            Some(typed) => match typed.recv().await {
+            Some(typed) => match typed.keys.recv().await {
                 Some(key) => key,
-                // The terminal has been closed for reading (Ctrl-D).
                 None => future::pending().await,
             },
             None => future::pending().await,
@@ -62,6 +73,31 @@ impl Keys {
     }
 }
 
-fn key(line: &str) -> Key {
-    if line.trim().eq_ignore_ascii_case("q") { Key::End } else { Key::Kill }
+/// What a key means, by all that it sends.
+fn key(sent: &[u8]) -> Key {
+    if matches!(sent, [b'q' | b'Q', ..]) { Key::End } else { Key::Kill }
+}
+
+/// A terminal that gives each key as it is pressed and does not show it, until this is dropped; Ctrl-C stays what it is.
+#[derive(Debug)]
+struct EachKey(Termios);
+
+impl EachKey {
+    fn begin() -> io::Result<Self> {
+        let before = tcgetattr(stdin())?;
+        let mut each = before.clone();
+        each.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        // A read returns with the first byte, whenever that comes.
+        each.special_codes[SpecialCodeIndex::VMIN] = 1;
+        each.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(stdin(), OptionalActions::Now, &each)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for EachKey {
+    fn drop(&mut self) {
+        // A terminal that is closed by now needs nothing.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
+    }
 }

@@ -107,10 +107,7 @@ pub async fn run(options: Options) -> Result<Ending, FleetError> {
         tokio::select! {
             () = interrupts.next() => break,
             key = keys.next() => match key {
-                Key::Kill => {
-                    summary.typed();
-                    scene.kill()?;
-                }
+                Key::Kill => scene.kill()?,
                 Key::End => break,
             },
             _ = ticks.tick() => {}

@@ -96,11 +96,6 @@ impl Summary {
         ));
     }
 
-    /// Somebody has pressed Enter.
-    pub(super) fn typed(&mut self) {
-        self.live.iter_mut().for_each(Live::typed);
-    }
-
     /// Shows how it stands, if it is time.
     pub(super) fn show(&mut self, scene: &mut Scene) {
         if let Some(live) = &mut self.live {

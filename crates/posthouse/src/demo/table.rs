@@ -22,11 +22,6 @@ pub(super) struct Live {
 const EVENTS: usize = 8;
 
 impl Live {
-    /// Enter has moved everything up by a line.
-    pub(super) fn typed(&mut self) {
-        self.drawn += 1;
-    }
-
     /// The table and what stands below it, with what moves the cursor back over the last one.
     pub(super) fn draw(&mut self, scene: &mut Scene) -> String {
         self.events.extend(scene.events());
@@ -66,7 +61,7 @@ impl Screen {
 
 /// The columns and rows of a terminal that does not say how many it has.
 const USUAL: (u16, u16) = (80, 24);
-const KEYS: &str = "Enter kills a worker; q and Enter, or Ctrl-C, ends the demo.";
+const KEYS: &str = "Any key kills a worker; q, or Ctrl-C, ends the demo.";
 
 /// What is drawn, none of it longer than a row of the screen and not more than it has rows: what wraps or scrolls away cannot be
 /// drawn over. The oldest events have to go first.

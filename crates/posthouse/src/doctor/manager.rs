@@ -14,13 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn check(patient: &Patient, running: Option<&Running>) -> Vec<Finding> {
     let cluster = &patient.config.cluster;
     let mut findings = Vec::new();
-    if cluster.role == Role::Worker {
-        if let Err(wrong) = cluster.check() {
-            findings.push(Finding::problem(CHECK, wrong));
-        }
-        if let Some(manager) = &cluster.manager {
-            findings.push(reach(patient, &manager.0).await);
-        }
+    if let Err(wrong) = cluster.check(patient.config.limits.message) {
+        findings.push(Finding::problem(CHECK, wrong));
+    }
+    if cluster.role == Role::Worker
+        && let Some(manager) = &cluster.manager
+    {
+        findings.push(reach(patient, &manager.0).await);
     }
     findings.extend(running.and_then(link));
     findings

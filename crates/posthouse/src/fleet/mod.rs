@@ -290,7 +290,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("posthouse.toml");
             fs::write(&file, text).unwrap();
-            assert_eq!(Config::read(&file).unwrap().cluster.check(), Ok(()));
+            let config = Config::read(&file).unwrap();
+            assert_eq!(config.cluster.check(config.limits.message), Ok(()));
         }
     }
 }

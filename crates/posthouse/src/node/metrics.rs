@@ -8,6 +8,7 @@ use cluster::{
 };
 use mail::{Counters, Gateway};
 use queue::{Queue, Room};
+use store::settings::NodeState;
 
 use crate::api::Readiness;
 
@@ -153,8 +154,28 @@ fn of_nodes(nodes: &[NodeReport]) -> String {
             }
         }
     }
+    let name = "posthouse_node_state";
+    head(
+        &mut text,
+        name,
+        Kind::Gauge,
+        "1 in the line of the state that is wanted of the node, 0 in the others.",
+    );
+    for node in nodes {
+        for (state, word) in STATES {
+            let is = u8::from(node.state == state);
+            let _ = writeln!(text, "{name}{{node=\"{}\",state=\"{word}\"}} {is}", label(&node.name));
+        }
+    }
     text
 }
+
+const STATES: [(NodeState, &str); 4] = [
+    (NodeState::Active, "active"),
+    (NodeState::Cordoned, "cordoned"),
+    (NodeState::Draining, "draining"),
+    (NodeState::Quarantined, "quarantined"),
+];
 
 /// A text as it stands between the quotes of a label.
 fn label(text: &str) -> String {

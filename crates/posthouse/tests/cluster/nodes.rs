@@ -238,6 +238,15 @@ fn the_metrics_of_a_manager_tell_of_each_node_that_is_linked() {
     };
     assert_eq!((of("mx2"), of("mx3")), ([1.0, 1.0, 1.0], [1.0, 0.0, 0.0]));
     assert!(["mx2", "mx3"].iter().all(|node| value("posthouse_node_heard_seconds", node) < 2.0));
+    let _ = cluster.manager.command(&["nodes", "cordon", "mx3"]).done();
+    let metrics = cluster.manager.get("/metrics");
+    for (node, state, is) in
+        [("mx2", "active", 1), ("mx2", "cordoned", 0), ("mx3", "cordoned", 1), ("mx3", "active", 0)]
+    {
+        let line = format!("posthouse_node_state{{node=\"{node}\",state=\"{state}\"}} {is}\n");
+        assert!(metrics.contains(&line), "{line} {metrics}");
+    }
+    let _ = cluster.manager.command(&["nodes", "resume", "mx3"]).done();
     gate.open();
     let _ = peer.wait_for(1);
     until("nothing left", || (of("mx2") == [1.0, 0.0, 0.0]).then_some(()));
