@@ -185,25 +185,25 @@ impl Offer {
     ///
     /// # Errors
     /// It is none.
-    pub fn publication(&self) -> Result<Publication, Malformed> {
+    pub fn publication(self) -> Result<Publication, Malformed> {
         let small = |number: u32| u8::try_from(number).map_err(|_| Malformed("a number is too large"));
-        let works = self.works.iter().map(|work| {
+        let works = self.works.into_iter().map(|work| {
             Ok(queue::NewWork {
-                lane: work.lane.as_str().into(),
-                account: work.account.as_str().into(),
+                lane: work.lane.into(),
+                account: work.account.into(),
                 priority: small(work.priority)?,
                 not_before: Timestamp::from_micros(work.not_before_micros),
                 expires: Timestamp::from_micros(work.expires_micros),
                 recipients: small(work.recipients)?,
-                needs: work.needs.iter().map(|need| need.as_str().into()).collect(),
-                detail: work.detail.clone(),
+                needs: work.needs.into_iter().map(Into::into).collect(),
+                detail: work.detail,
             })
         });
         Ok(Publication {
             message: message(&self.message)?,
             kind: kind(self.kind)?,
             at: Timestamp::from_micros(self.at_micros),
-            header: self.header.clone(),
+            header: self.header,
             body: Body::Empty,
             works: works.collect::<Result<_, _>>()?,
             repeat: Repeat::Possible,

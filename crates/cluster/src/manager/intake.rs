@@ -22,21 +22,16 @@ impl Shared {
         let mut answers = Vec::with_capacity(offers.len());
         let mut pending = Vec::with_capacity(offers.len());
         let mut late = Vec::new();
-        let (several, now) = (offers.len() > 1, self.clock.now());
+        let now = self.clock.now();
         // They are on their way to the disk afterwards.
         self.queue.together(|| {
             for mut offer in offers {
-                let mut body = std::mem::take(&mut offer.body);
-                let message = Bytes::copy_from_slice(&offer.message);
+                let (body, message) = (std::mem::take(&mut offer.body), offer.message.clone());
                 if self.is_late(&offer) {
                     late.push(message);
                     continue;
                 }
-                if several {
-                    // One that stays for long would keep the memory of all that came with it.
-                    body = Bytes::copy_from_slice(&body);
-                }
-                match complete(&offer, body, now) {
+                match complete(offer, body, now) {
                     Ok(publication) => {
                         let bytes = publication.body.size();
                         self.origins.lock().took(member.node, publication.message, bytes);
@@ -80,7 +75,7 @@ impl Shared {
                 return Err(QueueError::TooLarge(format!("the manager takes {longest} bytes at most")));
             }
             let mut room = member.waiting.room(large_weight(&offer, size)).await;
-            let publication = complete(&offer, Bytes::new(), self.clock.now())?;
+            let publication = complete(offer.clone(), Bytes::new(), self.clock.now())?;
             // What is here already needs no room on the disk, which there may be none of.
             let known = self.queue.knows(publication.message);
             let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
@@ -193,16 +188,14 @@ fn too_late() -> QueueError {
     QueueError::Refused("its sender waits for the answer no more".into())
 }
 
-/// How much memory offers take: what they say, and the room for each thing in them, the bodies of several twice; and what is withdrawn, with
-/// its answers.
+/// How much memory offers take: what they say, and the room for each thing in them; and what is withdrawn, with its answers.
 pub(super) fn weight(offers: &[Offer], withdrawn: &[Bytes]) -> usize {
     let work = |work: &wire::NewWork| {
         size_of::<wire::NewWork>() + work.encoded_len() + work.needs.len() * size_of::<String>()
     };
     let offer = |offer: &Offer| {
         let works: usize = offer.works.iter().map(work).sum();
-        let bodies = if offers.len() > 1 { 2 * offer.body.len() } else { offer.body.len() };
-        size_of::<Offer>() + offer.header.len() + bodies + works
+        size_of::<Offer>() + offer.header.len() + offer.body.len() + works
     };
     let withdraw = |message: &Bytes| size_of::<Bytes>() + size_of::<Answer>() + message.len();
     offers.iter().map(offer).sum::<usize>() + withdrawn.iter().map(withdraw).sum::<usize>()
@@ -221,7 +214,7 @@ fn recipients(publication: &Publication) -> u64 {
 }
 
 /// The publication that is offered, with its body. It was taken in before `now`, whatever its node's clock says.
-fn complete(offer: &Offer, body: Bytes, now: Timestamp) -> Result<Publication, QueueError> {
+fn complete(offer: Offer, body: Bytes, now: Timestamp) -> Result<Publication, QueueError> {
     let mut publication =
         offer.publication().map_err(|malformed| QueueError::Refused(malformed.to_string()))?;
     if publication.at > now {

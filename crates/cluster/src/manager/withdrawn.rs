@@ -71,12 +71,7 @@ impl Shared {
     /// Has nothing more of these go out, and answers each.
     pub(super) async fn withdraw(&self, messages: Vec<Bytes>) -> Vec<Answer> {
         let cancelled = self.cancel_all(&messages).await;
-        let answer = |message: Bytes| Answer {
-            // One that waits to be read keeps nothing of what it came with.
-            message: Bytes::copy_from_slice(&message),
-            verdict: Verdict::Withdrawn.into(),
-            text: String::new(),
-        };
+        let answer = |message| Answer { message, verdict: Verdict::Withdrawn.into(), text: String::new() };
         match cancelled {
             Ok(()) => messages.into_iter().map(answer).collect(),
             // Without an answer they are withdrawn again over the next link.

@@ -122,7 +122,7 @@ impl World {
             return batch.late.push(message);
         }
         self.truth.read(number, self.now);
-        let publication = offer.publication().expect("it is one");
+        let publication = offer.clone().publication().expect("it is one");
         let repeat = if self.rules == Rules::RepeatForgotten { Repeat::Never } else { publication.repeat };
         let body = Body::Memory(Bytes::from_static(b"text"));
         let publication = Publication { body, repeat, ..publication };

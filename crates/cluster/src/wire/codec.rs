@@ -1,5 +1,6 @@
 //! How messages become bytes, as Protocol Buffers say, each in one piece of memory that is made for it; and how they are read: one that
-//! has more things in it than a node says at once is refused before room is made for them.
+//! has more things in it than a node says at once is refused before room is made for them, and what is read of one has memory of its
+//! own, so that nothing keeps what it came with, and the next message comes into the same place.
 //!
 //! A thing of two bytes on the link may take a hundred in memory, so the length of a message alone does not bound what it costs.
 
@@ -12,9 +13,8 @@ use prost::{
 };
 use tonic::{
     Status,
-    codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
-use tonic_prost::{ProstCodec, ProstDecoder};
 
 use super::{
     Answer, Answers, Beat, BodyWanted, Certificate, CertifyRequest, Chunk, Done, Given, MOST_HELD,
@@ -46,7 +46,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        Reader(ProstCodec::<T, U>::raw_decoder(BufferSettings::default()))
+        Reader(PhantomData)
     }
 }
 
@@ -66,7 +66,7 @@ impl<T: Message> Encoder for Whole<T> {
 
 /// Reads messages of one kind.
 #[derive(Debug)]
-pub(crate) struct Reader<U>(ProstDecoder<U>);
+pub(crate) struct Reader<U>(PhantomData<U>);
 
 impl<U: Message + Default + Bounded> Decoder for Reader<U> {
     type Error = Status;
@@ -79,11 +79,9 @@ impl<U: Message + Default + Bounded> Decoder for Reader<U> {
             let text = format!("a message has {things} things in it, and {} are taken at once", U::MOST);
             return Err(Status::out_of_range(text));
         }
-        self.0.decode(bytes)
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        self.0.buffer_settings()
+        let message = U::decode(bytes.chunk()).map_err(|error| Status::internal(error.to_string()))?;
+        bytes.advance(bytes.remaining());
+        Ok(Some(message))
     }
 }
 

@@ -164,7 +164,7 @@ fn offers(bytes: &[u8]) -> String {
     let works = offers.iter().flat_map(|offer| &offer.works);
     let all: usize = works.map(|work| 1 + work.needs.len()).sum();
     assert_eq!(things(bytes, Offers::LISTS), offers.len() + withdrawn.len() + all);
-    let publications = offers.iter().map(Offer::publication);
+    let publications = offers.into_iter().map(Offer::publication);
     let said = publications.take(3).map(|publication| match publication {
         Ok(publication) => {
             let again = Offer::of(&publication, &Bytes::new(), 0).publication().expect("it reads back");

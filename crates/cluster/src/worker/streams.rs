@@ -428,17 +428,7 @@ pub(super) async fn offer_all(to_offer: &Notify, offers: &mpsc::Sender<Offers>, 
 }
 
 /// Takes what the manager gives.
-fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, mut given: Given) {
-    let mut sent: Vec<&mut Bytes> = given
-        .grants
-        .iter_mut()
-        .flat_map(|grant| &mut grant.works)
-        .filter_map(|work| work.body.as_mut())
-        .collect();
-    if sent.len() > 1 {
-        // One that stays for long would keep the memory of all that came with it.
-        sent.iter_mut().for_each(|body| **body = Bytes::copy_from_slice(body));
-    }
+fn take(shared: &Arc<Shared>, bodies: &Arc<Bodies>, given: Given) {
     for grant in given.grants {
         let errand = grant.errand;
         if let Err(malformed) = take_grant(shared, bodies, grant) {
