@@ -29,6 +29,8 @@ impl Transaction {
     pub(crate) fn publish(&mut self, publication: &Publication) -> RecentContent {
         let len = |bytes: &Bytes| u32::try_from(bytes.len()).expect("it was checked against MAX_HEADER");
         let start = self.head.len();
+        let details: usize = publication.works.iter().map(|work| work.detail.len()).sum();
+        self.head.reserve(publication.header.len() + details);
         self.head.extend_from_slice(&publication.header);
         let works = publication.works.iter().zip(0u16..).map(|(work, index)| {
             self.head.extend_from_slice(&work.detail);
