@@ -72,18 +72,6 @@ async fn an_offer_for_whose_answer_nobody_waits_any_more_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_stays_keeps_nothing_of_what_came_with_it() {
-    let home = Home::new(Timing::default()).await;
-    let piece = Bytes::from(vec![7; 100_000]);
-    let with = |number, body| Offer { body: piece.slice(body), ..offer(&home, number) };
-    let offers = vec![with(1, 0..10), with(2, 10..100_000)];
-    assert!(intake::weight(&offers, &[]) > 2 * piece.len(), "for a moment there are two of each");
-    assert_eq!(home.manager.0.take_in(&member(), offers).await.len(), 2);
-    assert_eq!(home.manager.0.queue.stats().works, 2);
-    assert!(piece.is_unique());
-}
-
-#[tokio::test]
 async fn what_is_withdrawn_goes_out_no_more_and_is_not_taken_afterwards() {
     let home = Home::new(Timing::default()).await;
     let shared = &home.manager.0;

@@ -169,3 +169,33 @@ pub(super) fn things(mut bytes: &[u8], lists: &[List]) -> usize {
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut as _, Bytes};
+    use http_body_util::Full;
+    use tonic::codec::Streaming;
+
+    use super::*;
+    use crate::wire::Offer;
+
+    #[tokio::test]
+    async fn what_is_read_of_a_message_has_memory_of_its_own() {
+        let lens = [10, 100_000, 10_000];
+        let offers = lens.map(|len| Offer { body: vec![7; len].into(), ..Offer::default() });
+        let said = Offers { offers: offers.into(), withdrawn: vec![vec![1; 16].into()] };
+        let mut framed = vec![0];
+        framed.put_u32(u32::try_from(said.encoded_len()).expect("it is short"));
+        said.encode(&mut framed).expect("there is room");
+        let body = Full::new(Bytes::from(framed));
+        let mut stream = Streaming::new_request(Reader::<Offers>(PhantomData), body, None, None);
+        let Offers { offers, withdrawn } =
+            stream.message().await.expect("it can be read").expect("it is there");
+        let all = offers.into_iter().map(|offer| offer.body).chain(withdrawn);
+        for (bytes, len) in all.zip(lens.into_iter().chain([16])) {
+            let own = bytes.try_into_mut().expect("nobody else has it");
+            assert_eq!((own.len(), own.capacity()), (len, len));
+        }
+        assert_eq!(stream.message().await.expect("it has ended"), None);
+    }
+}
