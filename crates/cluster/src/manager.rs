@@ -142,6 +142,8 @@ pub(crate) struct Shared {
     heard: mpsc::UnboundedSender<(Arc<Member>, wire::Item)>,
     /// What is said of nodes whose hello is refused.
     refusals: Seldom,
+    /// What is said of nodes that are let in and do not fit.
+    misfits: Seldom,
     /// Who was here, for the registry.
     to_note: ToNote,
     pub(crate) counters: Counters,
@@ -215,6 +217,7 @@ impl Manager {
             trade: OnceLock::new(),
             heard,
             refusals: Seldom::default(),
+            misfits: Seldom::default(),
             to_note: ToNote::default(),
             counters: Counters::default(),
             options,

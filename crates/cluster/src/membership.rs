@@ -58,17 +58,17 @@ pub struct Member {
     pub superseded_by: Option<Boot>,
     /// Whether it is connected.
     pub link: Link,
-    /// Whether it is to be here.
-    pub wanted: Wanted,
+    /// Whether an operator has sent it away.
+    pub sent_away: SentAway,
 }
 
-/// Whether a node is to be here.
+/// Whether an operator has sent a node away: then it is no surprise that it falls silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// It is.
-    Yes,
-    /// It was sent away: that it falls silent is no surprise. Should it come again, it is wanted.
+pub enum SentAway {
+    /// It is to be here, or has come again since.
     No,
+    /// It is not to be here.
+    Yes,
 }
 
 /// What is believed of a node.
@@ -235,7 +235,7 @@ impl Membership {
     pub fn joined(&mut self, boot: Boot, now: Moment) -> Heard {
         let now = self.advance(now);
         let member = self.members.entry(boot).or_insert(Member::new(Liveness::Alive, now));
-        member.wanted = Wanted::Yes;
+        member.sent_away = SentAway::No;
         if member.superseded_by.is_none() {
             member.link = Link::Up;
         }
@@ -280,7 +280,7 @@ impl Membership {
     /// A node is sent away: its links are ended, and what it has goes elsewhere once its silence says so.
     pub fn sent_away(&mut self, boot: Boot) {
         if let Some(member) = self.members.get_mut(&boot) {
-            member.wanted = Wanted::No;
+            member.sent_away = SentAway::Yes;
         }
     }
 
@@ -394,7 +394,7 @@ impl Membership {
         let many = freeze_lost.max(1);
         let mut at_once = losses.windows(many).filter(|some| some[many - 1].since(some[0]) <= freeze_within);
         let Some(first) = at_once.next().map(|some| some[0]) else { return };
-        let lost = self.lost_since(first);
+        let lost = self.losses().filter(|loss| *loss >= first).count();
         let heard = self.members.values().filter(|member| member.counts() && member.is_heard()).count();
         if heard + lost >= freeze_members && !freeze_for.is_zero() {
             let until = now.plus(freeze_for);
@@ -406,7 +406,7 @@ impl Membership {
     fn thaw_if_over(&mut self, freeze: Freeze, now: Moment, changes: &mut Vec<Change>) {
         if now >= freeze.until {
             self.thaw(Thaw::Over, now, changes);
-        } else if self.lost_since(freeze.first) < self.timing.freeze_lost {
+        } else if self.silent_since(freeze.first) < self.timing.freeze_lost {
             self.thaw(Thaw::Heard, now, changes);
         }
     }
@@ -466,14 +466,19 @@ impl Membership {
         })
     }
 
-    fn lost_since(&self, first: Moment) -> usize {
-        self.losses().filter(|loss| *loss >= first).count()
+    /// How many of those that were lost since are silent still. One that is sent away meanwhile was lost like the others, and says
+    /// nothing of them.
+    fn silent_since(&self, first: Moment) -> usize {
+        let lost = self.members.values().filter(|member| member.superseded_by.is_none());
+        let is_silent =
+            |member: &&Member| matches!(member.liveness, Liveness::Suspect { since } if since >= first);
+        lost.filter(is_silent).count()
     }
 }
 
 impl Member {
     const fn new(liveness: Liveness, now: Moment) -> Self {
-        Self { liveness, heard: now, superseded_by: None, link: Link::None, wanted: Wanted::Yes }
+        Self { liveness, heard: now, superseded_by: None, link: Link::None, sent_away: SentAway::No }
     }
 
     /// Whether it was heard within `suspect` when that was last looked at.
@@ -483,7 +488,7 @@ impl Member {
 
     /// Whether it counts for a freeze, and may return: it is to be here, and nobody has its place.
     const fn counts(&self) -> bool {
-        self.superseded_by.is_none() && matches!(self.wanted, Wanted::Yes)
+        self.superseded_by.is_none() && matches!(self.sent_away, SentAway::No)
     }
 
     /// So much time did not count.

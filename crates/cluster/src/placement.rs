@@ -234,13 +234,12 @@ impl Candidate {
 
     /// How much more the burst's site may have of it while others wait.
     fn share(&self, wanted: &Wanted<'_>) -> Amount {
-        let Amount { works, bytes } = self.at_site;
-        let left = (self.capacity_bytes / u64::from(SITE_SHARE)).saturating_sub(bytes);
         let first = wanted.sizes.first().map_or(0, |size| u64::from(*size));
+        let left = (self.capacity_bytes / u64::from(SITE_SHARE)).saturating_sub(self.at_site.bytes);
         Amount {
-            works: (self.capacity_works / SITE_SHARE).max(1).saturating_sub(works),
-            // One it has, however large that is.
-            bytes: if works == 0 { left.max(first) } else { left },
+            works: (self.capacity_works / SITE_SHARE).max(1).saturating_sub(self.at_site.works),
+            // With the last of them it may have more: else what is large would wait for as long as small ones come.
+            bytes: if left > 0 { left.max(first) } else { 0 },
         }
     }
 

@@ -10,7 +10,7 @@
 )]
 mod generated;
 
-mod codec;
+pub(crate) mod codec;
 #[cfg(test)]
 mod fuzz;
 

@@ -129,6 +129,9 @@ mod tests {
     use super::*;
     use crate::{Counters, Live, Relay};
 
+    /// Long enough for any last word.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     /// The doors of a node that has neither a queue nor settings, only somewhere to publish.
     fn doors(queue: &Queue, shutdown: &Shutdown) -> Arc<Doors> {
         let relay = Relay { to: vec!["example.com".parse().unwrap()], ..Relay::default() };
@@ -170,7 +173,7 @@ mod tests {
         assert_eq!((queue.stats().works, doors.sessions()), (1, 1));
 
         let (heard, ()) = tokio::join!(hear(&mut client, "421 "), async {
-            doors.stop(Duration::ZERO).await;
+            doors.stop(PATIENCE).await;
         });
         heard.unwrap();
         assert!(doors.are_stopping());

@@ -255,13 +255,11 @@ impl BodyWriter {
     }
 }
 
-/// The bytes, with no memory behind them worth mentioning: they may be kept for long.
+/// The bytes, with no room behind them: they may be kept for long. An allocator that shrinks in place may leave some.
 fn exact(memory: BytesMut) -> Bytes {
-    if memory.capacity() - memory.len() > memory.len() / 8 {
-        Bytes::copy_from_slice(&memory)
-    } else {
-        memory.freeze()
-    }
+    let mut bytes = Vec::from(memory);
+    bytes.shrink_to_fit();
+    bytes.into()
 }
 
 fn broken() -> QueueError {

@@ -65,6 +65,7 @@ impl Shared {
         if let Err(error) = self.registry.admits(&key) {
             // It was removed meanwhile, and whoever did so may have missed this link.
             begun.end.cancel();
+            self.membership.lock().sent_away(member.boot);
             self.ended(&member, begun.number, Goodbye::NotSaid);
             return Err(refused(Reason::Removed, error.to_string()));
         }
@@ -73,6 +74,7 @@ impl Shared {
         self.freed.notify_one();
         tracing::info!(node = node.name, %boot, held = works(&hello.held), "a node has come");
         let timing = self.options.timing;
+        self.look_at_credits(caller, hello, &node);
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let welcome = Welcome {
             protocol: PROTOCOL.min(hello.newest),
@@ -84,6 +86,24 @@ impl Shared {
             wanted: Some(self.wanted(&node)),
         };
         Ok(Welcomed { member, begun, welcome })
+    }
+
+    /// Says so if a node takes less at once than one message may have.
+    fn look_at_credits(&self, caller: Caller, hello: &Hello, node: &Node) {
+        let Some(longest) = self.trade.get().map(|trade| trade.longest()) else { return };
+        let takes = hello.credit_bytes;
+        if takes < longest
+            && let Some(unsaid) =
+                self.misfits.may_say(caller.address.ip(), Some(caller.peer.key), Instant::now())
+        {
+            tracing::warn!(
+                node = node.name,
+                takes,
+                longest,
+                unsaid,
+                "a node's cluster.credit-bytes are less than limits.message here: it gets what is longer only when it has nothing else"
+            );
+        }
     }
 
     /// What the operator wants of a node, and whether there is room for more mail.
@@ -108,7 +128,7 @@ impl Shared {
             );
             return Err(refused(Reason::NameTaken, text));
         }
-        if let Some(unsaid) = self.refusals.may_say(caller.address.ip(), Some(key), Instant::now()) {
+        if let Some(unsaid) = self.misfits.may_say(caller.address.ip(), Some(key), Instant::now()) {
             let says = short(&hello.name);
             tracing::warn!(
                 says,

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::{Shared, member::Member};
+use super::{Shared, member::Member, withdrawn::Deadline};
 use crate::wire::{self, Answer, CHUNK, INLINE, Offer, Piece, answer::Verdict};
 
 impl Shared {
@@ -27,7 +27,7 @@ impl Shared {
         self.queue.together(|| {
             for mut offer in offers {
                 let (body, message) = (std::mem::take(&mut offer.body), offer.message.clone());
-                if self.is_late(&offer) {
+                if self.is_late(&message, Deadline::of(&offer)) {
                     late.push(message);
                     continue;
                 }
@@ -68,14 +68,14 @@ impl Shared {
     ) -> Result<Answer, Status> {
         let Piece { offer, bytes: first, size } = first;
         let offer = offer.ok_or_else(|| Status::invalid_argument("the first piece has no offer"))?;
-        let message = offer.message.clone();
+        let (message, until) = (offer.message.clone(), Deadline::of(&offer));
         let take = async {
             let longest = self.trade.get().map_or(u64::MAX, |trade| trade.longest());
             if size > longest.saturating_add(ADDED) {
                 return Err(QueueError::TooLarge(format!("the manager takes {longest} bytes at most")));
             }
             let mut room = member.waiting.room(large_weight(&offer, size)).await;
-            let publication = complete(offer.clone(), Bytes::new(), self.clock.now())?;
+            let publication = complete(offer, Bytes::new(), self.clock.now())?;
             // What is here already needs no room on the disk, which there may be none of.
             let known = self.queue.knows(publication.message);
             let expect = usize::try_from(size).unwrap_or(usize::MAX).min(MOST_EXPECTED);
@@ -101,14 +101,14 @@ impl Shared {
             if known {
                 return Ok(vec![Published::AlreadyHave]);
             }
-            if self.is_late(&offer) {
+            if self.is_late(&message, until) {
                 // An earlier try may be on its way to the disk still.
-                let late = vec![offer.message.clone()];
+                let late = vec![message.clone()];
                 self.note_withdrawn(&late);
                 self.withdraw(late).await;
                 return Err(too_late());
             }
-            self.publish_to_its_end(publication, body, offer.message, room).await
+            self.publish_to_its_end(publication, body, message.clone(), room).await
         };
         let published = take.await;
         if let Err(QueueError::Closed) = published {

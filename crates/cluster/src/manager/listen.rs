@@ -1,7 +1,7 @@
 //! The port: handshakes, bounded in number and time, and what is spoken after them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
@@ -36,10 +36,10 @@ use crate::{
 
 /// How long a node may take for its handshake, and one that asks for a certificate for that.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once. For whoever comes while there are so many, the oldest is ended: a node needs a moment for its own, a stranger who
-/// says nothing takes all the time there is.
+/// Handshakes at once. For whoever comes while there are so many, the oldest of the network that has most is ended: a node needs a moment for
+/// its own, a stranger who says nothing takes all the time there is.
 const HANDSHAKES: usize = 64;
-/// Of these so many from one network, so that one stranger does not keep all others out.
+/// Of these so many from one network; for one more its own oldest is ended.
 const OF_ONE_NETWORK: usize = 16;
 /// How long to wait when no connection can be taken, because descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -172,8 +172,7 @@ async fn accept(
             }
         };
         let since = Instant::now();
-        // Who has many begun that came to nothing yet is let go, and comes again if he means it.
-        let Some(begun) = handshakes.begin(address.ip()) else { continue };
+        let begun = handshakes.begin(address.ip());
         // Without it small words would wait for company; a socket that refuses is broken anyhow.
         let _ = stream.set_nodelay(true);
         let (shared, joins, links) = (shared.clone(), joins.clone(), links.clone());
@@ -186,7 +185,7 @@ async fn accept(
                         .map_err(|error| (Some(peer.key), error.to_string()))
                 }
                 Some(Err(error)) => Err((error.key(), error.to_string())),
-                None => Err((None, "too many others came while it had not said who it is".into())),
+                None => Err((None, "it had not said who it is when too many others came".into())),
             };
             match proven {
                 Ok(proven) => {
@@ -224,51 +223,53 @@ struct Handshakes(Mutex<Begun>);
 #[derive(Debug, Default)]
 struct Begun {
     next: u64,
-    /// In the order in which they came.
-    all: BTreeMap<u64, CancellationToken>,
-    by_network: HashMap<IpAddr, usize>,
+    /// In the order in which they came: of which network each is, and how it is ended.
+    all: BTreeMap<u64, (IpAddr, CancellationToken)>,
 }
 
-/// A handshake of somebody in a network.
+/// A handshake of somebody.
 struct Handshake {
     all: Arc<Handshakes>,
     number: u64,
-    network: IpAddr,
     /// Others need its place.
     ended: CancellationToken,
 }
 
 impl Handshakes {
-    fn begin(self: &Arc<Self>, address: IpAddr) -> Option<Handshake> {
+    fn begin(self: &Arc<Self>, address: IpAddr) -> Handshake {
         let network = network(address);
         let mut begun = self.0.lock();
-        let count = begun.by_network.entry(network).or_default();
-        if *count >= OF_ONE_NETWORK {
-            return None;
-        }
-        *count += 1;
-        if begun.all.len() >= HANDSHAKES
-            && let Some((_, oldest)) = begun.all.pop_first()
-        {
-            oldest.cancel();
+        if begun.count(network) >= OF_ONE_NETWORK {
+            begun.end_oldest_of(network);
+        } else if begun.all.len() >= HANDSHAKES {
+            let networks = begun.all.values().map(|(network, _)| *network);
+            if let Some(most) = networks.max_by_key(|network| begun.count(*network)) {
+                begun.end_oldest_of(most);
+            }
         }
         let (number, ended) = (begun.next, CancellationToken::new());
         begun.next += 1;
-        begun.all.insert(number, ended.clone());
-        Some(Handshake { all: self.clone(), number, network, ended })
+        begun.all.insert(number, (network, ended.clone()));
+        Handshake { all: self.clone(), number, ended }
+    }
+}
+
+impl Begun {
+    fn count(&self, network: IpAddr) -> usize {
+        self.all.values().filter(|(other, _)| *other == network).count()
+    }
+
+    fn end_oldest_of(&mut self, network: IpAddr) {
+        let oldest = self.all.iter().find(|(_, (other, _))| *other == network).map(|(number, _)| *number);
+        if let Some((_, ended)) = oldest.and_then(|oldest| self.all.remove(&oldest)) {
+            ended.cancel();
+        }
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        let mut begun = self.all.0.lock();
-        begun.all.remove(&self.number);
-        if let Some(count) = begun.by_network.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                begun.by_network.remove(&self.network);
-            }
-        }
+        self.all.0.lock().all.remove(&self.number);
     }
 }
 
@@ -296,6 +297,8 @@ impl AsyncRead for Proven {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.ends.as_mut().poll(context).is_ready() {
+            // Whoever asks again is answered alike.
+            this.ends = Box::pin(std::future::poll_fn(|_| Poll::Ready(())));
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut this.stream).poll_read(context, buffer)
@@ -333,30 +336,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn for_whoever_comes_last_the_oldest_makes_place() {
+    fn for_whoever_comes_last_the_oldest_of_those_who_are_most_makes_place() {
         let all = Arc::new(Handshakes::default());
         let from = |n: u32| all.begin(Ipv4Addr::from_bits(n).into());
-        let mut begun: Vec<Handshake> = (0..64).map(|n| from(n).expect("there is room")).collect();
-        assert!(begun.iter().all(|one| !one.ended.is_cancelled()));
-        let last = from(64).expect("there is always room");
-        assert!(begun[0].ended.is_cancelled() && begun[1..].iter().all(|one| !one.ended.is_cancelled()));
+        let mut begun: Vec<Handshake> = (0..63).map(from).collect();
+        begun.push(from(62));
+        let is_over = |one: &Handshake| one.ended.is_cancelled();
+        assert!(!begun.iter().any(is_over));
+        let last = from(64);
+        assert!(is_over(&begun[62]) && begun.iter().filter(|one| is_over(one)).count() == 1);
         drop(begun.remove(40));
-        let next = from(65).expect("there is always room");
-        assert!(begun[1..].iter().all(|one| !one.ended.is_cancelled()), "one had gone by itself");
+        let next = from(65);
+        assert!(begun.iter().filter(|one| is_over(one)).count() == 1, "one had gone by itself");
         drop((begun, last, next));
-        assert!(all.0.lock().all.is_empty() && all.0.lock().by_network.is_empty());
+        assert!(all.0.lock().all.is_empty());
     }
 
     #[test]
-    fn one_network_has_a_part_of_them() {
+    fn one_network_has_a_part_of_them_and_its_latest_may_go_on() {
         let all = Arc::new(Handshakes::default());
         let begin = |text: &str| all.begin(text.parse().expect("it is an address"));
+        let going_on = |begun: &[Handshake]| begun.iter().filter(|one| !one.ended.is_cancelled()).count();
         let begun: Vec<_> = (0..20).map(|n| begin(&format!("2001:db8:0:7:{n}::{n}"))).collect();
-        assert_eq!(begun.iter().flatten().count(), OF_ONE_NETWORK);
-        assert!(begin("2001:db8:0:8::1").is_some(), "another network");
+        assert_eq!((going_on(&begun), going_on(&begun[4..])), (OF_ONE_NETWORK, OF_ONE_NETWORK));
+        let _another = begin("2001:db8:0:8::1");
         let mapped: Vec<_> = (0..20).map(|_| begin("::ffff:192.0.2.1")).collect();
-        assert_eq!(mapped.iter().flatten().count(), OF_ONE_NETWORK);
-        assert!(begin("192.0.2.1").is_none(), "the same address, and the same host");
-        assert!(begin("192.0.2.2").is_some());
+        let same = begin("192.0.2.1");
+        assert_eq!((going_on(&mapped), going_on(&begun)), (OF_ONE_NETWORK - 1, OF_ONE_NETWORK));
+        assert!(!same.ended.is_cancelled());
     }
 }

@@ -25,11 +25,24 @@ pub(crate) struct Withdrawn {
 /// So many are remembered.
 const REMEMBERED: usize = 10_000;
 
+/// Deadline when the sender of an offer waits for its answer, if that is said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Option<Timestamp>);
+
+impl Deadline {
+    pub(crate) fn of(offer: &Offer) -> Self {
+        Self((offer.until_micros != 0).then(|| Timestamp::from_micros(offer.until_micros)))
+    }
+
+    fn is_over(self, now: Timestamp) -> bool {
+        self.0.is_some_and(|until| now > until)
+    }
+}
+
 impl Withdrawn {
     /// Whether nobody waits for the answer to an offer any more.
-    pub(crate) fn is_late(&self, offer: &Offer, now: Timestamp) -> bool {
-        let until = Timestamp::from_micros(offer.until_micros);
-        offer.until_micros != 0 && now > until || self.has(&offer.message)
+    pub(crate) fn is_late(&self, message: &[u8], until: Deadline, now: Timestamp) -> bool {
+        until.is_over(now) || self.has(message)
     }
 
     pub(crate) fn has(&self, message: &[u8]) -> bool {
@@ -55,8 +68,8 @@ impl Withdrawn {
 
 impl Shared {
     /// Whether nobody waits for the answer to an offer any more.
-    pub(super) fn is_late(&self, offer: &Offer) -> bool {
-        self.withdrawn.lock().is_late(offer, self.clock.now())
+    pub(super) fn is_late(&self, message: &[u8], until: Deadline) -> bool {
+        self.withdrawn.lock().is_late(message, until, self.clock.now())
     }
 
     /// Hears what a node withdraws, before anything that it offers afterwards.

@@ -322,6 +322,10 @@ fn who_is_expected_or_superseded_counts_neither_as_a_member_nor_as_lost() {
         }
         let changes = pass(&mut membership, 0..7000, &[A]);
         assert_eq!(membership.frozen_until().is_some(), again, "{changes:?}");
+        // It ends no freeze either.
+        membership.sent_away(C);
+        let changes = pass(&mut membership, 7000..14_000, &[A]);
+        assert_eq!(membership.frozen_until().is_some(), again, "{changes:?}");
     }
     // Were it a member while it is heard, three of four were.
     let mut membership = cluster(&[A, B, C, D]);

@@ -80,10 +80,10 @@ fn a_site_has_a_quarter_of_a_node_while_others_wait() {
     // Of its bytes as well.
     assert_eq!(one(has(0), &[100; 20], Others::Wait), Ok(2));
     assert_eq!(one(at_site(1, 150), &[100; 20], Others::Wait), Ok(1));
-    assert_eq!(one(at_site(1, 151), &[100; 20], Others::Wait), Err(Nowhere::SiteShare));
-    assert_eq!(one(at_site(1, 151), &[100; 20], Others::None), Ok(10));
-    assert_eq!(one(has(0), &[900; 20], Others::Wait), Ok(1), "one, however large it is");
-    assert_eq!(one(at_site(1, 0), &[900; 20], Others::Wait), Err(Nowhere::SiteShare));
+    assert_eq!(one(at_site(1, 250), &[100; 20], Others::Wait), Err(Nowhere::SiteShare));
+    assert_eq!(one(at_site(1, 250), &[100; 20], Others::None), Ok(10));
+    assert_eq!(one(at_site(9, 249), &[900; 20], Others::Wait), Ok(1), "one more, however large it is");
+    assert_eq!(one(at_site(1, 900), &[1; 20], Others::Wait), Err(Nowhere::SiteShare));
 }
 
 #[test]
@@ -198,7 +198,8 @@ fn whatever_there_is_nobody_gets_more_than_it_has_credits_for() {
         assert!(bytes <= node.credits_bytes || goes_alone, "{context}");
         let (at_site, share) = (node.at_site, (node.capacity_works / 4).max(1));
         let has_its_share = at_site.works + works <= share
-            && (at_site.bytes + bytes <= node.capacity_bytes / 4 || at_site.works == 0 && works == 1);
+            && (at_site.bytes + bytes <= node.capacity_bytes / 4
+                || at_site.bytes < node.capacity_bytes / 4 && works == 1);
         assert!(others == Others::None || has_its_share, "{context}");
     }
 }

@@ -16,7 +16,10 @@ use super::{
     truth,
     world::World,
 };
-use crate::wire::{self, Answer, Offer, Offers, answer::Verdict};
+use crate::{
+    manager::withdrawn::Deadline,
+    wire::{self, Answer, Offer, Offers, answer::Verdict},
+};
 
 /// What came at once over a link, on its way to the disk.
 pub(super) struct Batch {
@@ -115,7 +118,11 @@ impl World {
         let number = truth::message_number(message);
         let takes_late = self.rules == Rules::LateOfferTaken;
         let withdrawn = &self.reign().withdrawn;
-        let is_late = if takes_late { withdrawn.has(&offer.message) } else { withdrawn.is_late(offer, wall) };
+        let is_late = if takes_late {
+            withdrawn.has(&offer.message)
+        } else {
+            withdrawn.is_late(&offer.message, Deadline::of(offer), wall)
+        };
         self.note("offered", &[number as u64, batch.link, is_late.into()]);
         if is_late {
             self.truth.counts.offered_late += 1;

@@ -1,6 +1,6 @@
 //! How messages become bytes, as Protocol Buffers say, each in one piece of memory that is made for it; and how they are read: one that
 //! has more things in it than a node says at once is refused before room is made for them, and what is read of one has memory of its
-//! own, so that nothing keeps what it came with, and the next message comes into the same place.
+//! own, so that nothing keeps what it came with, and the next message comes into the same place; a stream keeps the room of its longest.
 //!
 //! A thing of two bytes on the link may take a hundred in memory, so the length of a message alone does not bound what it costs.
 
@@ -79,9 +79,14 @@ impl<U: Message + Default + Bounded> Decoder for Reader<U> {
             let text = format!("a message has {things} things in it, and {} are taken at once", U::MOST);
             return Err(Status::out_of_range(text));
         }
-        let message = U::decode(bytes.chunk()).map_err(|error| Status::internal(error.to_string()))?;
-        bytes.advance(bytes.remaining());
-        Ok(Some(message))
+        let message = if U::ALONE {
+            U::decode(bytes)
+        } else {
+            let message = U::decode(bytes.chunk());
+            bytes.advance(bytes.remaining());
+            message
+        };
+        message.map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -91,6 +96,8 @@ pub(crate) trait Bounded {
     const LISTS: &'static [List] = &[];
     /// Most things in all of them together.
     const MOST: usize = 0;
+    /// Whether a piece of one body is nearly all there is in it, which then keeps the memory that it came in.
+    const ALONE: bool = false;
 }
 
 /// A field that is there any number of times or has such fields inside; by its number.
@@ -99,8 +106,10 @@ pub(crate) struct List(u32, &'static [List]);
 
 /// Most things that a worker says or refuses at once; it takes much less to say them.
 pub(crate) const MOST_SAID: usize = 10_000;
-/// The works of a message are 65,536 at most, with what some of them need, and those of other messages go along.
-const MOST_OFFERED: usize = 200_000;
+/// Works of one message, with what some of them need.
+const MOST_OF_ONE: usize = 2 * queue::MAX_WORKS;
+/// Those of other messages go along.
+const MOST_OFFERED: usize = 4 * MOST_OF_ONE;
 /// Beside what it has: the hello itself, and its doors.
 const MOST_DOORS: usize = 1000;
 pub(super) const HELLO: &[List] = &[List(8, &[]), List(12, &[])];
@@ -122,8 +131,9 @@ impl Bounded for Offers {
 }
 
 impl Bounded for Piece {
+    const ALONE: bool = true;
     const LISTS: &'static [List] = &[List(1, OFFER)];
-    const MOST: usize = MOST_OFFERED;
+    const MOST: usize = MOST_OF_ONE;
 }
 
 impl Bounded for Refusals {
@@ -140,10 +150,13 @@ impl Bounded for CertifyRequest {}
 impl Bounded for Answer {}
 impl Bounded for Answers {}
 impl Bounded for Certificate {}
-impl Bounded for Chunk {}
 impl Bounded for Given {}
 impl Bounded for ManagerWord {}
 impl Bounded for Noted {}
+
+impl Bounded for Chunk {
+    const ALONE: bool = true;
+}
 
 /// How many things are in the lists of a message, as far as it can be read; reading it goes no further either.
 pub(super) fn things(mut bytes: &[u8], lists: &[List]) -> usize {

@@ -27,6 +27,8 @@ pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// The first and the longest wait before another try.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// A link that was there for so long has lasted: the next wait is the first again.
+const LASTING: Duration = Duration::from_secs(2);
 /// Who is not let in tries again this often: only an operator can change that.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
 /// When a certificate could not be renewed, it is tried again after this time.
@@ -144,16 +146,16 @@ pub(super) async fn keep(shared: &Arc<Shared>, shutdown: &Shutdown) {
             Ok(()) => return,
             Err(trouble) => trouble,
         };
-        let was_up = match shared.state.borrow().link {
+        let lasted = match shared.state.borrow().link {
             Link::Up { since } => Some(since.elapsed()),
             Link::Away { .. } | Link::Refused { .. } => None,
         };
         shared.away(&trouble);
-        if was_up.is_some() {
+        if lasted.is_some() {
             said.clear();
         }
         // One that breaks as soon as it is there is no better than none.
-        if was_up.is_some_and(|lasted| lasted >= LONGEST_WAIT) {
+        if lasted.is_some_and(|lasted| lasted >= LASTING) {
             wait = SHORTEST_WAIT;
         }
         let text = trouble.to_string();

@@ -16,7 +16,7 @@ pub(super) struct Unplaced(BTreeMap<usize, Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     works: Vec<Ticket>,
-    /// Why no node took the last burst, if none took any of it: what else the site has would fare no better.
+    /// Why no node took the last burst, if none took any of it: what else the site has stands behind that.
     why: Option<Nowhere>,
 }
 

@@ -143,7 +143,12 @@ impl Cluster {
                 ));
             }
         }
-        if self.role != Role::Standalone && self.credit_bytes.0 < longest.0 {
+        let attempts = match self.role {
+            Role::Standalone => false,
+            Role::Manager => self.attempts == Attempts::Everywhere,
+            Role::Worker => true,
+        };
+        if attempts && self.credit_bytes.0 < longest.0 {
             return Err(format!(
                 "cluster.credit-bytes ({}) is less than limits.message ({longest}): a message that long would wait until this \
                  node has nothing else; raise the one, or lower the other",

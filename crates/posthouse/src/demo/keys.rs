@@ -48,7 +48,7 @@ impl Keys {
             let mut read = [0; LONGEST];
             // None: the terminal has been closed.
             while let Ok(len @ 1..) = stdin().read(&mut read) {
-                if pressed.blocking_send(key(&read[..len])).is_err() {
+                if key(&read[..len]).is_some_and(|key| pressed.blocking_send(key).is_err()) {
                     return;
                 }
             }
@@ -73,9 +73,14 @@ impl Keys {
     }
 }
 
-/// What a key means, by all that it sends.
-fn key(sent: &[u8]) -> Key {
-    if matches!(sent, [b'q' | b'Q', ..]) { Key::End } else { Key::Kill }
+/// What was pressed, of all that came at once. Keys without a letter send several bytes, the first of them Escape.
+fn key(sent: &[u8]) -> Option<Key> {
+    const ESCAPE: u8 = 0x1b;
+    const END_OF_INPUT: u8 = 4;
+    if sent[0] != ESCAPE && sent.iter().any(|byte| byte.eq_ignore_ascii_case(&b'q')) {
+        return Some(Key::End);
+    }
+    (sent != [END_OF_INPUT]).then_some(Key::Kill)
 }
 
 /// A terminal that gives each key as it is pressed and does not show it, until this is dropped; Ctrl-C stays what it is.
