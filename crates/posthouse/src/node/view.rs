@@ -260,18 +260,23 @@ impl NodeView for View {
     }
 
     async fn message(&self, id: MessageId) -> Result<MessageStory, ApiError> {
-        let mut waiting = Vec::new();
+        let (mut waiting, mut unread) = (Vec::new(), None);
         for work in self.queue.works_of(id) {
             match self.gateway.inspect(work).await {
                 Ok(Some(work)) => waiting.push(self.describe(work)),
                 Ok(None) => {}
-                Err(error) => tracing::warn!(%work, %error, "a waiting message cannot be shown"),
+                Err(error) => {
+                    tracing::warn!(%work, %error, "a waiting message cannot be shown");
+                    unread = Some(error);
+                }
             }
         }
         let records = self.read(move |reader| reader.message(id)).await?;
-        MessageStory::tell(id, records, waiting).ok_or_else(|| {
-            ApiError::new(ErrorKind::NotFound, format!("there is no message {id}"))
-                .hint("`posthouse mail log` lists the latest messages")
+        MessageStory::tell(id, records, waiting).ok_or_else(|| match unread {
+            Some(error) => ApiError::new(ErrorKind::Failed, error.to_string())
+                .hint("`posthouse mail queue --all` says what is known of it"),
+            None => ApiError::new(ErrorKind::NotFound, format!("there is no message {id}"))
+                .hint("`posthouse mail log` lists the latest messages"),
         })
     }
 
