@@ -154,7 +154,7 @@ impl Default for Offset {
 impl Offset {
     /// The other clock says `theirs` now; returns how far this machine's is off, in microseconds: above zero where it is behind.
     pub fn set(&self, theirs: Timestamp) -> i64 {
-        let offset = theirs.0.saturating_sub(since_boot()).max(UNKNOWN + 1);
+        let offset = theirs.0.saturating_sub(boot_micros()).max(UNKNOWN + 1);
         self.0.store(offset, Ordering::Relaxed);
         theirs.0.saturating_sub(system_now().0)
     }
@@ -162,7 +162,7 @@ impl Offset {
     fn now(&self) -> Timestamp {
         match self.0.load(Ordering::Relaxed) {
             UNKNOWN => system_now(),
-            offset => Timestamp(offset.saturating_add(since_boot())),
+            offset => Timestamp(offset.saturating_add(boot_micros())),
         }
     }
 }
@@ -195,10 +195,17 @@ impl ManualClock {
     }
 }
 
-/// Microseconds since this machine's boot, also while it slept (`CLOCK_BOOTTIME`, clock_gettime(2)).
-fn since_boot() -> i64 {
+/// How long ago this machine was booted, with the time that it slept (`CLOCK_BOOTTIME`, clock_gettime(2)).
+#[must_use]
+pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
-    time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_nsec / 1000)
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}
+
+fn boot_micros() -> i64 {
+    i64::try_from(since_boot().as_micros()).unwrap_or(i64::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]

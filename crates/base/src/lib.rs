@@ -17,7 +17,7 @@ mod shutdown;
 mod size;
 
 pub use address_pattern::AddressPattern;
-pub use clock::{Clock, ManualClock, Offset, Timestamp};
+pub use clock::{Clock, ManualClock, Offset, Timestamp, since_boot};
 pub use duration::HumanDuration;
 pub use host_name::HostName;
 pub use id::{IdError, MessageId, NodeId, WorkId};

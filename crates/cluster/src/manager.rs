@@ -142,8 +142,9 @@ pub(crate) struct Shared {
     heard: mpsc::UnboundedSender<(Arc<Member>, wire::Item)>,
     /// What is said of nodes whose hello is refused.
     refusals: Seldom,
-    /// What is said of nodes that are let in and do not fit.
-    misfits: Seldom,
+    /// What is said of nodes that are let in: that one calls itself otherwise than it is registered, and that one takes too little.
+    misnamed: Seldom,
+    scant: Seldom,
     /// Who was here, for the registry.
     to_note: ToNote,
     pub(crate) counters: Counters,
@@ -217,7 +218,8 @@ impl Manager {
             trade: OnceLock::new(),
             heard,
             refusals: Seldom::default(),
-            misfits: Seldom::default(),
+            misnamed: Seldom::default(),
+            scant: Seldom::default(),
             to_note: ToNote::default(),
             counters: Counters::default(),
             options,

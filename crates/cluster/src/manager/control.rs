@@ -94,7 +94,7 @@ impl Shared {
         let takes = hello.credit_bytes;
         if takes < longest
             && let Some(unsaid) =
-                self.misfits.may_say(caller.address.ip(), Some(caller.peer.key), Instant::now())
+                self.scant.may_say(caller.address.ip(), Some(caller.peer.key), Instant::now())
         {
             tracing::warn!(
                 node = node.name,
@@ -128,7 +128,7 @@ impl Shared {
             );
             return Err(refused(Reason::NameTaken, text));
         }
-        if let Some(unsaid) = self.misfits.may_say(caller.address.ip(), Some(key), Instant::now()) {
+        if let Some(unsaid) = self.misnamed.may_say(caller.address.ip(), Some(key), Instant::now()) {
             let says = short(&hello.name);
             tracing::warn!(
                 says,

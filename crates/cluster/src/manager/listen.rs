@@ -273,7 +273,8 @@ impl Drop for Handshake {
     }
 }
 
-/// What an address belongs to as far as one stranger is concerned: of IPv6 he has a /64 (RFC 6177).
+/// What an address belongs to as far as one stranger is concerned: of IPv6 that is a subnet, a /64 (RFC 4291,
+/// section 2.5.4).
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

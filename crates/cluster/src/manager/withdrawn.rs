@@ -25,7 +25,7 @@ pub(crate) struct Withdrawn {
 /// So many are remembered.
 const REMEMBERED: usize = 10_000;
 
-/// Deadline when the sender of an offer waits for its answer, if that is said.
+/// Until when the sender of an offer waits for its answer, if that is said.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<Timestamp>);
 
