@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use queue::{Boot, Holder};
 use tokio::sync::Notify;
 
-use crate::placement::{Amount, Candidate, Eligible, NodeIndex};
+use crate::placement::{Amount, Candidate, Choice, Eligible, NodeIndex};
 
 /// What a site is called where only its sameness counts.
 pub type SiteNumber = u64;
@@ -82,6 +82,7 @@ pub struct Place {
     share: Share,
     /// Of another node.
     boot: Option<Boot>,
+    rather: Option<NodeIndex>,
 }
 
 impl Share {
@@ -108,10 +109,16 @@ impl Place {
         load: &Arc<Load>,
         boot: Option<Boot>,
         site: SiteNumber,
-        amount: Amount,
+        choice: &Choice,
         freed: &Arc<Notify>,
     ) -> Self {
-        Self { share: Share::take(load, Some(site), amount, freed), boot }
+        Self { share: Share::take(load, Some(site), choice.takes, freed), boot, rather: choice.rather }
+    }
+
+    /// The node that they would have gone to if their site had room for a further connection, where that is another.
+    #[must_use]
+    pub fn rather(&self) -> Option<NodeIndex> {
+        self.rather
     }
 
     /// The node.

@@ -310,7 +310,7 @@ impl Manager {
             Some((member, _)) => (&member.load, Some(member.boot)),
             None => (&self.0.here, None),
         };
-        Ok(Place::take(load, boot, site, choice.takes, &self.0.freed))
+        Ok(Place::take(load, boot, site, &choice, &self.0.freed))
     }
 
     /// Gives works to the node of a place. Nothing if there is no link to it, or it is the manager itself.

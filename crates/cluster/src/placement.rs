@@ -171,6 +171,8 @@ pub struct Choice {
     pub node: NodeIndex,
     /// How much it takes: the first works that were wanted, one at least.
     pub takes: Amount,
+    /// The node that it would have gone to if its site had room for a further connection, where that is another.
+    pub rather: Option<NodeIndex>,
 }
 
 /// Why a burst goes nowhere now.
@@ -208,16 +210,16 @@ pub fn choose(
         Keepers::Only(keepers) => Some(keepers),
     };
     let fitting = || able().filter(|able| keepers.is_none_or(|keepers| keepers.contains(&able.node)));
-    let chosen = match policy {
-        Policy::Random => at_random(fitting, random),
-        Policy::RoundRobin => in_turn(fitting, turn),
-        Policy::IntakeFirst => {
-            let intake = fitting().find(|candidate| Some(candidate.node) == wanted.intake);
-            intake.or_else(|| in_turn(fitting, turn))
+    match decide(policy, fitting, wanted.intake, *turn, random) {
+        Some(Decided { chosen, turn: then }) => {
+            let rather = match wanted.keepers {
+                Keepers::Only(_) => decide(policy, able, wanted.intake, *turn, random),
+                Keepers::Any | Keepers::First(_) => None,
+            };
+            let rather = rather.map(|rather| rather.chosen.node).filter(|rather| *rather != chosen.node);
+            *turn = then;
+            Ok(Choice { node: chosen.node, takes: chosen.takes(wanted, others), rather })
         }
-    };
-    match chosen {
-        Some(chosen) => Ok(Choice { node: chosen.node, takes: chosen.takes(wanted, others) }),
         None if able().next().is_some() => Err(Nowhere::NoKeeper),
         None => Err(nowhere(candidates, wanted)),
     }
@@ -269,6 +271,32 @@ impl Candidate {
     }
 }
 
+/// What a policy comes to.
+struct Decided<'a> {
+    chosen: &'a Candidate,
+    /// Who has the turn then.
+    turn: Turn,
+}
+
+/// Which of those that fit a policy chooses.
+fn decide<'a, I: Iterator<Item = &'a Candidate>>(
+    policy: Policy,
+    fitting: impl Fn() -> I,
+    intake: Option<NodeIndex>,
+    turn: Turn,
+    random: f64,
+) -> Option<Decided<'a>> {
+    let out_of_turn = match policy {
+        Policy::Random => at_random(&fitting, random),
+        Policy::RoundRobin => None,
+        Policy::IntakeFirst => fitting().find(|candidate| Some(candidate.node) == intake),
+    };
+    match out_of_turn {
+        Some(chosen) => Some(Decided { chosen, turn }),
+        None => in_turn(fitting, turn).map(|chosen| Decided { chosen, turn: Turn(Some(chosen.node)) }),
+    }
+}
+
 /// Any of them, with equal chance.
 fn at_random<'a, I: Iterator<Item = &'a Candidate>>(
     fitting: impl Fn() -> I,
@@ -280,18 +308,14 @@ fn at_random<'a, I: Iterator<Item = &'a Candidate>>(
     chosen.map(|(candidate, _)| candidate).or_else(|| fitting().last())
 }
 
-/// The next behind the one that was served last, in a circle. It has the turn now.
+/// The next behind the one that was served last, in a circle.
 fn in_turn<'a, I: Iterator<Item = &'a Candidate>>(
     fitting: impl Fn() -> I,
-    turn: &mut Turn,
+    turn: Turn,
 ) -> Option<&'a Candidate> {
     let behind = fitting().filter(|candidate| Some(candidate.node) > turn.0);
     let next = behind.min_by_key(|candidate| candidate.node);
-    let next = next.or_else(|| fitting().min_by_key(|candidate| candidate.node));
-    if let Some(next) = next {
-        turn.0 = Some(next.node);
-    }
-    next
+    next.or_else(|| fitting().min_by_key(|candidate| candidate.node))
 }
 
 /// Why none of them takes it.

@@ -89,7 +89,7 @@ pub(crate) async fn run<H: Home>(burst: &Burst, home: &mut H, tools: Tools<'_>) 
         match attempt.run(home).await {
             Ok(()) => {
                 if attempt.connection.client.is_idle() {
-                    finished.keeps = tools.kept.put(&burst.hop, attempt.connection).await;
+                    finished.keeps = tools.kept.put(burst, attempt.connection).await;
                 }
                 return finished;
             }

@@ -174,7 +174,7 @@ mod tests {
             messages_per_connection: None,
             tls: TlsLevel::Off,
         };
-        Burst { hop, items: vec![item] }
+        Burst { hop, items: vec![item], then: Keeps::Connection }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -201,6 +201,20 @@ mod tests {
         }
         assert_eq!((home.0.len(), peer.count()), (4, 4));
         assert_eq!(*hellos.lock(), ["EHLO mx1.example.org", "EHLO mx2.example.org"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_connection_that_its_burst_gives_up_has_ended_when_that_is_said() {
+        let peer = Peer::willing();
+        let attempts =
+            Attempts::new(&Live::new(Config::for_tests()), Arc::default(), Clock::system()).unwrap();
+        let burst = Burst { then: Keeps::Nothing, ..burst_to(&peer) };
+        for _ in 0..2 {
+            let finished = attempts.run(&burst, &mut Far::default()).await;
+            assert_eq!(finished, Finished { opened: 1, keeps: Keeps::Nothing });
+        }
+        assert_eq!((attempts.kept_connections(), peer.count()), (0, 2));
+        assert_eq!((peer.connections(), peer.most_connections()), (2, 1));
     }
 
     #[tokio::test(flavor = "multi_thread")]

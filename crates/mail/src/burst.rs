@@ -9,7 +9,7 @@ use smtp::{
     client::{Missing, Stage},
 };
 
-use crate::{envelope::Dots, tls::TlsLevel};
+use crate::{envelope::Dots, site::Keeps, tls::TlsLevel};
 
 /// Most works that go over one connection in one go.
 pub(crate) const BURST: usize = 20;
@@ -19,6 +19,8 @@ pub(crate) const BURST: usize = 20;
 pub(crate) struct Burst {
     pub(crate) hop: Hop,
     pub(crate) items: Vec<Item>,
+    /// Whether its connection may be kept for the next burst.
+    pub(crate) then: Keeps,
 }
 
 /// A next hop, resolved.

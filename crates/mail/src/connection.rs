@@ -21,7 +21,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use crate::{
-    burst::{Hop, Trouble},
+    burst::{Burst, Hop, Trouble},
     site::Keeps,
     stream::Stream,
     tls::TlsLevel,
@@ -259,10 +259,14 @@ impl Kept {
         (found, unfit)
     }
 
-    /// Keeps a connection on which nothing is under way. One that has carried as many messages as it may has ended when this returns:
-    /// another takes its place.
-    pub(crate) async fn put(&self, hop: &Hop, connection: Connection) -> Keeps {
-        match self.keep(hop, connection) {
+    /// Keeps the connection of a burst, on which nothing is under way any more. One that has carried as many messages as it may, or that
+    /// the burst gives up, has ended when this returns: another takes its place.
+    pub(crate) async fn put(&self, burst: &Burst, connection: Connection) -> Keeps {
+        let surplus = match burst.then {
+            Keeps::Connection => self.keep(&burst.hop, connection),
+            Keeps::Nothing => Some(connection),
+        };
+        match surplus {
             None => Keeps::Connection,
             Some(surplus) => {
                 surplus.quit().await;

@@ -73,7 +73,8 @@ impl Delivery {
                 return Used { contact, ..nothing };
             }
         };
-        let burst = Burst { hop, items: jobs.iter().map(Job::item).collect() };
+        let then = slot.cost.means.map_or(Keeps::Connection, |means| means.then);
+        let burst = Burst { hop, items: jobs.iter().map(Job::item).collect(), then };
         let jobs = jobs.into_iter().map(Some).collect();
         let node = config.node.as_str().into();
         let mut home = AtHome::new(self, rule, node, jobs);

@@ -246,7 +246,7 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
                 if !surplus.is_empty() {
                     schedule.surplus(slot, surplus, now);
                 }
-                schedule.placed(slot, place.node(), now);
+                schedule.placed(slot, place.node(), place.rather(), now);
                 crew.begin(begin, place);
             }
             Err(why) => {

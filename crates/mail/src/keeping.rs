@@ -74,6 +74,11 @@ impl Keeping {
         self.0.iter().filter(|kept| kept.is(which, now)).count()
     }
 
+    /// Those that this node has open, or may have.
+    pub(crate) fn count_at(&self, node: NodeIndex, now: Timestamp) -> usize {
+        self.0.iter().filter(|kept| kept.node == node && kept.is(Which::Open, now)).count()
+    }
+
     /// The nodes that keep some.
     pub(crate) fn nodes(&self, which: Which, now: Timestamp) -> Vec<NodeIndex> {
         let mut nodes = Vec::new();

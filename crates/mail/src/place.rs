@@ -41,6 +41,14 @@ impl Place {
         }
     }
 
+    /// Where it would be if its site had room for a further connection.
+    pub(crate) fn rather(&self) -> Option<NodeIndex> {
+        match self {
+            Self::Here => None,
+            Self::Of(place) => place.rather(),
+        }
+    }
+
     /// How many of so many works go there.
     pub(crate) fn takes(&self, works: usize) -> usize {
         match self {

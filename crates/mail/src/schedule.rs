@@ -303,10 +303,16 @@ impl Schedule {
         None
     }
 
-    /// A burst goes from this node.
-    pub(crate) fn placed(&mut self, slot: &mut Slot, node: NodeIndex, now: Timestamp) {
+    /// A burst goes from this node, though it would `rather` have gone from that one.
+    pub(crate) fn placed(
+        &mut self,
+        slot: &mut Slot,
+        node: NodeIndex,
+        rather: Option<NodeIndex>,
+        now: Timestamp,
+    ) {
         if let Some(site) = &mut self.sites[slot.served.site] {
-            site.placed(&mut slot.cost, node, now);
+            site.placed(&mut slot.cost, node, rather, now);
         }
     }
 

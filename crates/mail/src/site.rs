@@ -83,8 +83,8 @@ pub(crate) struct Site {
     pub(crate) running: usize,
     /// Connections that are believed to be kept for the next burst.
     keeping: Keeping,
-    /// The nodes that use a connection, each as often as it does.
-    using: Vec<NodeIndex>,
+    /// The nodes that use a connection, each as often as it does, and whether they may keep it.
+    using: Vec<(NodeIndex, Keeps)>,
     /// How long works wait for one of those that had them first.
     patience: Patience,
     pub(crate) reach: Reach,
@@ -162,6 +162,8 @@ pub(crate) struct Means {
     /// The node that attempts it.
     node: NodeIndex,
     pub(crate) charged: Charged,
+    /// Whether its connection may be kept for the next burst.
+    pub(crate) then: Keeps,
     /// The kept connection that it takes, or takes the place of.
     took: Option<Kept>,
 }
@@ -173,6 +175,14 @@ pub(crate) enum Charged {
     Connect,
     /// One that is kept.
     Reuse,
+}
+
+impl Means {
+    /// Whether this node attempts it.
+    #[cfg(test)]
+    pub(crate) fn is_at(&self, node: NodeIndex) -> bool {
+        self.node == node
+    }
 }
 
 impl Site {
@@ -372,8 +382,15 @@ impl Site {
         }
     }
 
-    /// A burst goes from this node: charges for a connection if none is kept there.
-    pub(crate) fn placed(&mut self, cost: &mut Cost, node: NodeIndex, now: Timestamp) {
+    /// A burst goes from this node: charges for a connection if none is kept there. If it would `rather` have gone from another, which
+    /// has fewer of the connections that the site may have, it gives its own up for that one.
+    pub(crate) fn placed(
+        &mut self,
+        cost: &mut Cost,
+        node: NodeIndex,
+        rather: Option<NodeIndex>,
+        now: Timestamp,
+    ) {
         let took = self.keeping.take(node, now);
         let charged = match took {
             Some(kept) if kept.is(Which::Usable, now) => Charged::Reuse,
@@ -382,8 +399,23 @@ impl Site {
         if let (Charged::Connect, Some(connects)) = (charged, &mut self.connects) {
             connects.charge(1, now);
         }
-        cost.means = Some(Means { node, charged, took });
-        self.using.push(node);
+        let then = match rather {
+            Some(rather) if self.is_to_change(node, rather, now) => Keeps::Nothing,
+            _ => Keeps::Connection,
+        };
+        self.using.push((node, then));
+        cost.means = Some(Means { node, charged, then, took });
+    }
+
+    /// Whether a burst's connection is to become another node's, which has fewer; what is given up already may all become its own.
+    fn is_to_change(&self, from: NodeIndex, to: NodeIndex, now: Timestamp) -> bool {
+        let may_open = self.connects.as_ref().is_none_or(|connects| connects.allowed(now) > 0);
+        let stays = |node| {
+            let in_use = self.using.iter().filter(|using| **using == (node, Keeps::Connection)).count();
+            in_use + self.keeping.count_at(node, now)
+        };
+        let given_up = self.using.iter().filter(|(_, then)| *then == Keeps::Nothing).count();
+        may_open && stays(to) + given_up < stays(from)
     }
 
     /// Works that were charged for, with messages of so many bytes, go another time.
@@ -400,7 +432,8 @@ impl Site {
     pub(crate) fn ended(&mut self, used: Used, means: Option<Means>, now: Timestamp, spread: f64) {
         self.running -= 1;
         self.patience.look();
-        let place = means.and_then(|means| self.using.iter().position(|node| *node == means.node));
+        let place =
+            means.and_then(|means| self.using.iter().position(|using| *using == (means.node, means.then)));
         place.map(|place| self.using.swap_remove(place));
         let paid = u32::from(means.is_some_and(|means| means.charged == Charged::Connect));
         if let Some(connects) = &mut self.connects {
@@ -461,7 +494,7 @@ impl Site {
 fn origin_of_next(
     some: &[(Ready, Looked)],
     keepers: &Keepers,
-    using: &[NodeIndex],
+    using: &[(NodeIndex, Keeps)],
     patience: &mut Patience,
     now: Timestamp,
 ) -> Option<Option<NodeIndex>> {
@@ -474,6 +507,7 @@ fn origin_of_next(
         return Some(looked.origin);
     }
     let (ready, Looked { origin, .. }) = some.first()?;
-    let is_busy = matches!(keepers, Keepers::Only(_)) && origin.is_some_and(|origin| using.contains(&origin));
+    let is_busy = matches!(keepers, Keepers::Only(_))
+        && origin.is_some_and(|origin| using.contains(&(origin, Keeps::Connection)));
     if is_busy && patience.waits(ready.ticket, now) { None } else { Some(*origin) }
 }

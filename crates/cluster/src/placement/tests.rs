@@ -124,6 +124,27 @@ fn a_burst_whose_site_may_have_no_further_connection_goes_where_one_is_kept_or_w
 }
 
 #[test]
+fn what_has_to_go_where_a_connection_is_kept_says_where_it_would_rather_have_gone() {
+    let nodes = [node(1), node(2), node(3)];
+    let place = |policy, keepers: &[u16], at: u16, turn: &mut Turn| {
+        let keepers = Keepers::Only(keepers.iter().copied().map(NodeIndex).collect());
+        let wanted = Wanted { keepers: &keepers, intake: Some(NodeIndex(at)), ..burst(&[1]) };
+        let choice = choose(policy, &nodes, &wanted, Others::Wait, turn, 0.5).unwrap();
+        (choice.node.0, choice.rather.map(|rather| rather.0))
+    };
+    let mut turn = Turn::default();
+    assert_eq!(place(Policy::IntakeFirst, &[1, 2], 3, &mut turn), (1, Some(3)));
+    assert_eq!(place(Policy::IntakeFirst, &[1, 2], 2, &mut turn), (2, None), "it is where it would be");
+    assert_eq!(place(Policy::Random, &[3], 1, &mut turn), (3, Some(2)));
+    assert_eq!(turn, Turn(Some(NodeIndex(1))), "what another would rather have had takes no turn from it");
+    assert_eq!(place(Policy::RoundRobin, &[1], 1, &mut turn), (1, Some(2)));
+    assert_eq!(place(Policy::RoundRobin, &[2], 1, &mut turn), (2, None));
+    let wanted = burst(&[1]);
+    let free = choose(Policy::RoundRobin, &nodes, &wanted, Others::Wait, &mut turn, 0.5).unwrap();
+    assert_eq!((free.node.0, free.rather), (3, None));
+}
+
+#[test]
 fn turns_go_around_however_the_nodes_are_listed_and_come_and_go() {
     let mut turn = Turn::default();
     let mut place = |nodes: &[u16]| {

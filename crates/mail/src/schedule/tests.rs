@@ -82,7 +82,7 @@ impl World {
         let mut begun = Vec::new();
         while let Some(mut next) = self.schedule.next(now, &look) {
             if let What::Deliver(slot) = &mut next.what {
-                self.schedule.placed(slot, self.node, now);
+                self.schedule.placed(slot, self.node, None, now);
             }
             begun.push(next);
         }

@@ -70,15 +70,11 @@ fn past(cut: Cut, seed: u64) -> Option<Past> {
     until("its clients wait", || (worker.json(&["status"])["worker"]["waiting"] != 0).then_some(()));
     let before = peer.count();
     until("others go on", || (peer.count() >= before + 60).then_some(()));
-    // While a site has as many connections as it may, those deliver to it who have them: what came meanwhile is to be through first.
-    loads.iter().for_each(Load::rest);
     held.let_go();
     let healed = Instant::now();
     host.heal();
     cluster.shows(NODE, "alive");
-    cluster.manager.counts("queued", 0);
     let back = Instant::now();
-    loads[0].turn_to(worker.smtp());
     until("works of the node that is back", || {
         peer.taken().iter().any(|taken| is_from(taken, NODE) && taken.read > back).then_some(())
     });

@@ -47,11 +47,7 @@ fn a_node_that_is_drained_under_load_finishes_what_it_has_and_works_again_when_i
     until("others deliver", || (peer.count() >= before + 100).then_some(()));
     assert_eq!(came_by_it(drained), 0, "it has nothing left");
     let _ = cluster.manager.command(&["nodes", "resume", "mx2"]).done();
-    // While a site has as many connections as it may, those deliver to it who have them: what came meanwhile is to be through first.
-    load.rest();
-    cluster.manager.counts("queued", 0);
     let resumed = Instant::now();
-    load.turn_to(worker.smtp());
     until("it delivers again", || (came_by_it(resumed) >= 20).then_some(()));
     let (answered, beats) = (load.stop(), pulse.stop());
     let log = cluster.manager.quiet();

@@ -57,7 +57,7 @@ fn a_burst_that_no_node_takes_costs_neither_messages_nor_bytes_nor_a_connection(
     }
     // The next one is sent, and counts.
     let (mut slot, _) = one(&mut world, NOW);
-    world.schedule.placed(&mut slot, A, NOW);
+    world.schedule.placed(&mut slot, A, None, NOW);
     world.arrive("a.example", "x", 4);
     assert!(world.begin(later(900)).is_empty());
     assert_eq!(one(&mut world, later(1001)).1.len(), 4);
@@ -294,7 +294,7 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
     deliver(&mut world, B, NOW);
     world.arrive("a.example", "x", BURST);
     let mut at_a = next(&mut world);
-    world.schedule.placed(&mut at_a, A, NOW);
+    world.schedule.placed(&mut at_a, A, None, NOW);
     let works = world.arrive("a.example", "x", 1);
     assert_eq!(
         world.schedule.next(NOW, &came_in_at(A)),
@@ -308,7 +308,7 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
     let begun = world.schedule.next(later(5), &came_in_at(A)).unwrap();
     let What::Deliver(mut at_a) = begun.what else { panic!("{begun:?}") };
     assert_eq!((begun.works, &at_a.keepers), (works, &Keepers::Only(vec![B, A])));
-    world.schedule.placed(&mut at_a, A, later(5));
+    world.schedule.placed(&mut at_a, A, None, later(5));
 
     let works = world.arrive("a.example", "x", 1);
     assert_eq!(world.schedule.next(later(10), &came_in_at(A)), None);
@@ -318,7 +318,7 @@ fn at_a_full_site_works_wait_a_moment_for_the_node_that_has_them_if_it_uses_a_co
     let begun = world.schedule.next(later(60), &came_in_at(A)).unwrap();
     assert_eq!(begun.works, works, "A is not through with it: B has it");
     let What::Deliver(mut at_b) = begun.what else { panic!("it goes") };
-    world.schedule.placed(&mut at_b, B, later(60));
+    world.schedule.placed(&mut at_b, B, None, later(60));
     world.schedule.ended(&at_b, used, later(61), 0.5);
     world.arrive("a.example", "x", 1);
     let begun = world.schedule.next(later(61), &came_in_at(A));
@@ -331,7 +331,7 @@ fn what_another_node_has_does_not_wait_for_what_waits() {
     deliver(&mut world, B, NOW);
     world.arrive("a.example", "x", BURST);
     let mut at_a = next(&mut world);
-    world.schedule.placed(&mut at_a, A, NOW);
+    world.schedule.placed(&mut at_a, A, None, NOW);
     let waits = world.arrive("a.example", "x", 1)[0];
     let look =
         |ticket: Ticket| Some(Looked { size: 1000, origin: Some(if ticket == waits { A } else { B }) });
@@ -357,30 +357,91 @@ fn what_no_node_takes_says_why() {
     assert!(matches!(world.schedule.why("a.example", "x", NOW), Waits::Turn));
 }
 
-#[test]
-fn a_busy_site_has_all_its_connections_in_use_whichever_node_is_through_next() {
-    let mut world = world(Wishes::default());
-    let seed = fastrand::u64(..);
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut under_way: Vec<Slot> = Vec::new();
-    world.arrive("a.example", "x", 20 * BURST);
-    for step in 0..5000 {
-        let now = later(step * 10);
+/// A site that is busy all the time, and what its bursts come to.
+struct Busy {
+    world: World,
+    random: fastrand::Rng,
+    under_way: Vec<Slot>,
+    step: u64,
+    /// Connections that were opened.
+    opened: u32,
+}
+
+impl Busy {
+    fn new(seed: u64) -> Self {
+        let mut world = world(Wishes::default());
+        world.arrive("a.example", "x", 20 * BURST);
+        let random = fastrand::Rng::with_seed(seed);
+        Self { world, random, under_way: Vec::new(), step: 0, opened: 0 }
+    }
+
+    /// Begins what may begin, each burst on one of these nodes by chance unless it has to go where a connection is kept; then one ends.
+    fn step(&mut self, nodes: &[NodeIndex]) {
+        let Self { world, random, under_way, step, opened } = self;
+        let now = later(*step * 10);
+        *step += 1;
         world.arrive("a.example", "x", BURST);
         world.schedule.prepare(now);
         while let Some(begin) = world.schedule.next(now, &|_| Some(Looked { size: 1000, origin: None })) {
-            let What::Deliver(mut slot) = begin.what else { panic!("seed {seed}: {begin:?}") };
-            let node = match &slot.keepers {
-                Keepers::Any | Keepers::First(_) => [A, B][random.usize(..2)],
-                Keepers::Only(nodes) => nodes[random.usize(..nodes.len())],
+            let What::Deliver(mut slot) = begin.what else { panic!("{begin:?}") };
+            let mut one_of = |nodes: &[NodeIndex]| nodes[random.usize(..nodes.len())];
+            let free = one_of(nodes);
+            let (node, rather) = match &slot.keepers {
+                Keepers::Only(keepers) if !keepers.contains(&free) => (one_of(keepers), Some(free)),
+                Keepers::Any | Keepers::First(_) | Keepers::Only(_) => (free, None),
             };
-            world.schedule.placed(&mut slot, node, now);
+            world.schedule.placed(&mut slot, node, rather, now);
             under_way.push(slot);
         }
-        assert_eq!(under_way.len(), 20, "seed {seed}, step {step}");
+        assert_eq!(under_way.len(), 20, "step {step}");
         let slot = under_way.swap_remove(random.usize(..20));
-        let opened = u32::from(charged(&slot) == Charged::Connect);
-        let used = Used { contact: Contact::Answered, opened, keeps: Keeps::Connection };
-        world.schedule.ended(&slot, used, now, 0.5);
+        let new = u32::from(charged(&slot) == Charged::Connect);
+        *opened += new;
+        let keeps = slot.cost.means.expect("it has a node").then;
+        world.schedule.ended(&slot, Used { contact: Contact::Answered, opened: new, keeps }, now, 0.5);
+    }
+
+    fn under_way_at(&self, node: NodeIndex) -> usize {
+        self.under_way.iter().filter(|slot| slot.cost.means.is_some_and(|means| means.is_at(node))).count()
+    }
+}
+
+#[test]
+fn a_busy_site_has_all_its_connections_in_use_whichever_node_is_through_next() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut busy = Busy::new(seed);
+    (0..5000).for_each(|_| busy.step(&[A, B]));
+}
+
+#[test]
+fn a_node_that_comes_has_its_part_of_a_full_site_and_no_connection_is_given_up_twice() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut busy = Busy::new(seed);
+    (0..200).for_each(|_| busy.step(&[A]));
+    assert_eq!((busy.under_way_at(A), busy.opened), (19, 20), "the one that has just ended is kept");
+    (0..500).for_each(|_| busy.step(&[A, B]));
+    let at_b = busy.under_way_at(B);
+    assert!((8..=11).contains(&at_b), "{at_b} of 20");
+    let opened = busy.opened;
+    (0..5000).for_each(|_| busy.step(&[A, B]));
+    assert!(busy.opened - opened <= 4, "{} opened by two that have their parts", busy.opened - opened);
+}
+
+#[test]
+fn where_no_connection_may_be_opened_none_is_given_up() {
+    for (connects_per_minute, then) in [(None, Keeps::Nothing), (Some(2), Keeps::Connection)] {
+        let mut world = world(Wishes { connects_per_minute, ..Wishes::default() });
+        let mut of_next = |now| {
+            world.arrive("a.example", "x", 1);
+            world.schedule.prepare(now);
+            let begun = world.schedule.next(now, &|_| Some(Looked { size: 1000, origin: None }));
+            let Some(Begin { what: What::Deliver(mut slot), .. }) = begun else { panic!("{begun:?}") };
+            world.schedule.placed(&mut slot, A, Some(B), now);
+            slot.cost.means.expect("it has a node").then
+        };
+        assert_eq!(of_next(NOW), Keeps::Connection, "A has but one");
+        assert_eq!(of_next(later(31_000)), then);
     }
 }
