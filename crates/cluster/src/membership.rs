@@ -20,6 +20,8 @@
 //!
 //! What counts against a node is never more than its true silence. The [fence](crate::fence) of a worker relies on it.
 
+#[cfg(test)]
+pub(crate) mod checked;
 mod moment;
 #[cfg(test)]
 mod simulation;

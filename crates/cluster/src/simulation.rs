@@ -1,7 +1,7 @@
 //! A manager with its workers and the network between them, all of it in one run from one seed: does the cluster keep its
 //! promise when links break, processes stop and start, and the power fails?
 //!
-//! The rules are the true ones: [`Membership`](crate::membership::Membership), the [fence](crate::fence), the desk, the
+//! The rules are the true ones: [`Membership`](crate::membership::Membership), beside a model of it, the [fence](crate::fence), the desk, the
 //! errands, the offers, what is withdrawn, a spool on a simulated disk. What awaits and sends around them is written again here, small, in true time that
 //! passes by events of a random queue.
 //!
@@ -53,7 +53,7 @@ use self::{
     trace::Shown,
     world::{Played, World},
 };
-use crate::membership::Timing;
+use crate::membership::{Timing, checked::Fault};
 
 /// What is wrong with the cluster, so that the harness can be seen to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,33 @@ enum Rules {
     LateOfferTaken,
     /// The manager does not keep in mind what was withdrawn, while it is on its way to the disk.
     WithdrawalNotNoted,
+    /// A worker that is suspect is granted something.
+    GrantsToSuspects,
+    /// A worker that is back is granted something at once.
+    GrantsBeforeSteady,
+    /// While the manager stands still its workers fall silent.
+    StandstillCounts,
+    /// However many workers are lost at once, all are gone in their time.
+    NeverFreezes,
+    /// A freeze does not end by itself.
+    FreezesForEver,
+    /// Workers that an operator has sent away are lost like others.
+    SentAwayIsLost,
+}
+
+impl Rules {
+    /// What that means for membership.
+    fn fault(self) -> Fault {
+        match self {
+            Self::GrantsToSuspects => Fault::GrantsToSuspects,
+            Self::GrantsBeforeSteady => Fault::GrantsBeforeSteady,
+            Self::StandstillCounts => Fault::StandstillCounts,
+            Self::NeverFreezes => Fault::NeverFreezes,
+            Self::FreezesForEver => Fault::FreezesForEver,
+            Self::SentAwayIsLost => Fault::SentAwayIsLost,
+            _ => Fault::None,
+        }
+    }
 }
 
 /// All numbers are small, so that much happens in a short time.
@@ -117,7 +144,7 @@ fn timing(rules: Rules) -> Timing {
         freeze_lost: 2,
         freeze_members: 3,
         freeze_within: Duration::from_millis(500),
-        freeze_for: Duration::from_secs(10),
+        freeze_for: Duration::from_secs(5),
     }
 }
 
@@ -232,4 +259,10 @@ found! {
     a_withdrawal_that_is_not_said_again_is_found: WithdrawnOnce within 100,
     a_late_offer_that_is_taken_is_found: LateOfferTaken within 100,
     a_withdrawal_that_is_not_noted_is_found: WithdrawalNotNoted within 100,
+    a_grant_to_a_suspect_is_found: GrantsToSuspects within 100,
+    a_grant_before_it_was_steady_is_found: GrantsBeforeSteady within 100,
+    a_standstill_that_counts_is_found: StandstillCounts within 100,
+    a_freeze_that_does_not_come_is_found: NeverFreezes within 100,
+    a_freeze_that_does_not_end_is_found: FreezesForEver within 100,
+    a_loss_of_one_that_was_sent_away_is_found: SentAwayIsLost within 400,
 }

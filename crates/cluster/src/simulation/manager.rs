@@ -28,7 +28,7 @@ use crate::{
         member::{Give, Linked, Member},
         withdrawn::Withdrawn,
     },
-    membership::{Change, Grants, Heard, Membership, Moment},
+    membership::{Change, Grants, Heard, Moment, checked::Checked},
     wire::{self, Given},
 };
 
@@ -46,7 +46,7 @@ pub(super) struct Manager {
 /// All that the manager knows while it runs.
 pub(super) struct Reign {
     pub(super) queue: Queue,
-    pub(super) membership: Membership,
+    pub(super) membership: Checked,
     pub(super) members: BTreeMap<Boot, Arc<Member>>,
     pub(super) nodes: BTreeMap<usize, Incarnations>,
     pub(super) links: BTreeMap<u64, Linking>,
@@ -103,7 +103,7 @@ impl World {
         self.manager.starts += 1;
         self.manager.store.open().await;
         let (queue, now) = (self.manager.store.queue(), self.moment());
-        let mut membership = Membership::new(timing(self.rules), now);
+        let mut membership = Checked::new(timing(self.rules), self.rules.fault(), now);
         let boots = queue.boots();
         for (boot, _) in boots.iter().filter(|_| self.rules != Rules::ExpectsNobody) {
             membership.expect(*boot, now);
@@ -214,6 +214,17 @@ impl World {
         self.at(self.now + TICK, Event::Tick(self.manager.starts));
     }
 
+    /// An operator takes a worker out of the cluster, and brings it back later.
+    pub(super) fn sends_away(&mut self, worker: usize) {
+        if let Some(reign) = &mut self.manager.reign
+            && self.manager.stands <= self.now
+            && let Some(boot) = reign.nodes.get(&worker).and_then(|node| node.current)
+        {
+            reign.membership.sent_away(boot);
+            self.note("sent away", &[short(boot)]);
+        }
+    }
+
     async fn take_back(&mut self, boot: Boot) {
         let (now, wall) = (self.now, self.wall());
         self.note("taken back", &[short(boot)]);
@@ -261,9 +272,9 @@ impl World {
         };
         let current = reign.nodes.values().filter_map(|node| node.current);
         let may = |boot: &Boot| {
-            reign.membership.may_grant(*boot) == Grants::Allowed
-                && reign.members[boot].linked() == Linked::Yes
+            reign.members[boot].linked() == Linked::Yes
                 && has(*boot) < credit
+                && reign.membership.may_grant(*boot) == Grants::Allowed
         };
         current.filter(may).collect()
     }

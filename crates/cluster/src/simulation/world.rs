@@ -243,6 +243,8 @@ impl World {
         }
         self.flush().await;
         self.look_at_holders();
+        let wrong = self.manager.reign.as_ref().and_then(|reign| reign.membership.wrong());
+        wrong.into_iter().for_each(|wrong| self.truth.fails(wrong));
     }
 
     fn who(&self, event: Event) -> Who {
@@ -440,7 +442,11 @@ impl World {
             45..55 => weather.slow = until,
             55..72 => self.workers[worker].stands = until,
             72..80 => self.manager.stands = until,
-            80..90 => self.kill_worker(worker),
+            80..85 => self.kill_worker(worker),
+            85..90 => {
+                self.sends_away(worker);
+                self.kill_worker(worker);
+            }
             // Slow next hops make moments that are better.
             _ => self.plan_crash(if self.scene.hops == Hops::Slow { 2 } else { 1 }).await,
         }
