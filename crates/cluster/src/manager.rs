@@ -150,6 +150,15 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
 }
 
+/// What the manager has counted of a node since its start, of all its boots.
+#[derive(Debug, Default)]
+pub(crate) struct OfNode {
+    /// Messages that it has brought.
+    brought: std::sync::atomic::AtomicU64,
+    /// Works given to it.
+    granted: std::sync::atomic::AtomicU64,
+}
+
 /// What the manager has counted since its start.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -319,7 +328,9 @@ impl Manager {
         let member = self.0.member(boot)?;
         let works = grant.works.len() as u64;
         let errand = Errand::give(&self.0, &member, grant).await?;
-        self.0.counters.granted.fetch_add(works, std::sync::atomic::Ordering::Relaxed);
+        for granted in [&self.0.counters.granted, &member.counters.granted] {
+            granted.fetch_add(works, std::sync::atomic::Ordering::Relaxed);
+        }
         Some(errand)
     }
 }

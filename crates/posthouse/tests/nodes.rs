@@ -209,6 +209,7 @@ fn a_manager_counts_its_nodes() {
         "posthouse_cluster_nodes 1",
         "posthouse_cluster_frozen 0",
         "posthouse_cluster_granted_total 0",
+        "posthouse_node_brought_total{node=\"mx2\"} 0",
         "posthouse_node_up{node=\"mx2\"} 0",
         "posthouse_node_works{node=\"mx2\"} 0",
         "# TYPE posthouse_node_heard_seconds gauge",

@@ -217,11 +217,11 @@ impl Shared {
         hello: &Hello,
         name: &str,
     ) -> Arc<Member> {
-        let Incarnations { node, waiting, .. } = incarnations;
+        let Incarnations { node, waiting, counters, .. } = incarnations;
         self.origins.lock().begin(*node, hello.cache_bytes.min(MOST_BYTES));
         let (works, bytes) = (hello.credit_works.min(MOST_CREDIT), hello.credit_bytes.min(MOST_BYTES));
         let load = Load::new(*node, works, bytes);
-        Member::new(*node, key, boot, name, facts(hello), load, waiting.clone())
+        Member::new(*node, key, boot, name, facts(hello), load, (waiting.clone(), counters.clone()))
     }
 
     /// Two processes have the same key: neither is let in until an operator has looked.

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use queue::Boot;
 
-use super::waiting::Waiting;
+use super::{OfNode, waiting::Waiting};
 use crate::placement::NodeIndex;
 
 /// The boots of a node, the newest apart.
@@ -18,6 +18,7 @@ pub(super) struct Incarnations {
     latest: Option<Instant>,
     older: VecDeque<Older>,
     pub(super) waiting: Arc<Waiting>,
+    pub(super) counters: Arc<OfNode>,
 }
 
 /// A boot that a newer one has superseded.
@@ -54,8 +55,14 @@ pub(super) const OLDER: usize = 64;
 impl Incarnations {
     /// Those of a node of which a boot is the first to come since the manager's start; another may have been here before.
     pub(super) fn new(node: NodeIndex, boot: Boot, before: Option<Boot>) -> Self {
-        let mut incarnations =
-            Self { node, current: None, latest: None, older: VecDeque::new(), waiting: Arc::default() };
+        let mut incarnations = Self {
+            node,
+            current: None,
+            latest: None,
+            older: VecDeque::new(),
+            waiting: Arc::default(),
+            counters: Arc::default(),
+        };
         if let Some(before) = before.filter(|before| *before != boot) {
             incarnations.supersede(before);
         }

@@ -48,7 +48,7 @@ impl Shared {
         answers.extend(refused.map(|withdrawn| answer(withdrawn.message, &Err(too_late()))));
         for (message, recipients, published) in pending {
             let published = published.await;
-            self.count(recipients, &published);
+            self.count(member, recipients, &published);
             self.cancel_if_withdrawn(&message).await;
             // A manager that stops leaves its workers to offer it again to the next.
             if !matches!(published, Err(QueueError::Closed)) {
@@ -108,7 +108,7 @@ impl Shared {
                 self.withdraw(late).await;
                 return Err(too_late());
             }
-            self.publish_to_its_end(publication, body, message.clone(), room).await
+            self.publish_to_its_end(member, publication, body, message.clone(), room).await
         };
         let published = take.await;
         if let Err(QueueError::Closed) = published {
@@ -126,18 +126,19 @@ impl Shared {
     /// Publishes a message, also if its node gives it up meanwhile: then it is withdrawn, and may be synced only afterwards.
     async fn publish_to_its_end(
         self: &Arc<Self>,
+        member: &Arc<Member>,
         mut publication: Publication,
         body: BodyWriter,
         message: Bytes,
         room: OwnedSemaphorePermit,
     ) -> Result<Vec<Published>, QueueError> {
-        let shared = self.clone();
+        let (shared, member) = (self.clone(), member.clone());
         to_its_end(async move {
             let _room = room;
             publication.body = body.finish().await?;
             let recipients = recipients(&publication);
             let published = shared.queue.publish(vec![publication]).await;
-            shared.count(recipients, &published);
+            shared.count(&member, recipients, &published);
             shared.cancel_if_withdrawn(&message).await;
             published
         })
@@ -145,9 +146,10 @@ impl Shared {
     }
 
     /// Counts a message that a node has brought, unless it was here already.
-    fn count(&self, recipients: u64, published: &Result<Vec<Published>, QueueError>) {
+    fn count(&self, member: &Member, recipients: u64, published: &Result<Vec<Published>, QueueError>) {
         if matches!(published.as_deref(), Ok([Published::Stored])) {
             self.counters.brought.fetch_add(1, Ordering::Relaxed);
+            member.counters.brought.fetch_add(1, Ordering::Relaxed);
             if let Some(trade) = self.trade.get() {
                 trade.brought(recipients);
             }

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    OfNode,
     bounds::MOST_UNSYNCED,
     errands::{Errands, Item, Word},
     waiting::Waiting,
@@ -36,6 +37,8 @@ pub(crate) struct Member {
     adopting: Arc<()>,
     /// What of its node waits for the disk.
     pub(crate) waiting: Arc<Waiting>,
+    /// What is counted of its node.
+    pub(super) counters: Arc<OfNode>,
     /// Room for bodies that go along with what it is given and that it has not taken yet, in bytes.
     along: Arc<Semaphore>,
     about: Mutex<About>,
@@ -165,12 +168,12 @@ impl Member {
         name: &str,
         facts: Facts,
         load: Arc<Load>,
-        waiting: Arc<Waiting>,
+        (waiting, counters): (Arc<Waiting>, Arc<OfNode>),
     ) -> Arc<Self> {
         let (adoption, adopting, state) = (Arc::default(), Arc::default(), Mutex::default());
         let along = Arc::new(Semaphore::new(ALONG));
         let about = Mutex::new(About { name: name.into(), facts, address: None });
-        Arc::new(Self { node, key, boot, load, adoption, adopting, waiting, along, about, state })
+        Arc::new(Self { node, key, boot, load, adoption, adopting, waiting, counters, along, about, state })
     }
 
     /// The name under which it is registered.
@@ -371,7 +374,7 @@ mod tests {
 
     fn member() -> Arc<Member> {
         let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
-        Member::new(node, key, Boot(1), "mx2", Facts::default(), Load::new(node, 0, 0), Arc::default())
+        Member::new(node, key, Boot(1), "mx2", Facts::default(), Load::new(node, 0, 0), Default::default())
     }
 
     fn heard() -> Give {

@@ -1,12 +1,15 @@
 //! The operator's word about nodes, and what there is to see of them.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use base::Timestamp;
 use queue::Boot;
 use store::settings::{Added, NodeState};
 
-use super::{Manager, member::Linked, registry::StateError};
+use super::{Manager, OfNode, member::Linked, registry::StateError};
 use crate::{
     boot_time,
     identity::PublicKey,
@@ -48,6 +51,10 @@ pub struct NodeReport {
     pub bytes: u64,
     /// Works that it holds leases of, of any of its boots.
     pub held: usize,
+    /// Messages that it has brought since the manager's start.
+    pub brought: u64,
+    /// Works that it was given since then.
+    pub granted: u64,
 }
 
 /// For how long a node that has works has been silent.
@@ -184,6 +191,9 @@ impl Manager {
             let believed: Option<&Believed> = boot
                 .and_then(|boot| membership.members().find(|(other, _)| *other == boot).map(|(_, of)| of));
             let facts = current.map(|member| member.facts()).unwrap_or_default();
+            let counted = |of: fn(&OfNode) -> &AtomicU64| {
+                members.nodes.get(&key).map_or(0, |node| of(&node.counters).load(Ordering::Relaxed))
+            };
             let Amount { works, bytes } = current.map(|member| member.load.held()).unwrap_or_default();
             NodeReport {
                 name: node.name,
@@ -201,6 +211,8 @@ impl Manager {
                 works,
                 bytes,
                 held: held.iter().filter(|(boot, _)| is_its(boot)).map(|(_, held)| held).sum(),
+                brought: counted(|of| &of.brought),
+                granted: counted(|of| &of.granted),
             }
         });
         reports.collect()

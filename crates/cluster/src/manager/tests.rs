@@ -32,7 +32,15 @@ const SOON: Duration = Duration::from_millis(50);
 
 fn member() -> Arc<Member> {
     let (node, key) = (NodeIndex(1), PublicKey::from_bytes([0; 32]));
-    Member::new(node, key, Boot(1), "mx2", member::Facts::default(), Load::new(node, 0, 0), Arc::default())
+    Member::new(
+        node,
+        key,
+        Boot(1),
+        "mx2",
+        member::Facts::default(),
+        Load::new(node, 0, 0),
+        Default::default(),
+    )
 }
 
 /// A message that is said to have so long a body comes in these pieces.

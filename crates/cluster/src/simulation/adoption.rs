@@ -142,7 +142,7 @@ impl World {
         let index = NodeIndex(u16::try_from(worker).expect("there are few") + 1);
         let facts = Facts { version: String::new(), ehlo: String::new(), doors: Vec::new() };
         let key = PublicKey::from_bytes([0; 32]);
-        let member = Member::new(index, key, boot, "", facts, Load::new(index, 0, 0), Arc::default());
+        let member = Member::new(index, key, boot, "", facts, Load::new(index, 0, 0), Default::default());
         reign.members.insert(boot, member.clone());
         Some(member)
     }

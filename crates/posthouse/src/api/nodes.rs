@@ -79,6 +79,10 @@ pub struct NodeEntry {
     pub bytes: u64,
     /// Works that nobody else may attempt because it holds them, also those of its former processes.
     pub held: u64,
+    /// Messages that it has brought since the manager's start.
+    pub brought: u64,
+    /// Works that it was given since then.
+    pub granted: u64,
 }
 
 impl NodeEntry {

@@ -121,33 +121,43 @@ fn cluster(manager: &Manager, nodes: &[NodeReport]) -> Vec<Metric> {
 }
 
 /// What each node has a line of.
-type OfNode = (&'static str, &'static str, fn(&NodeReport) -> Option<f64>);
+type OfNode = (&'static str, Kind, &'static str, fn(&NodeReport) -> Option<f64>);
 
-const OF_NODE: [OfNode; 4] = [
-    ("posthouse_node_up", "1 while the node is heard and linked.", |node| {
+const OF_NODE: [OfNode; 6] = [
+    ("posthouse_node_up", Kind::Gauge, "1 while the node is heard and linked.", |node| {
         let up = node.linked && node.liveness == Some(Liveness::Alive);
         Some(if up { 1.0 } else { 0.0 })
     }),
-    ("posthouse_node_works", "Works that the node was given and has.", |node| Some(node.works.into())),
+    ("posthouse_node_works", Kind::Gauge, "Works that the node was given and has.", |node| {
+        Some(node.works.into())
+    }),
     (
         "posthouse_node_held_works",
+        Kind::Gauge,
         "Works that nobody else may attempt because the node holds them, also those of its former processes.",
         |node| u32::try_from(node.held).ok().map(f64::from),
     ),
     (
         "posthouse_node_heard_seconds",
+        Kind::Gauge,
         "How long ago the node was heard; no line: not since the manager's start.",
         // What is only expected counts from the start, at which nobody was heard.
         |node| {
             node.heard.filter(|_| node.liveness != Some(Liveness::Expected)).map(|heard| heard.as_secs_f64())
         },
     ),
+    ("posthouse_node_brought_total", Kind::Counter, "Messages that the node has brought.", |node| {
+        Some(node.brought as f64)
+    }),
+    ("posthouse_node_granted_total", Kind::Counter, "Works given to the node.", |node| {
+        Some(node.granted as f64)
+    }),
 ];
 
 fn of_nodes(nodes: &[NodeReport]) -> String {
     let mut text = String::with_capacity(1024);
-    for (name, help, value) in OF_NODE {
-        head(&mut text, name, Kind::Gauge, help);
+    for (name, kind, help, value) in OF_NODE {
+        head(&mut text, name, kind, help);
         for node in nodes {
             if let Some(value) = value(node) {
                 let _ = writeln!(text, "{name}{{node=\"{}\"}} {value}", label(&node.name));

@@ -216,6 +216,8 @@ fn entry(node: NodeReport) -> NodeEntry {
         works: node.works.into(),
         bytes: node.bytes,
         held: node.held as u64,
+        brought: node.brought,
+        granted: node.granted,
     }
 }
 

@@ -62,7 +62,14 @@ fn mail_comes_in_and_goes_out_by_any_node_and_the_log_says_by_which() {
     assert!(metrics.contains(&format!("\nposthouse_cluster_bodies_total {sent}\n")), "{sent}: {metrics}");
     for (worker, name) in cluster.workers.iter().zip(["mx2", "mx3"]) {
         let by_it = log.iter().filter(|record| record["what"] == "delivered" && record["node"] == name);
-        assert_eq!(counted(worker), [10, by_it.count(), 0], "{name}");
+        let by_it = by_it.count();
+        assert_eq!(counted(worker), [10, by_it, 0], "{name}");
+        let shown = cluster.node(name);
+        assert_eq!((&shown["brought"], &shown["granted"]), (&10.into(), &by_it.into()), "{name}");
+        for (what, count) in [("brought", 10), ("granted", by_it)] {
+            let line = format!("\nposthouse_node_{what}_total{{node=\"{name}\"}} {count}\n");
+            assert!(metrics.contains(&line), "{line} {metrics}");
+        }
     }
 }
 

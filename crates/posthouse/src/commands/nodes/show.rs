@@ -86,7 +86,13 @@ fn text(node: &NodeEntry) -> String {
         ("doors", or_none(&node.doors.join(", "))),
         ("works", works),
         ("holds", output::count(node.held, "work")),
+        ("brought", since_start(node.brought, "message")),
+        ("was given", since_start(node.granted, "work")),
     ])
+}
+
+fn since_start(count: u64, what: &str) -> String {
+    format!("{} since the manager's start", output::count(count, what))
 }
 
 /// A line each, but for those that have nothing to say.
@@ -121,7 +127,9 @@ mod tests {
             EHLO name    mx2.example.com\n\
             doors        192.0.2.2:25, [2001:db8::2]:25\n\
             works        12 of 69KiB\n\
-            holds        13 works\n";
+            holds        13 works\n\
+            brought      4100 messages since the manager's start\n\
+            was given    3900 works since the manager's start\n";
         assert_eq!(text(&node), shown);
         let why = "two processes have its key".to_owned();
         let shown = text(&NodeEntry { wanted: Wanted::Quarantined, why, ..node });

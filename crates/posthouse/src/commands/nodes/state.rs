@@ -78,6 +78,8 @@ pub(super) fn example(name: &str) -> NodeEntry {
         works: 0,
         bytes: 0,
         held: 0,
+        brought: 4100,
+        granted: 3900,
     }
 }
 
