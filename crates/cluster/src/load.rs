@@ -115,7 +115,7 @@ impl Place {
         Self { share: Share::take(load, Some(site), choice.takes, freed), boot, rather: choice.rather }
     }
 
-    /// The node that they would have gone to if their site had room for a further connection, where that is another.
+    /// The node that its works would have gone to if their site had room for a further connection, where that is another.
     #[must_use]
     pub fn rather(&self) -> Option<NodeIndex> {
         self.rather

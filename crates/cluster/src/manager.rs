@@ -152,7 +152,7 @@ pub(crate) struct Shared {
 
 /// What the manager has counted of a node since its start, of all its boots.
 #[derive(Debug, Default)]
-pub(crate) struct OfNode {
+pub(crate) struct NodeCounters {
     /// Messages that it has brought.
     brought: std::sync::atomic::AtomicU64,
     /// Works given to it.

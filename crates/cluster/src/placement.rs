@@ -2,7 +2,7 @@
 //!
 //! A node is asked for no more than it offered: it has credits for works and for bytes. While works for other sites wait, no site
 //! has more than a quarter of a node's capacity in either, so that a slow one cannot take it all. A burst whose site may have no
-//! further connection goes to a node that keeps one to it, or waits.
+//! further connection goes to a node that keeps one to it, or waits; then it is said where it would rather have gone.
 
 use std::{
     fmt,
@@ -171,7 +171,7 @@ pub struct Choice {
     pub node: NodeIndex,
     /// How much it takes: the first works that were wanted, one at least.
     pub takes: Amount,
-    /// The node that it would have gone to if its site had room for a further connection, where that is another.
+    /// The node that the burst would have gone to if its site had room for a further connection, where that is another.
     pub rather: Option<NodeIndex>,
 }
 

@@ -399,22 +399,24 @@ impl Site {
         if let (Charged::Connect, Some(connects)) = (charged, &mut self.connects) {
             connects.charge(1, now);
         }
-        let then = match rather {
-            Some(rather) if self.is_to_change(node, rather, now) => Keeps::Nothing,
+        let then = match (rather, charged) {
+            // One that has to be opened for this burst is not closed behind it.
+            (Some(rather), Charged::Reuse) if self.is_to_change(node, rather, now) => Keeps::Nothing,
             _ => Keeps::Connection,
         };
         self.using.push((node, then));
         cost.means = Some(Means { node, charged, then, took });
     }
 
-    /// Whether a burst's connection is to become another node's, which has fewer; what is given up already may all become its own.
+    /// Whether a burst's connection is to become another node's, which has fewer. All that is given up already counts as that node's, and for
+    /// each of them one may be opened: else too many would be.
     fn is_to_change(&self, from: NodeIndex, to: NodeIndex, now: Timestamp) -> bool {
-        let may_open = self.connects.as_ref().is_none_or(|connects| connects.allowed(now) > 0);
+        let given_up = self.using.iter().filter(|(_, then)| *then == Keeps::Nothing).count();
+        let may_open = self.connects.as_ref().is_none_or(|connects| connects.allowed(now) > given_up as u64);
         let stays = |node| {
             let in_use = self.using.iter().filter(|using| **using == (node, Keeps::Connection)).count();
             in_use + self.keeping.count_at(node, now)
         };
-        let given_up = self.using.iter().filter(|(_, then)| *then == Keeps::Nothing).count();
         may_open && stays(to) + given_up < stays(from)
     }
 

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use queue::Boot;
 
-use super::{OfNode, waiting::Waiting};
+use super::{NodeCounters, waiting::Waiting};
 use crate::placement::NodeIndex;
 
 /// The boots of a node, the newest apart.
@@ -18,7 +18,7 @@ pub(super) struct Incarnations {
     latest: Option<Instant>,
     older: VecDeque<Older>,
     pub(super) waiting: Arc<Waiting>,
-    pub(super) counters: Arc<OfNode>,
+    pub(super) counters: Arc<NodeCounters>,
 }
 
 /// A boot that a newer one has superseded.

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    OfNode,
+    NodeCounters,
     bounds::MOST_UNSYNCED,
     errands::{Errands, Item, Word},
     waiting::Waiting,
@@ -38,7 +38,7 @@ pub(crate) struct Member {
     /// What of its node waits for the disk.
     pub(crate) waiting: Arc<Waiting>,
     /// What is counted of its node.
-    pub(super) counters: Arc<OfNode>,
+    pub(super) counters: Arc<NodeCounters>,
     /// Room for bodies that go along with what it is given and that it has not taken yet, in bytes.
     along: Arc<Semaphore>,
     about: Mutex<About>,
@@ -168,7 +168,7 @@ impl Member {
         name: &str,
         facts: Facts,
         load: Arc<Load>,
-        (waiting, counters): (Arc<Waiting>, Arc<OfNode>),
+        (waiting, counters): (Arc<Waiting>, Arc<NodeCounters>),
     ) -> Arc<Self> {
         let (adoption, adopting, state) = (Arc::default(), Arc::default(), Mutex::default());
         let along = Arc::new(Semaphore::new(ALONG));

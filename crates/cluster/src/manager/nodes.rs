@@ -9,7 +9,7 @@ use base::Timestamp;
 use queue::Boot;
 use store::settings::{Added, NodeState};
 
-use super::{Manager, OfNode, member::Linked, registry::StateError};
+use super::{Manager, NodeCounters, member::Linked, registry::StateError};
 use crate::{
     boot_time,
     identity::PublicKey,
@@ -191,8 +191,8 @@ impl Manager {
             let believed: Option<&Believed> = boot
                 .and_then(|boot| membership.members().find(|(other, _)| *other == boot).map(|(_, of)| of));
             let facts = current.map(|member| member.facts()).unwrap_or_default();
-            let counted = |of: fn(&OfNode) -> &AtomicU64| {
-                members.nodes.get(&key).map_or(0, |node| of(&node.counters).load(Ordering::Relaxed))
+            let counted = |count: fn(&NodeCounters) -> &AtomicU64| {
+                of.map_or(0, |node| count(&node.counters).load(Ordering::Relaxed))
             };
             let Amount { works, bytes } = current.map(|member| member.load.held()).unwrap_or_default();
             NodeReport {
@@ -211,8 +211,8 @@ impl Manager {
                 works,
                 bytes,
                 held: held.iter().filter(|(boot, _)| is_its(boot)).map(|(_, held)| held).sum(),
-                brought: counted(|of| &of.brought),
-                granted: counted(|of| &of.granted),
+                brought: counted(|counters| &counters.brought),
+                granted: counted(|counters| &counters.granted),
             }
         });
         reports.collect()

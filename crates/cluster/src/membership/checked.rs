@@ -1,7 +1,8 @@
 //! Membership beside a model of what is true of its nodes, for runs in which anything may happen; and what may be wrong with it,
 //! so that the model can be seen to find it.
 //!
-//! The model counts by one time only, that in which the manager was awake: of what passes between two inputs a heartbeat at most.
+//! The model counts by one time only, that in which the manager was awake: of what passes between two inputs a heartbeat at most. It knows the
+//! same rules, written again: what it finds is where the two differ, not where both are wrong.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +55,7 @@ struct Node {
     presence: Presence,
     is_superseded: bool,
     is_sent_away: bool,
-    /// When it was first heard after it had been away.
+    /// Since when it is back and steady, until that is for long enough.
     back: Option<Duration>,
 }
 
@@ -140,7 +141,9 @@ impl Checked {
             None => Heard::Unknown,
             Some(node) if node.is_superseded => Heard::Superseded,
             Some(node) => {
-                if matches!(node.presence, Presence::Lost | Presence::Gone) {
+                let was_away = matches!(node.presence, Presence::Lost | Presence::Gone);
+                let is_unsteady = node.back.is_some() && self.awake - node.heard > self.timing.heartbeat * 2;
+                if was_away || is_unsteady {
                     node.back = Some(self.awake);
                 }
                 node.presence = Presence::Heard;
@@ -185,18 +188,19 @@ impl Checked {
 
     pub(crate) fn takeover(&mut self, now: Moment) -> Vec<Change> {
         self.advance(now);
+        let was_frozen = self.is_frozen();
         if self.frozen.take().is_some() {
             self.spent = self.awake;
         }
         let changes = self.membership.takeover(now);
-        self.check(changes)
+        self.check(was_frozen, changes)
     }
 
     pub(crate) fn tick(&mut self, now: Moment) -> Vec<Change> {
         self.advance(now);
         let mut changes = std::mem::take(&mut self.early);
         changes.extend(self.membership.tick(now));
-        self.check(changes)
+        self.check(self.is_frozen(), changes)
     }
 
     pub(crate) fn may_grant(&mut self, boot: Boot) -> Grants {
@@ -206,10 +210,12 @@ impl Checked {
             | (Grants::Barred(Bar::Superseded), Fault::GrantsToSuperseded) => Grants::Allowed,
             (grants, _) => grants,
         };
-        if grants == Grants::Allowed
-            && let Some(why) = self.is_barred(boot)
-        {
-            self.fails(format!("{boot:?} may be granted something, and {why}"));
+        match (grants, self.is_barred(boot)) {
+            (Grants::Allowed, Some(why)) => {
+                self.fails(format!("{boot:?} may be granted something, and {why}"));
+            }
+            (Grants::Barred(bar), None) => self.fails(format!("{boot:?} is barred as {}", bar.word())),
+            _ => {}
         }
         grants
     }
@@ -217,13 +223,12 @@ impl Checked {
     /// Why a node is to be granted nothing, as far as was known at the last tick.
     fn is_barred(&self, boot: Boot) -> Option<&'static str> {
         let Some(node) = self.nodes.get(&boot) else { return Some("nobody knows it") };
-        let is_back = node.back.is_some_and(|back| node.heard - back < self.timing.steady);
         match node.presence {
             _ if node.is_superseded => Some("another has its place"),
             Presence::Expected => Some("has not been heard"),
             Presence::Lost => Some("is silent"),
             Presence::Gone => Some("is gone"),
-            Presence::Heard if is_back => Some("was not steady"),
+            Presence::Heard if node.back.is_some() => Some("was not steady"),
             Presence::Heard => None,
         }
     }
@@ -244,11 +249,35 @@ impl Checked {
     }
 
     /// Compares what was found to have changed with what is true.
-    fn check(&mut self, changes: Vec<Change>) -> Vec<Change> {
-        let is_lost = self.lose();
-        self.freeze_or_thaw(is_lost);
+    fn check(&mut self, was_frozen: bool, changes: Vec<Change>) -> Vec<Change> {
+        let lost = self.lose();
+        self.freeze_or_thaw(!lost.is_empty());
+        self.check_gone(&changes);
+        let back = self.welcome();
+        let is_frozen = self.is_frozen();
+        let is_said = |what: fn(&Change) -> bool| changes.iter().any(what);
+        let said = (
+            is_said(|change| matches!(change, Change::Frozen { .. })),
+            is_said(|change| matches!(change, Change::Thawed(_))),
+        );
+        let left = self.membership.frozen_until().map(|until| until.since(self.latest));
+        let boots = |of: fn(&Change) -> Option<Boot>| changes.iter().filter_map(of).collect::<Vec<Boot>>();
+        let suspected = boots(|change| if let Change::Suspected(boot) = change { Some(*boot) } else { None });
+        let returned = boots(|change| if let Change::Returned(boot) = change { Some(*boot) } else { None });
+        if said != (is_frozen && !was_frozen, was_frozen && !is_frozen) {
+            self.fails(format!("frozen before: {was_frozen}, now: {is_frozen}; {changes:?}"));
+        } else if left != self.frozen.map(|frozen| frozen.until - self.awake) {
+            self.fails(format!("it is to be frozen for {left:?} more, and {:?}", self.frozen));
+        } else if (&suspected, &returned) != (&lost, &back) {
+            self.fails(format!("{lost:?} are lost and {back:?} back; {changes:?}"));
+        }
+        changes
+    }
+
+    /// Who is gone is so once, in time, and not while takeover is frozen.
+    fn check_gone(&mut self, changes: &[Change]) {
         let (awake, gone) = (self.awake, self.timing.gone);
-        for change in &changes {
+        for change in changes {
             let Change::Gone(boot) = *change else { continue };
             match self.nodes.get_mut(&boot) {
                 Some(Node { presence: Presence::Gone, .. }) => self.fails(format!("{boot:?} is gone twice")),
@@ -272,20 +301,33 @@ impl Checked {
         {
             self.fails(format!("{boot:?} is not gone"));
         }
-        changes
     }
 
-    /// Who has fallen silent; whether anybody has.
-    fn lose(&mut self) -> bool {
+    /// Who has fallen silent.
+    fn lose(&mut self) -> Vec<Boot> {
         let (awake, suspect) = (self.awake, self.timing.suspect);
-        let mut is_lost = false;
-        for node in self.nodes.values_mut() {
-            if node.presence == Presence::Heard && awake - node.heard >= suspect {
-                node.presence = Presence::Lost;
-                is_lost = true;
-            }
-        }
-        is_lost
+        let is_silent = |node: &Node| node.presence == Presence::Heard && awake - node.heard >= suspect;
+        let lost = self.nodes.iter_mut().filter(|(_, node)| is_silent(node));
+        lost.map(|(boot, node)| {
+            node.presence = Presence::Lost;
+            *boot
+        })
+        .collect()
+    }
+
+    /// Who was back and steady for long enough.
+    fn welcome(&mut self) -> Vec<Boot> {
+        let steady = self.timing.steady;
+        let is_steady = |node: &Node| {
+            let is_there = node.presence == Presence::Heard && node.counts();
+            is_there && node.back.is_some_and(|back| node.heard - back >= steady)
+        };
+        let back = self.nodes.iter_mut().filter(|(_, node)| is_steady(node));
+        back.map(|(boot, node)| {
+            node.back = None;
+            *boot
+        })
+        .collect()
     }
 
     /// Many that are lost at once freeze takeover, until few of them are silent or it was for long enough.

@@ -136,7 +136,7 @@ fn what_has_to_go_where_a_connection_is_kept_says_where_it_would_rather_have_gon
     assert_eq!(place(Policy::IntakeFirst, &[1, 2], 3, &mut turn), (1, Some(3)));
     assert_eq!(place(Policy::IntakeFirst, &[1, 2], 2, &mut turn), (2, None), "it is where it would be");
     assert_eq!(place(Policy::Random, &[3], 1, &mut turn), (3, Some(2)));
-    assert_eq!(turn, Turn(Some(NodeIndex(1))), "what another would rather have had takes no turn from it");
+    assert_eq!(turn, Turn(Some(NodeIndex(1))), "asking where it would rather have gone takes no turn");
     assert_eq!(place(Policy::RoundRobin, &[1], 1, &mut turn), (1, Some(2)));
     assert_eq!(place(Policy::RoundRobin, &[2], 1, &mut turn), (2, None));
     let wanted = burst(&[1]);

@@ -214,7 +214,7 @@ impl World {
         self.at(self.now + TICK, Event::Tick(self.manager.starts));
     }
 
-    /// An operator takes a worker out of the cluster, and brings it back later.
+    /// An operator takes a worker out of the cluster; its next process is let in again.
     pub(super) fn sends_away(&mut self, worker: usize) {
         if let Some(reign) = &mut self.manager.reign
             && self.manager.stands <= self.now
