@@ -19,7 +19,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// If there is none.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    // Below those that the system gives to whoever asks for any: nobody else is given it meanwhile.
+    // Below those that Linux gives to whoever asks for any (32768 and up, unless set otherwise): nobody is given it meanwhile.
     let some = std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..32_000))));
     let socket = some.take(1000).find_map(Result::ok).expect("there is a free port");
     socket.local_addr().expect("it has an address")
