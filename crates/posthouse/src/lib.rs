@@ -18,6 +18,7 @@ pub mod listen;
 pub mod logging;
 pub mod node;
 mod output;
+mod runtime;
 pub mod sender;
 pub mod sink;
 pub mod systemd;

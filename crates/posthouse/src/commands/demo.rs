@@ -7,7 +7,7 @@ use crate::{
     config::{Config, ListenAddress, Log, LogLevel},
     demo::{self, Ending, Form, Options},
     failure::Failure,
-    logging, output,
+    logging, output, runtime,
 };
 
 /// Show a cluster at work: throw-away data, a built-in sink, sample traffic, and workers that you kill
@@ -44,7 +44,7 @@ impl Demo {
             lasts: self.lasts.map(|time| time.0),
             form: if self.json { Form::Json } else { Form::Text },
         };
-        super::drill::on_runtime(async move {
+        runtime::run(async move {
             match demo::run(options).await? {
                 Ending::Good => Ok(()),
                 Ending::Lost(lost) => {
@@ -52,6 +52,6 @@ impl Demo {
                         .hint("this must not happen; please report it with what `posthouse drill` says"))
                 }
             }
-        })
+        })?
     }
 }

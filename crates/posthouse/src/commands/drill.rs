@@ -1,6 +1,6 @@
 //! `posthouse drill`
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     logging,
     output::{self, Form},
+    runtime,
 };
 
 /// Prove on this machine that nothing is lost: a cluster under load whose nodes are killed, frozen and stopped
@@ -43,8 +44,6 @@ pub(super) struct Drill {
     json: bool,
 }
 
-/// Threads at least, so that a busy one does not hold up the rest.
-const MIN_THREADS: usize = 2;
 /// Seeds that are easy to type.
 const SEEDS: u64 = 1_000_000;
 
@@ -59,7 +58,7 @@ impl Drill {
             faults: self.faults,
         };
         let form = if self.json { Form::Json } else { Form::Text };
-        on_runtime(async move {
+        runtime::run(async move {
             let Outcome { report, left } = drill::run(options).await?;
             output::print(&match form {
                 Form::Json => output::json(&report),
@@ -80,15 +79,6 @@ impl Drill {
                     report.seed
                 ))),
             }
-        })
+        })?
     }
-}
-
-/// Runs what has a fleet to its end.
-pub(super) fn on_runtime(fleet: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let threads = thread::available_parallelism().map_or(MIN_THREADS, usize::from).max(MIN_THREADS);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    let ended = runtime.block_on(fleet);
-    runtime.shutdown_background();
-    ended
 }

@@ -1,9 +1,6 @@
 //! `posthouse up`
 
-use std::{
-    path::{Path, PathBuf},
-    thread,
-};
+use std::path::{Path, PathBuf};
 
 use base::HumanDuration;
 use clap::Args;
@@ -14,12 +11,8 @@ use crate::{
         Network, NextHop, Pin, Role, Route, bounds,
     },
     failure::Failure,
-    logging,
-    node::{self, NodeError},
+    logging, node, runtime,
 };
-
-/// Threads that a node has at least, so that a busy one does not hold up the rest.
-const MIN_THREADS: usize = 2;
 
 /// Run a node on this machine, until SIGTERM or Ctrl-C
 ///
@@ -152,24 +145,15 @@ impl Up {
         let flags = self.clone();
         let config = self.config()?;
         logging::start(config.log);
-        on_runtime(node::run(config, Box::new(move || flags.clone().config())))
+        let ended = runtime::run(node::run(config, Box::new(move || flags.clone().config())))?;
+        ended.map_err(|error| {
+            let failure = Failure::world(&error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
     }
-}
-
-/// Runs a node to its end.
-pub(super) fn on_runtime(node: impl Future<Output = Result<(), NodeError>>) -> Result<(), Failure> {
-    let threads = thread::available_parallelism().map_or(MIN_THREADS, usize::from).max(MIN_THREADS);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    let ended = runtime.block_on(node);
-    // A disk that hangs hangs threads with it: the end does not wait for them.
-    runtime.shutdown_background();
-    ended.map_err(|error| {
-        let failure = Failure::world(&error);
-        match error.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
 }
 
 fn set<T>(value: &mut T, flag: Option<T>) {
