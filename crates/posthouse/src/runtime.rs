@@ -325,7 +325,8 @@ impl Beds {
 
 /// The thread that this returns on may be blocked: what waits for it is where others find it, and one of them looks for it.
 ///
-/// Only a task that gives up its turn each time that it has it may be left, with one turn for each rest.
+/// Only a task that gives up its turn each time that it has it, as one that moves bytes without ever waiting, may be left, with one turn for
+/// each rest: of bytes that is a hundred MiB a second.
 async fn leave_nothing() {
     // The thread puts what has given up its turn to its queue.
     yield_now().await;
@@ -346,6 +347,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream},
+        task::unconstrained,
         time::timeout,
     };
 
@@ -427,8 +429,11 @@ mod tests {
         let beds = Beds::new(3, LOOK_EVERY);
         let cpu = || threads.look(&beds).cpu.expect("it says");
         let before = cpu();
-        runtime.block_on(runtime.spawn(async { spin(LOOK_EVERY) })).expect("it did not panic");
-        assert!(cpu() >= before + LOOK_EVERY / 4, "{before:?} {:?}", cpu());
+        let works = || {
+            runtime.block_on(runtime.spawn(async { spin(LOOK_EVERY) })).expect("it did not panic");
+            cpu() >= before + LOOK_EVERY
+        };
+        until(works, "it says that nobody works");
     }
 
     /// A runtime with a little to do, of which one thread rests.
@@ -480,10 +485,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let mut near = TcpStream::connect(listener.local_addr()?).await?;
         let (mut far, _) = listener.accept().await?;
-        tokio::spawn(async move {
+        tokio::spawn(unconstrained(async move {
             let mut byte = [0];
             while far.read_exact(&mut byte).await.is_ok() && far.write_all(&byte).await.is_ok() {}
-        });
+        }));
         loop {
             near.write_all(&[1]).await?;
             near.read_exact(&mut [0]).await?;
@@ -499,7 +504,8 @@ mod tests {
             let beds = Arc::new(Beds::new(threads, 100 * PATIENCE));
             let _up = GetUp(beds.clone());
             let counts = Arc::new(AtomicU64::new(0));
-            let game = runtime.spawn(plays(counts.clone()));
+            // It never gives up its turn, as it would when both ends are quick.
+            let game = runtime.spawn(unconstrained(plays(counts.clone())));
             for round in 0..300 {
                 beds.set_wanted(if round % 2 == 0 { threads - 1 } else { 0 }, runtime.handle());
                 let before = counts.load(Ordering::Relaxed);
