@@ -104,7 +104,8 @@ impl Gateway {
         let attempts = Attempts::new(&config, counters.clone(), clock.clone()).map_err(GatewayError::Tls)?;
         let retention = Retention::new(config.clone(), clock.clone(), counters.clone());
         let (refusals, refused) = Refusals::to_log();
-        let projector = start_projector(queue, log.to_owned(), retention, refused)?;
+        let projector =
+            start_projector(queue, log.to_owned(), retention, refused, config.now().node.clone())?;
         let intake = Arc::new(Intake {
             refusals: refusals.clone(),
             config: config.clone(),
@@ -314,10 +315,11 @@ fn start_projector(
     log: PathBuf,
     retention: Retention,
     refused: std::sync::mpsc::Receiver<Refusal>,
+    node: String,
 ) -> Result<JoinHandle<()>, GatewayError> {
     let records = Records::open(log)?;
     let at = records.position()?.map(|at| Position { spool: at.spool, sequence: at.sequence });
     let feed = queue.feed(at.unwrap_or_default())?;
-    let run = move || log::project(feed, records, retention, &refused);
+    let run = move || log::project(feed, records, retention, &refused, &node);
     Ok(std::thread::Builder::new().name("message-log".into()).spawn(run)?)
 }

@@ -39,6 +39,7 @@ pub(crate) fn project(
     mut records: Records,
     mut retention: Retention,
     refused: &Receiver<Refusal>,
+    node: &str,
 ) {
     let mut trouble = Trouble::None;
     let mut durable = Instant::now();
@@ -59,7 +60,7 @@ pub(crate) fn project(
             }
         };
         if !tales.is_empty() {
-            while let Err(error) = write(&mut records, &tales, position) {
+            while let Err(error) = write(&mut records, &tales, position, node) {
                 trouble.begins("the message log cannot be written", &error);
                 if feed.is_closed() {
                     return;
@@ -72,7 +73,7 @@ pub(crate) fn project(
         let may_sync = closed || Instant::now() >= again;
         if position != confirmed && may_sync && (idle || durable.elapsed() >= DURABLE_EVERY) {
             // What tells nothing moves the position too, or its segment would be kept for it.
-            let written = if idle { write(&mut records, &[], position) } else { Ok(()) };
+            let written = if idle { write(&mut records, &[], position, node) } else { Ok(()) };
             match written.and_then(|()| records.make_durable()) {
                 Ok(()) => {
                     trouble.ends();
@@ -152,12 +153,12 @@ impl Trouble {
     }
 }
 
-/// Writes what tales say.
-fn write(records: &mut Records, tales: &[Tale], position: Position) -> records::Result<()> {
+/// Writes what tales say; `node` is where they are told, and where works are cancelled.
+fn write(records: &mut Records, tales: &[Tale], position: Position, node: &str) -> records::Result<()> {
     let read: Vec<Read<'_>> = tales.iter().filter_map(|tale| Read::of(&tale.told)).collect();
     let mut rows = Vec::with_capacity(read.len() * 2);
     for one in &read {
-        one.rows(&mut rows);
+        one.rows(node, &mut rows);
     }
     records.write(&rows, records::Position { spool: position.spool, sequence: position.sequence })
 }
@@ -212,7 +213,7 @@ impl<'a> Read<'a> {
         }
     }
 
-    fn rows<'r>(&'r self, rows: &mut Vec<Record<&'r str>>) {
+    fn rows<'r>(&'r self, node: &'r str, rows: &mut Vec<Record<&'r str>>) {
         match self {
             Self::Published { message, at, header, client, works } => {
                 for (index, recipients) in works {
@@ -261,7 +262,7 @@ impl<'a> Read<'a> {
                     work: *work,
                     recipient: (*number).into(),
                     at: *at,
-                    node: "",
+                    node,
                     what: What::Conclusion(Conclusion {
                         epoch: 0,
                         outcome: Outcome::Cancelled,

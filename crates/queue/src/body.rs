@@ -338,8 +338,10 @@ pub struct BodyReader {
     crc: crc32fast::Hasher,
 }
 
-/// Longest chunk read from disk, in bytes.
-const READ_CHUNK: usize = 256 << 10;
+/// Longest chunk, in bytes.
+const CHUNK: usize = 256 << 10;
+/// The last chunk of a longer body has so many bytes: what is done between it and the others is done close to the end.
+const LAST_CHUNK: usize = 64 << 10;
 
 /// What a body has to give next.
 #[derive(Debug, PartialEq, Eq)]
@@ -357,12 +359,18 @@ impl BodyReader {
     /// If the disk fails, or the body is not what was written ([`QueueError::Damaged`]).
     pub async fn next(&mut self) -> Result<Chunk, QueueError> {
         let stored = match &self.source {
-            BodySource::Memory(bytes) => return Ok(Chunk::Last(bytes.clone())),
+            BodySource::Memory(bytes) => {
+                let at = usize::try_from(self.at).expect("it is in memory");
+                let len = chunk(bytes.len() - at);
+                let some = bytes.slice(at..at + len);
+                self.at += len as u64;
+                let is_last = at + len == bytes.len();
+                return Ok(if is_last { Chunk::Last(some) } else { Chunk::More(some) });
+            }
             BodySource::Stored(stored) => stored.clone(),
             BodySource::Missing(why) => return Err(why.clone()),
         };
-        let left = stored.size - self.at;
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(READ_CHUNK);
+        let len = chunk(usize::try_from(stored.size - self.at).unwrap_or(usize::MAX));
         let offset = stored.offset + self.at;
         let file = stored.file.clone();
         let bytes = Bytes::from(blocking(move || file.read_exact_at(len, offset)).await?);
@@ -378,6 +386,11 @@ impl BodyReader {
     }
 }
 
+/// How long the next chunk is where so many bytes are left.
+fn chunk(left: usize) -> usize {
+    if left <= LAST_CHUNK { left } else { (left - LAST_CHUNK).min(CHUNK) }
+}
+
 /// The checksum that proves a body whole.
 pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
@@ -386,6 +399,26 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn all_but_the_end_of_a_long_body_comes_before_its_last_chunk() {
+        for len in [0, 1, LAST_CHUNK, LAST_CHUNK + 1, LAST_CHUNK + CHUNK, 3 * CHUNK + 7] {
+            let body: Bytes = (0u8..=250).cycle().take(len).collect();
+            let (mut reader, mut all) = (BodySource::Memory(body.clone()).read(), Vec::new());
+            let last = loop {
+                match reader.next().await.expect("it is memory") {
+                    Chunk::More(bytes) => {
+                        assert!(!bytes.is_empty() && bytes.len() <= CHUNK);
+                        all.extend_from_slice(&bytes);
+                    }
+                    Chunk::Last(bytes) => break bytes,
+                }
+            };
+            assert_eq!(last.len(), len.min(LAST_CHUNK));
+            all.extend_from_slice(&last);
+            assert!(all == body, "{len}");
+        }
+    }
 
     #[tokio::test]
     async fn a_body_in_memory_takes_no_more_than_it_is_long() {

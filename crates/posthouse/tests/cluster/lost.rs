@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde_json::Value;
 use testkit::{Cluster, Gate, Moment, Move, Peer, Session, node::word, text, until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_posthouse");
@@ -72,6 +73,36 @@ fn a_node_that_comes_back_ends_the_wait_for_its_word_also_when_it_has_not_delive
         assert!(record["possible_duplicate"].is_null() || record["possible_duplicate"] == false, "{log:?}");
     }
     assert_eq!(peer.count(), 2, "the first was refused");
+}
+
+#[test]
+fn what_a_worker_had_not_sent_to_its_end_goes_elsewhere_though_what_may_be_delivered_waits() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let first = AtomicBool::new(true);
+    // The next hop reads no more than the beginning of its first text.
+    let peer = Peer::start(move |moment| {
+        if matches!(moment, Moment::Text) && first.swap(false, Ordering::SeqCst) {
+            waits.pass();
+        }
+        Move::Go
+    });
+    let setup = "cluster.after-loss = 'wait'\ncluster.attempts = 'workers'";
+    let mut cluster = Cluster::with(PROGRAM, 2, setup, |setup| setup.to(&peer));
+    let mut session = Session::open(cluster.workers[0].smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.data(&text::message("more than fits into sockets", 16 << 20)).code, 250);
+    gate.reached(1);
+    let works = cluster.manager.json(&["mail", "queue", "--all"]);
+    let why = cluster.manager.json(&["mail", "why", word(&works["works"][0], "id")])[0].clone();
+    let (dies, other) = if word(&why, "node") == "mx2" { (0, "mx3") } else { (1, "mx2") };
+    cluster.workers[dies].kill();
+    let log = cluster.manager.quiet();
+    gate.open();
+    let delivered: Vec<&Value> = log.iter().filter(|record| record["what"] == "delivered").collect();
+    let [delivered] = delivered[..] else { panic!("{log:?}") };
+    assert_eq!(word(delivered, "node"), other);
+    assert_ne!(delivered["possible_duplicate"], true, "nobody can have had it: {delivered}");
 }
 
 /// Long enough for the late word of a worker that comes back, and two that fall silent together are many.

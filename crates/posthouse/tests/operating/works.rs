@@ -82,6 +82,10 @@ fn works_are_held_released_cancelled_and_tried_now() {
         .filter(|what| ["cancelled", "delivered"].contains(what))
         .collect();
     assert_eq!(ends.len(), 2, "{log:?}");
+    assert!(
+        log.iter().all(|record| record["node"] == log[0]["node"]),
+        "cancelled where all else happened: {log:?}"
+    );
     assert_eq!(peer.count(), 4);
 }
 
