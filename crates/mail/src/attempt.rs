@@ -15,6 +15,7 @@ use smtp::{
         stuff::{END_OF_DATA, Stuffer},
     },
 };
+use tokio::time::Instant;
 
 use crate::{
     Counters, Timeouts,
@@ -51,6 +52,8 @@ pub(crate) struct Tools<'a> {
     /// The certificates of those who are trusted, if they are not those that the machine trusts.
     pub(crate) roots: Option<&'a Path>,
     pub(crate) timeouts: &'a Timeouts,
+    /// When the burst has had its time, however busy its next hop seems.
+    pub(crate) until: Instant,
     pub(crate) counters: &'a Counters,
     pub(crate) clock: &'a Clock,
 }
@@ -166,6 +169,7 @@ impl From<Failure> for Stop {
 
 impl<'a> Attempt<'a> {
     fn new(burst: &'a Burst, mut connection: Connection, tools: Tools<'a>, told: Vec<usize>) -> Self {
+        connection.until = tools.until;
         for (token, item) in (0..).zip(&burst.items).filter(|(token, _)| !told.contains(&(*token as usize))) {
             connection.client.start(Transaction {
                 token,
@@ -212,8 +216,8 @@ impl<'a> Attempt<'a> {
 
     /// A host that offers PIPELINING and is silent when it is used may have lost what came early.
     fn doubt_pipelining(&self, failure: &Failure) {
-        let Connection { client, peer, .. } = &self.connection;
-        if failure.is_timeout() && client.awaits_one_of_many() {
+        let Connection { client, peer, until, .. } = &self.connection;
+        if failure.is_timeout() && Instant::now() < *until && client.awaits_one_of_many() {
             let Peer { host, address: Some(address) } = peer else { return };
             tracing::info!(%host, %address, "silent when commands came together; it gets them one by one for a while");
             self.tools.one_by_one.failed(*address);

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use base::Clock;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use crate::{
     Config, Counters, Live,
@@ -14,12 +14,9 @@ use crate::{
     connection::Kept,
     lately::Lately,
     opening,
-    site::Keeps,
     tls::{Handshakes, Trusted},
 };
 
-/// How long one burst may take at most, however busy the next hop seems.
-const BURST_ENDS: Duration = Duration::from_secs(2 * 3600);
 /// How long our goodbyes on kept connections may take.
 const GOODBYES: Duration = Duration::from_millis(100);
 
@@ -69,15 +66,11 @@ impl Attempts {
             ehlo: config.hostname.as_str(),
             roots: config.delivery.tls.roots.as_deref(),
             timeouts: &config.delivery.timeouts,
+            until: Instant::now() + config.delivery.timeouts.burst,
             counters: &self.counters,
             clock: &self.clock,
         };
-        if let Ok(finished) = timeout(BURST_ENDS, attempt::run(burst, home, tools)).await {
-            return finished;
-        }
-        let hop = &burst.hop.name;
-        tracing::warn!(hop, "a next hop kept us too long; what is left is tried again");
-        Finished { opened: 1, keeps: Keeps::Nothing }
+        attempt::run(burst, home, tools).await
     }
 
     /// Reads the files that a configuration names. Nothing changes by that.
@@ -132,6 +125,7 @@ mod tests {
         TlsLevel,
         burst::{Hop, Host, Item, Tried},
         envelope::Dots,
+        site::Keeps,
     };
 
     /// A home far away: what it hears, and what it answers to whoever asks to pass the point of no return.

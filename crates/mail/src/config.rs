@@ -143,6 +143,8 @@ pub struct Timeouts {
     pub data: Duration,
     /// For the reply to the end of the text.
     pub dot: Duration,
+    /// For all that goes together over a connection.
+    pub burst: Duration,
 }
 
 impl Delivery {
@@ -201,6 +203,7 @@ mod for_tests {
                     command: minute,
                     data: minute,
                     dot: minute,
+                    burst: 2 * 60 * minute,
                 },
             }
         }

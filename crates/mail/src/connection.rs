@@ -5,7 +5,7 @@ use std::{
     fmt,
     io::{self, IoSlice},
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use smtp::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     /// How much of TLS was asked for.
     tls: TlsLevel,
+    /// When the burst that it serves has had its time.
+    pub(crate) until: Instant,
     pub(crate) age: Age,
     /// Messages that it has brought to their end.
     pub(crate) carried: u32,
@@ -105,14 +107,15 @@ pub(crate) enum Cause {
 }
 
 impl Connection {
-    /// A connection for this hop that waits for the greeting; we are called `ehlo`.
-    pub(crate) fn new(stream: TcpStream, peer: Peer, hop: &Hop, ehlo: &str) -> Self {
+    /// A connection for this hop that waits for the greeting; we are called `ehlo`, and have time until then.
+    pub(crate) fn new(stream: TcpStream, peer: Peer, hop: &Hop, ehlo: &str, until: Instant) -> Self {
         let client = Client::new(Config { ehlo_name: ehlo.to_owned() });
         Self {
             stream: Stream::Plain(stream),
             client,
             peer,
             tls: hop.tls,
+            until,
             age: Age::Fresh,
             carried: 0,
             input: Vec::with_capacity(READ),
@@ -141,7 +144,7 @@ impl Connection {
     /// The next thing that the host says; what is to be sent goes out before.
     pub(crate) async fn next(&mut self, patience: Duration) -> Result<Event, Failure> {
         // For the whole reply: a host that drips it gains no time by that.
-        let until = tokio::time::Instant::now() + patience;
+        let until = self.until.min(Instant::now() + patience);
         loop {
             let mut input = &self.input[self.taken..];
             let event = self.client.advance(&mut input);
@@ -156,10 +159,7 @@ impl Connection {
                 Ok(Ok(0)) => return Err(self.failure(Trouble::Lost, "the connection was closed".into())),
                 Ok(Ok(_)) => self.age = Age::Fresh,
                 Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
-                Err(_) => {
-                    let text = format!("no reply within {} s", patience.as_secs());
-                    return Err(self.failure(Trouble::Timeout, text));
-                }
+                Err(_) => return Err(self.too_late("no reply", patience)),
             }
         }
     }
@@ -172,24 +172,20 @@ impl Connection {
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            match timeout(patience, self.stream.write_vectored(rest)).await {
+            let until = self.until.min(Instant::now() + patience);
+            match timeout_at(until, self.stream.write_vectored(rest)).await {
                 Ok(Ok(0)) => return Err(self.failure(Trouble::Lost, "the connection was closed".into())),
                 Ok(Ok(written)) => IoSlice::advance_slices(&mut rest, written),
                 Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
-                Err(_) => {
-                    let text = format!("nothing was taken within {} s", patience.as_secs());
-                    return Err(self.failure(Trouble::Timeout, text));
-                }
+                Err(_) => return Err(self.too_late("nothing was taken", patience)),
             }
         }
         if let Stream::Tls(stream) = &mut self.stream {
-            match timeout(patience, stream.flush()).await {
+            let until = self.until.min(Instant::now() + patience);
+            match timeout_at(until, stream.flush()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
-                Err(_) => {
-                    let text = format!("nothing was taken within {} s", patience.as_secs());
-                    return Err(self.failure(Trouble::Timeout, text));
-                }
+                Err(_) => return Err(self.too_late("nothing was taken", patience)),
             }
         }
         let mut output = output;
@@ -200,10 +196,20 @@ impl Connection {
 
     /// Says goodbye.
     pub(crate) async fn quit(mut self) {
+        self.until = Instant::now() + GOODBYE;
         self.client.quit();
         // Whatever it answers, we are through.
-        let _ = timeout(GOODBYE, self.next(GOODBYE)).await;
+        let _ = self.next(GOODBYE).await;
         let _ = timeout(GOODBYE, self.stream.shutdown()).await;
+    }
+
+    fn too_late(&self, what: &str, patience: Duration) -> Failure {
+        let text = if Instant::now() < self.until {
+            format!("{what} within {} s", patience.as_secs())
+        } else {
+            "it took more time than a connection's mail may".into()
+        };
+        self.failure(Trouble::Timeout, text)
     }
 
     pub(crate) fn failure(&self, trouble: Trouble, text: String) -> Failure {

@@ -25,8 +25,6 @@ use crate::{
 const ARRIVALS: usize = 1024;
 /// Hundreds of works that are looked at or refused at once: a million that expire together must not all be leased together.
 const ASIDES: usize = 8;
-/// After so many bursts that no node takes nothing more is begun for now: all that waits would come to be set aside.
-const UNPLACED: usize = 8;
 /// The clock is looked at least this often, should it jump.
 const GLANCE: Duration = Duration::from_secs(1);
 
@@ -190,22 +188,15 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Event::Order(order) => handle_order(order, &mut schedule, &clock),
             Event::Configured(config) => schedule.set_config(config),
             Event::Arrived => left = Arrivals::Left,
+            // Those that no node took are asked again after all others.
+            Event::Glance if schedule.has_more_to_ask() => {}
             Event::Freed | Event::Glance => schedule.freed(delivery.nodes(), now),
         }
         // A node that comes back says what it has before it is given more.
         while let Ok(order) = orders.orders.try_recv() {
             handle_order(order, &mut schedule, &clock);
         }
-        if left == Arrivals::Left {
-            delivery.queue.take_arrivals(Kind::Mail, ARRIVALS, &mut arrivals);
-            left = if arrivals.len() == ARRIVALS { Arrivals::Left } else { Arrivals::Taken };
-            schedule.arrived(arrivals.drain(..), now);
-        }
-        let again = schedule.again(ARRIVALS);
-        if !again.is_empty() {
-            delivery.queue.look(&again, &mut |seen| arrivals.push(Arrival::from(seen)));
-            schedule.arrived(arrivals.drain(..), now);
-        }
+        left = take_in(&delivery.queue, &mut schedule, left, &mut arrivals, now);
         begin(&mut schedule, &crew, now);
         if now.since(looked) >= GLANCE || now < looked {
             looked = now;
@@ -215,6 +206,27 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             look_up(domain, &delivery, &answer_sender);
         }
     }
+}
+
+/// Takes in what has come to wait, and what is to be handled again, some at a time; `room` is empty before and after.
+fn take_in(
+    queue: &Queue,
+    schedule: &mut Schedule,
+    mut left: Arrivals,
+    room: &mut Vec<Arrival>,
+    now: Timestamp,
+) -> Arrivals {
+    if left == Arrivals::Left {
+        queue.take_arrivals(Kind::Mail, ARRIVALS, room);
+        left = if room.len() == ARRIVALS { Arrivals::Left } else { Arrivals::Taken };
+        schedule.arrived(room.drain(..), now);
+    }
+    let again = schedule.again(ARRIVALS);
+    if !again.is_empty() {
+        queue.look(&again, &mut |seen| room.push(Arrival::from(seen)));
+        schedule.arrived(room.drain(..), now);
+    }
+    left
 }
 
 /// Returns when a node may take more than before; never where there is but one.
@@ -233,9 +245,7 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
     }
     schedule.prepare(now);
     let look = |ticket| delivery.look_at(ticket);
-    let mut unplaced = 0;
-    while unplaced < UNPLACED
-        && delivery.has_room()
+    while delivery.has_room()
         && let Some(mut begin) = schedule.next(now, &look)
     {
         let What::Deliver(slot) = &mut begin.what else { continue };
@@ -249,10 +259,7 @@ fn begin(schedule: &mut Schedule, crew: &Crew, now: Timestamp) {
                 schedule.placed(slot, place.node(), place.rather(), now);
                 crew.begin(begin, place);
             }
-            Err(why) => {
-                schedule.unplaced(slot, begin.works, why);
-                unplaced += 1;
-            }
+            Err(why) => schedule.unplaced(slot, begin.works, why),
         }
     }
     for begin in schedule.asides() {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::{MessageId, Timestamp, WorkId};
-use queue::{Epoch, Feed, Position, Tale, Told};
+use queue::{Cancelled, Epoch, Feed, Position, Tale, Told};
 use smtp::Address;
 use store::records::{self, Conclusion, Duplicate, Outcome, Reception, Record, Records, What};
 
@@ -183,6 +183,7 @@ enum Read<'a> {
         work: WorkId,
         at: Timestamp,
         numbers: Vec<u8>,
+        why: Cancelled,
     },
 }
 
@@ -207,8 +208,8 @@ impl<'a> Read<'a> {
                 let address = AddressText::of(words.address);
                 Some(Self::Concluded { work: *work, epoch: *epoch, at: *at, words, address })
             }
-            Told::Cancelled { work, at, remaining } => {
-                Some(Self::Cancelled { work: *work, at: *at, numbers: remaining.iter().collect() })
+            Told::Cancelled { work, at, remaining, why } => {
+                Some(Self::Cancelled { work: *work, at: *at, numbers: remaining.iter().collect(), why: *why })
             }
         }
     }
@@ -257,7 +258,7 @@ impl<'a> Read<'a> {
                     }),
                 }));
             }
-            Self::Cancelled { work, at, numbers } => {
+            Self::Cancelled { work, at, numbers, why } => {
                 rows.extend(numbers.iter().map(|number| Record {
                     work: *work,
                     recipient: (*number).into(),
@@ -266,7 +267,7 @@ impl<'a> Read<'a> {
                     what: What::Conclusion(Conclusion {
                         epoch: 0,
                         outcome: Outcome::Cancelled,
-                        reason: "by-hand",
+                        reason: why.name(),
                         remote_host: "",
                         remote_address: "",
                         reply: "",

@@ -288,13 +288,16 @@ impl Schedule {
             // Meanwhile there may be somewhere to go.
             self.again.extend(self.refused.drain(..).map(|(_, ticket)| ticket));
         }
+        self.unplaced.ask();
         self.keep_up(now);
     }
 
     /// The next burst that is to begin now. `look` tells what placement needs to know of a work, or that its ticket is a thing of
     /// the past.
     pub(crate) fn next(&mut self, now: Timestamp, look: &dyn Fn(Ticket) -> Option<Looked>) -> Option<Begin> {
-        while let Some(served) = self.turns.next() {
+        while !self.unplaced.is_enough()
+            && let Some(served) = self.turns.next()
+        {
             let burst = self.burst(served, now, look);
             if burst.is_some() {
                 return burst;
@@ -555,6 +558,7 @@ impl Schedule {
         if self.has_again() || !self.overdue.is_empty() || !self.refused.is_empty() {
             return Duration::ZERO;
         }
+        let longest = if self.unplaced.is_enough() { placing::MOMENT } else { longest };
         let due = self.due.next();
         let later = self.later.peek().map(|Reverse((until, _))| *until);
         let next = due.into_iter().chain(later).min();

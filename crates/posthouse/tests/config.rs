@@ -131,7 +131,7 @@ fn a_value_of_the_wrong_shape_is_told_the_right_one() {
 }
 
 /// Each key that has bounds: what, the least, what is less, the most, what is more.
-const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 23] = [
+const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 24] = [
     ("stop.grace", "a duration", ["0s", ""], ["1h", "1h 1s"]),
     ("limits.message", "a size", ["64KiB", "65535"], ["1GiB", "2GiB"]),
     ("limits.header", "a size", ["1KiB", "0"], ["16MiB", "1GiB"]),
@@ -155,6 +155,7 @@ const BOUNDS: [(&str, &str, [&str; 2], [&str; 2]); 23] = [
     ("delivery.timeout.command", "a duration", ["1s", "0s"], ["1day", "2days"]),
     ("delivery.timeout.data", "a duration", ["1s", "0s"], ["1day", "2days"]),
     ("delivery.timeout.dot", "a duration", ["1s", "0s"], ["1day", "2days"]),
+    ("delivery.timeout.burst", "a duration", ["1s", "0s"], ["1day", "2days"]),
 ];
 
 #[test]

@@ -502,11 +502,14 @@ pub async fn the_feed_tells_everything_once_and_in_order(queue: Queue) {
     let (second, leased) = published(&queue, "example.com").await;
     drop(leased);
     queue.cancel(vec![second], Clock::system().now()).await.expect("it is cancelled");
+    let (third, leased) = published(&queue, "example.com").await;
+    drop(leased);
+    queue.withdraw(vec![third], Clock::system().now()).await.expect("it is cancelled");
     let told = tokio::task::spawn_blocking(move || {
         let mut feed = queue.feed(crate::Position::default()).expect("a new reader");
         let mut told = Vec::new();
         let mut sequence = 0;
-        while told.len() < 4 {
+        while told.len() < 6 {
             let (tales, position) = feed.next(1, 100, Duration::from_secs(10)).expect("it can be read");
             assert!(!tales.is_empty(), "only {told:?} came");
             assert!(position.sequence >= tales.last().expect("one").sequence);
@@ -522,9 +525,9 @@ pub async fn the_feed_tells_everything_once_and_in_order(queue: Queue) {
                         assert_eq!(record, "record");
                         ("concluded", work.message)
                     }
-                    crate::Told::Cancelled { work, remaining, .. } => {
+                    crate::Told::Cancelled { work, remaining, why, .. } => {
                         assert_eq!(remaining, Recipients::first(1));
-                        ("cancelled", work.message)
+                        (why.name(), work.message)
                     }
                 });
             }
@@ -533,8 +536,14 @@ pub async fn the_feed_tells_everything_once_and_in_order(queue: Queue) {
         told
     });
     let told = told.await.expect("no panic");
-    let (first, second) = (first.message, second.message);
-    let expected = [("published", first), ("concluded", first), ("published", second), ("cancelled", second)];
+    let expected = [
+        ("published", first.message),
+        ("concluded", first.message),
+        ("published", second.message),
+        ("by-hand", second.message),
+        ("published", third.message),
+        ("withdrawn", third.message),
+    ];
     assert_eq!(told, expected);
 }
 

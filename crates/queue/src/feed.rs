@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    End, Epoch, Kind, MAX_RECIPIENTS, QueueError, Recipients,
+    Cancelled, End, Epoch, Kind, MAX_RECIPIENTS, QueueError, Recipients,
     op::{After, Conclude, Op, Origin, Untold, UntoldWork},
 };
 
@@ -71,6 +71,8 @@ pub enum Told {
         at: Timestamp,
         /// The recipients that had not ended.
         remaining: Recipients,
+        /// Why.
+        why: Cancelled,
     },
 }
 
@@ -112,7 +114,7 @@ pub(crate) fn tell(sequence: u64, op: &Op, head: &Bytes, into: &mut Vec<Tale>) {
         Op::Cancel(cancel) => {
             into.extend(cancel.works.iter().map(|(work, remaining)| Tale {
                 sequence,
-                told: Told::Cancelled { work: *work, at: cancel.at, remaining: *remaining },
+                told: Told::Cancelled { work: *work, at: cancel.at, remaining: *remaining, why: cancel.why },
             }));
         }
         Op::Untold(untold) => {
@@ -145,8 +147,8 @@ fn told_late(untold: &Untold, head: &mut Bytes) -> Told {
             only: Some(*only),
             record: take(*record_len),
         },
-        Untold::Cancelled { work, at, remaining } => {
-            Told::Cancelled { work: *work, at: *at, remaining: *remaining }
+        Untold::Cancelled { work, at, remaining, why } => {
+            Told::Cancelled { work: *work, at: *at, remaining: *remaining, why: *why }
         }
     }
 }
@@ -179,8 +181,8 @@ impl Told {
             Self::Concluded { work, epoch, at, only: Some(only), record } => {
                 Untold::Late { work: *work, epoch: *epoch, at: *at, only: *only, record_len: put(record) }
             }
-            Self::Cancelled { work, at, remaining } => {
-                Untold::Cancelled { work: *work, at: *at, remaining: *remaining }
+            Self::Cancelled { work, at, remaining, why } => {
+                Untold::Cancelled { work: *work, at: *at, remaining: *remaining, why: *why }
             }
         }
     }
@@ -390,7 +392,12 @@ mod tests {
         let work = WorkId { message: MessageId::generate(Timestamp::from_millis(1)), index: 0 };
         Tale {
             sequence,
-            told: Told::Cancelled { work, at: Timestamp::from_millis(1), remaining: Recipients::first(1) },
+            told: Told::Cancelled {
+                work,
+                at: Timestamp::from_millis(1),
+                remaining: Recipients::first(1),
+                why: Cancelled::ByHand,
+            },
         }
     }
 
@@ -450,7 +457,7 @@ mod tests {
                 works: vec![UntoldWork { index: 0, recipients: 1, detail_len: 3 }],
             },
             Untold::Concluded { work, epoch: Epoch::default(), at, record_len: 4 },
-            Untold::Cancelled { work, at, remaining: Recipients::first(1) },
+            Untold::Cancelled { work, at, remaining: Recipients::first(1), why: Cancelled::Withdrawn },
             Untold::Late { work, epoch: Epoch::default(), at, only: Recipients::first(1), record_len: 2 },
         ]);
         assert_eq!(op.words_len(), 11);
@@ -463,7 +470,8 @@ mod tests {
         assert!(matches!(&published.told, Told::Published { header, works, .. }
             if header == "hh" && works[..] == [(0, 1, Bytes::from_static(b"ddd"))]));
         assert!(matches!(&concluded.told, Told::Concluded { record, .. } if record == "rrrr"));
-        assert!(matches!(&cancelled.told, Told::Cancelled { remaining, .. } if remaining.count() == 1));
+        let Told::Cancelled { remaining, why, .. } = &cancelled.told else { panic!("{cancelled:?}") };
+        assert_eq!((remaining.count(), *why), (1, Cancelled::Withdrawn));
         assert!(matches!(&late.told, Told::Concluded { only: Some(only), record, .. }
             if only.count() == 1 && record == "ll"));
     }

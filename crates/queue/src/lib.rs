@@ -67,7 +67,7 @@ pub use provider::{Given, Pending, Provider, Queue, Stats};
 pub use publisher::{Publish, Publisher};
 pub use spool::{Room, Spool};
 pub use work::{
-    Arrival, Change, Concluded, Conclusion, Cursor, End, Kind, MAX_HEADER, MAX_NAME, MAX_NEEDS,
+    Arrival, Cancelled, Change, Concluded, Conclusion, Cursor, End, Kind, MAX_HEADER, MAX_NAME, MAX_NEEDS,
     MAX_RECIPIENTS, MAX_WORKS, NewWork, Publication, Published, Reason, Recipients, Repeat, Rest, Seen,
     Status, Ticket, Words, WorkInfo,
 };

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
-    Arrival, BodySource, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Given, Holder,
-    Kind, LeaseOver, Point, Provider, Publication, Published, QueueError, Recipients, Repeat, Room, Seen,
-    Stats, Ticket, Under, Words, WorkInfo,
+    Arrival, BodySource, BodyWriter, Boot, Cancelled, Change, Concluded, Conclusion, Cursor, Epoch, Feed,
+    Given, Holder, Kind, LeaseOver, Point, Provider, Publication, Published, QueueError, Recipients, Repeat,
+    Room, Seen, Stats, Ticket, Under, Words, WorkInfo,
     feed::{Archive, RecentTales, Tale, tell},
     index::{Index, Place},
     ledger::{Applied, Content, Ledger},
@@ -232,10 +232,15 @@ impl Provider for Memory {
         Box::pin(async move { result })
     }
 
-    fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>> {
+    fn cancel(
+        &self,
+        works: Vec<WorkId>,
+        why: Cancelled,
+        at: Timestamp,
+    ) -> Pending<'_, Result<usize, QueueError>> {
         let mut count = 0;
         let mut result = Ok(());
-        if let Some(cancel) = self.ledger.cancel(&works, at) {
+        if let Some(cancel) = self.ledger.cancel(&works, why, at) {
             count = cancel.works.len();
             result = self.write(Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() });
         }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Boot, Epoch, Kind,
-    work::{End, Reason, Recipients, Repeat, Status, Words},
+    work::{Cancelled, End, Reason, Recipients, Repeat, Status, Words},
 };
 
 /// How long the id of a publication that may be repeated is remembered after its end.
@@ -133,6 +133,7 @@ pub(crate) enum After {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cancel {
     pub(crate) at: Timestamp,
+    pub(crate) why: Cancelled,
     pub(crate) works: Vec<(WorkId, Recipients)>,
 }
 
@@ -169,6 +170,7 @@ pub(crate) enum Untold {
         work: WorkId,
         at: Timestamp,
         remaining: Recipients,
+        why: Cancelled,
     },
     /// A late word, which counts for these alone. Words: the record.
     Late {

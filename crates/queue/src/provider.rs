@@ -5,10 +5,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use base::{MessageId, Timestamp, WorkId};
 
 use crate::{
-    Arrival, BodySource, BodyWriter, Boot, Change, Claim, Concluded, Conclusion, Cursor, End, Epoch, Feed,
-    Holder, Kind, Lease, LeaseOver, Leased, MAX_HEADER, MAX_NAME, MAX_NEEDS, MAX_RECIPIENTS, MAX_WORKS,
-    NewWork, Point, Publication, Published, QueueError, Recipients, Resumed, Room, Seen, Ticket, Under,
-    Words, WorkInfo,
+    Arrival, BodySource, BodyWriter, Boot, Cancelled, Change, Claim, Concluded, Conclusion, Cursor, End,
+    Epoch, Feed, Holder, Kind, Lease, LeaseOver, Leased, MAX_HEADER, MAX_NAME, MAX_NEEDS, MAX_RECIPIENTS,
+    MAX_WORKS, NewWork, Point, Publication, Published, QueueError, Recipients, Resumed, Room, Seen, Ticket,
+    Under, Words, WorkInfo,
     index::PAGE,
     spool::{Damage, Snapshot},
 };
@@ -72,7 +72,12 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
     /// See [`Queue::change`].
     fn change(&self, works: Vec<WorkId>, change: Change) -> Pending<'_, Result<usize, QueueError>>;
     /// See [`Queue::cancel`].
-    fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>>;
+    fn cancel(
+        &self,
+        works: Vec<WorkId>,
+        why: Cancelled,
+        at: Timestamp,
+    ) -> Pending<'_, Result<usize, QueueError>>;
     /// See [`Queue::stats`].
     fn stats(&self) -> Stats;
     /// See [`Queue::room`].
@@ -305,13 +310,21 @@ impl Queue {
         self.0.change(works, change).await
     }
 
-    /// Cancels works, also such as are being attempted, but none past the point of no return;
+    /// Cancels works by an operator's word, also such as are being attempted, but none past the point of no return;
     /// returns how many were cancelled, synced.
     ///
     /// # Errors
     /// If the disk is full or has failed, or the queue is closed.
     pub async fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Result<usize, QueueError> {
-        self.0.cancel(works, at).await
+        self.0.cancel(works, Cancelled::ByHand, at).await
+    }
+
+    /// Cancels works likewise, because their sender was told that they are not taken.
+    ///
+    /// # Errors
+    /// If the disk is full or has failed, or the queue is closed.
+    pub async fn withdraw(&self, works: Vec<WorkId>, at: Timestamp) -> Result<usize, QueueError> {
+        self.0.cancel(works, Cancelled::Withdrawn, at).await
     }
 
     /// How the queue stands.

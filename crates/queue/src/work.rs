@@ -146,6 +146,26 @@ pub enum Status {
     SetAside,
 }
 
+/// Why a work was cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cancelled {
+    /// By an operator's word.
+    ByHand,
+    /// Its sender was told that it is not taken, and sends it again.
+    Withdrawn,
+}
+
+impl Cancelled {
+    /// The stable name, for records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ByHand => "by-hand",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
 /// How a recipient of a work ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum End {

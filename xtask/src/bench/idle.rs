@@ -35,10 +35,10 @@ pub(crate) fn measure(up: &[String], interrupt: &Interrupt) -> Result<Idle> {
     let node = Posthouse::start(&posthouse::program(), sink.port(), up, interrupt)?;
     // What the first sessions touch for good is not theirs.
     drop(open(WARM_UP, node.port(), interrupt)?);
-    server::settle(&node, interrupt)?;
+    server::settle(&[&node], interrupt)?;
     let before = meter::resident(node.process().pid())?;
     let sessions = open(SESSIONS, node.port(), interrupt)?;
-    server::settle(&node, interrupt)?;
+    server::settle(&[&node], interrupt)?;
     let after = meter::resident(node.process().pid())?;
     drop(sessions);
     let bytes_each = after.saturating_sub(before) / u64::from(SESSIONS);

@@ -207,7 +207,7 @@ fn send(load: &Load, server: Option<&dyn Server>, sink: &Sink, interrupt: &Inter
     let took = seen.1.duration_since(start);
     interrupt.wait_for("smtp-source ends", LOOK_EVERY, PATIENCE_WITH_A_STALL, || source.ended())?;
     if let Some(server) = server {
-        server::settle(server, interrupt)?;
+        server::settle(&[server], interrupt)?;
     }
     let count = sink.count()?;
     if count > target {

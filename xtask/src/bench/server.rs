@@ -27,19 +27,26 @@ pub(crate) trait Server {
     fn queue_is_empty(&self) -> Result<bool>;
 }
 
-/// Waits until a server has done all it had put off: its queue is empty and its CPU rests.
+/// Waits until servers have done all they had put off: their queues are empty and their CPU rests.
 ///
 /// # Errors
-/// It is not quiet in good time, or cannot be asked.
-pub(crate) fn settle(server: &dyn Server, interrupt: &Interrupt) -> Result<()> {
+/// They are not quiet in good time, or cannot be asked.
+pub(crate) fn settle(servers: &[&dyn Server], interrupt: &Interrupt) -> Result<()> {
+    let used = || -> Result<Vec<Duration>> {
+        servers.iter().map(|server| server.meter().used(server.process().pid())).collect()
+    };
     let mut quiet = 0;
-    let mut before = server.meter().used(server.process().pid())?;
+    let mut before = used()?;
     for _ in 0..WINDOWS {
         interrupt.pause(WINDOW)?;
-        let after = server.meter().used(server.process().pid())?;
-        quiet = if after - before < RESTING { quiet + 1 } else { 0 };
-        if quiet >= QUIET_WINDOWS && server.queue_is_empty()? {
-            return Ok(());
+        let after = used()?;
+        let rest = after.iter().zip(&before).all(|(after, before)| *after - *before < RESTING);
+        quiet = if rest { quiet + 1 } else { 0 };
+        if quiet >= QUIET_WINDOWS {
+            let mut empty = servers.iter().map(|server| server.queue_is_empty());
+            if empty.try_fold(true, |all, empty| empty.map(|empty| all && empty))? {
+                return Ok(());
+            }
         }
         before = after;
     }

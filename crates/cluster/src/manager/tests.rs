@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+mod bring;
 mod hellos;
 
 /// Long, where it must not matter.

@@ -144,7 +144,7 @@ impl Shared {
 
     /// Cancels works that are withdrawn.
     pub(super) async fn cancel_works(&self, works: Vec<WorkId>) {
-        if let Err(error) = self.queue.cancel(works, self.clock.now()).await {
+        if let Err(error) = self.queue.withdraw(works, self.clock.now()).await {
             tracing::warn!(%error, "works that are withdrawn cannot be cancelled");
         }
     }
@@ -154,7 +154,7 @@ impl Shared {
         if works.is_empty() {
             return Ok(());
         }
-        let cancelled = self.queue.cancel(works, self.clock.now()).await?;
+        let cancelled = self.queue.withdraw(works, self.clock.now()).await?;
         if cancelled > 0 {
             tracing::info!(
                 %message,

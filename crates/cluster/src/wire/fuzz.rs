@@ -76,12 +76,19 @@ fn seeds() -> Vec<Vec<u8>> {
         ..Offer::default()
     };
     let offers = Offers { offers: vec![offer], withdrawn: vec![Bytes::from_static(&[7; 16])] };
+    let refusal = Refusal { at_micros: -1, client: "192.0.2.9:25".into(), ..Refusal::default() };
+    let refusals = Refusals { refusals: vec![refusal, Refusal::default()] };
+    let wanted = BodyWanted { boot: boot_bytes(Boot(9)), item: Some(item(1)) };
+    let beat = Beat { number: 2, progress: 3, boot: boot_bytes(Boot(9)), now_micros: 4 };
     let with = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
         with(0, hello.encode_to_vec()),
         with(1, done.encode_to_vec()),
         with(2, given.encode_to_vec()),
         with(3, offers.encode_to_vec()),
+        with(4, refusals.encode_to_vec()),
+        with(5, wanted.encode_to_vec()),
+        with(6, beat.encode_to_vec()),
     ]
 }
 
@@ -89,11 +96,14 @@ fn seeds() -> Vec<Vec<u8>> {
 fn any_words_of_the_link_are_read_or_refused_and_upset_no_table() {
     Fuzz::new(seeds(), &["\u{7}", "\u{0}", "\u{8}\u{1}", "example.com"], 8000).run(|input| {
         let (kind, rest) = input.split_first().unwrap_or((&0, &[]));
-        match kind % 4 {
+        match kind % 7 {
             0 => hello(rest),
             1 => done(rest),
             2 => given(rest),
-            _ => offers(rest),
+            3 => offers(rest),
+            4 => refusals(rest),
+            5 => wanted(rest),
+            _ => beat(rest),
         }
     });
 }
@@ -157,6 +167,28 @@ fn given(bytes: &[u8]) -> String {
     assert!(desk.works() <= usize::from(WORKS) + works);
     let all: Option<Numbers> = asked.try_recv().ok().flatten();
     format!("{:?} {}", all.map(|all| all.count().min(2)), desk.works().min(6))
+}
+
+fn refusals(bytes: &[u8]) -> String {
+    let Some(Refusals { refusals }) = read::<Refusals>(bytes) else { return "none".into() };
+    assert_eq!(things(bytes, Refusals::LISTS), refusals.len());
+    format!("{}", refusals.len().min(3))
+}
+
+fn wanted(bytes: &[u8]) -> String {
+    let Some(BodyWanted { boot: of, item }) = read::<BodyWanted>(bytes) else { return "none".into() };
+    let (mut errands, _words) = manager();
+    let is_there = item.is_some_and(|item| {
+        let body = errands.body(&item);
+        assert_eq!(body.is_some(), item.errand == KNOWN && item.item < WORKS.into());
+        body.is_some()
+    });
+    format!("{} {is_there}", boot(&of).is_ok())
+}
+
+fn beat(bytes: &[u8]) -> String {
+    let Some(beat) = read::<Beat>(bytes) else { return "none".into() };
+    format!("{}", boot(&beat.boot).is_ok())
 }
 
 fn offers(bytes: &[u8]) -> String {

@@ -1,6 +1,6 @@
 //! What comes of bursts that nodes cannot take, or not wholly.
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use base::Timestamp;
 use cluster::placement::Nowhere;
@@ -9,9 +9,19 @@ use queue::Ticket;
 use super::{Schedule, Slot};
 use crate::turns::Served;
 
-/// Works that no node can take now, by their sites.
+/// Works that no node can take now.
 #[derive(Debug, Default)]
-pub(super) struct Unplaced(BTreeMap<usize, Waiting>);
+pub(super) struct Unplaced {
+    /// By their sites.
+    sites: BTreeMap<usize, Waiting>,
+    /// Bursts that no node took since it was last begun to ask.
+    since: usize,
+}
+
+/// After so many bursts that no node takes nothing more is asked for a moment: all that waits would come to be set aside.
+const MOST: usize = 8;
+/// How long that is if nothing happens: behind them may stand what a node takes.
+pub(super) const MOMENT: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -22,14 +32,24 @@ struct Waiting {
 
 impl Unplaced {
     fn add(&mut self, site: usize, works: Vec<Ticket>, why: Option<Nowhere>) {
-        let waiting = self.0.entry(site).or_default();
+        let waiting = self.sites.entry(site).or_default();
         waiting.works.extend(works);
         waiting.why = waiting.why.or(why);
     }
 
     /// Why nothing of a site can be placed until a node is free.
     pub(super) fn why(&self, site: usize) -> Option<Nowhere> {
-        self.0.get(&site)?.why
+        self.sites.get(&site)?.why
+    }
+
+    /// It is begun to ask.
+    pub(super) fn ask(&mut self) {
+        self.since = 0;
+    }
+
+    /// Whether there were so many that nothing more is asked for a moment.
+    pub(super) fn is_enough(&self) -> bool {
+        self.since >= MOST
     }
 }
 
@@ -54,12 +74,18 @@ impl Schedule {
             site.uncharge_works(&slot.cost.sizes);
         }
         self.unplaced.add(number, works, Some(why));
+        self.unplaced.since += 1;
+    }
+
+    /// Whether there may be bursts that were not asked for because no node took those before them.
+    pub(crate) fn has_more_to_ask(&self) -> bool {
+        self.unplaced.is_enough()
     }
 
     /// A node may take more than before, or it is time to look; so many make deliveries.
     pub(crate) fn freed(&mut self, nodes: usize, now: Timestamp) {
         self.turns.set_nodes(nodes);
-        for (number, Waiting { works, .. }) in mem::take(&mut self.unplaced.0) {
+        for (number, Waiting { works, .. }) in mem::take(&mut self.unplaced.sites) {
             self.again.extend(works);
             self.queue_up(number, now);
         }
@@ -68,6 +94,6 @@ impl Schedule {
     /// Whether another site than a burst's waits: for its turn, or for a node.
     pub(crate) fn others_wait(&self, slot: &Slot) -> bool {
         let site = slot.served.site;
-        self.turns.others_stand(site) || self.unplaced.0.keys().any(|other| *other != site)
+        self.turns.others_stand(site) || self.unplaced.sites.keys().any(|other| *other != site)
     }
 }

@@ -74,7 +74,7 @@ impl Drill {
                     report.duplicated.unexplained.len()
                 ))
                 .hint(format!(
-                    "what the nodes wrote is in {}; the same faults come again with --seed {}",
+                    "what the nodes wrote is in {}; the same faults come again with these options and --seed {}",
                     folder.display(),
                     report.seed
                 ))),

@@ -37,6 +37,7 @@ pub const KEYS: &[&str] = &[
     "delivery.timeout.command",
     "delivery.timeout.data",
     "delivery.timeout.dot",
+    "delivery.timeout.burst",
     "limits.message",
     "limits.recipients",
     "limits.hops",

@@ -99,6 +99,9 @@ pub struct Timeouts {
     /// For the reply to the final dot.
     #[serde(deserialize_with = "bounds::silence")]
     pub dot: HumanDuration,
+    /// For all that goes together over a connection.
+    #[serde(deserialize_with = "bounds::silence")]
+    pub burst: HumanDuration,
 }
 
 /// `[limits]`: what clients may do to this node.
@@ -226,6 +229,7 @@ impl Default for Timeouts {
             command: seconds(5 * 60),
             data: seconds(5 * 60),
             dot: seconds(10 * 60),
+            burst: seconds(2 * 60 * 60),
         }
     }
 }

@@ -21,7 +21,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::cluster::identity::Identity;
@@ -270,8 +270,10 @@ fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeE
         after_loss: config.cluster.after_loss.time(),
         ..Options::default()
     };
-    let spool = Spool::open(Disk::real(), &dir.join(data::SPOOL), clock.clone(), options)?;
-    Ok(Queue::new(spool))
+    let began = Instant::now();
+    let queue = Queue::new(Spool::open(Disk::real(), &dir.join(data::SPOOL), clock.clone(), options)?);
+    tracing::info!(works = queue.stats().works, took = ?began.elapsed(), "the spool is ready");
+    Ok(queue)
 }
 
 /// Runs a node until it is told to stop; SIGHUP has it read its configuration again, from `source`.

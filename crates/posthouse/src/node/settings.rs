@@ -52,6 +52,7 @@ pub(crate) fn mail(config: &Config, descriptors: usize) -> mail::Config {
                 command: timeout.command.0,
                 data: timeout.data.0,
                 dot: timeout.dot.0,
+                burst: timeout.burst.0,
             },
         },
     }

@@ -85,9 +85,15 @@ fn a_host_that_talks_without_end_harms_nobody_and_gets_the_message_at_the_next_t
 
 #[test]
 fn a_silent_host_is_given_up_after_the_time_for_that_step_and_nobody_else_waits() {
-    for (at, timeout) in
-        [("connected", "greeting"), ("hello", "greeting"), ("mail", "command"), ("dot", "dot")]
-    {
+    for (at, timeout) in [
+        ("connected", "greeting"),
+        ("hello", "greeting"),
+        ("mail", "command"),
+        ("dot", "dot"),
+        ("connected", "burst"),
+        ("recipient", "burst"),
+        ("dot", "burst"),
+    ] {
         let gate = Gate::new();
         let (silent, seen) = (gate.clone(), Tally::default());
         let peer = Peer::start(move |moment| {
@@ -112,6 +118,10 @@ fn a_silent_host_is_given_up_after_the_time_for_that_step_and_nobody_else_waits(
             (&"deferred".into(), &"timeout".into()),
             "{at}"
         );
+        if timeout == "burst" {
+            let reply = "451 4.4.2 it took more time than a connection's mail may";
+            assert!(word(&records[1], "reply").starts_with(reply), "{}", records[1]);
+        }
         gate.open();
         assert_eq!(words(&node.records_of("u@example.net", 3))[2], "delivered", "{at}");
     }

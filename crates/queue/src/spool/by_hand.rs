@@ -12,7 +12,7 @@ use super::{
     writer::{fits, room},
 };
 use crate::{
-    Change, QueueError,
+    Cancelled, Change, QueueError,
     ledger::Content,
     op::{CANCELLED_AT_ONCE, Op, State},
     transaction::Transaction,
@@ -75,11 +75,12 @@ impl Shared {
     pub(super) async fn cancel(
         self: Arc<Self>,
         works: Vec<WorkId>,
+        why: Cancelled,
         at: Timestamp,
     ) -> Result<usize, QueueError> {
         let mut cancelled = 0;
         for some in works.chunks(CANCELLED_AT_ONCE) {
-            let Some(cancel) = self.ledger.cancel(some, at) else { continue };
+            let Some(cancel) = self.ledger.cancel(some, why, at) else { continue };
             let works: Vec<WorkId> = cancel.works.iter().map(|(work, _)| *work).collect();
             let transaction = Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() };
             self.write_or_leave(transaction, &works).await?;

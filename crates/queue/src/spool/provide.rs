@@ -16,9 +16,9 @@ use super::{
     promise::{Promise, Waiter},
 };
 use crate::{
-    Arrival, BodyWriter, Boot, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind, LeaseOver,
-    Point, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen, Stats, Ticket,
-    Under, Words, WorkInfo,
+    Arrival, BodyWriter, Boot, Cancelled, Change, Concluded, Conclusion, Cursor, Epoch, Feed, Holder, Kind,
+    LeaseOver, Point, Position, Provider, Publication, Published, QueueError, Recipients, Repeat, Seen,
+    Stats, Ticket, Under, Words, WorkInfo,
     feed::Archive,
     ledger::{Content, Given},
     op::Op,
@@ -301,8 +301,13 @@ impl Provider for Spool {
         Box::pin(to_the_end(self.shared.clone().change(works, change)))
     }
 
-    fn cancel(&self, works: Vec<WorkId>, at: Timestamp) -> Pending<'_, Result<usize, QueueError>> {
-        Box::pin(to_the_end(self.shared.clone().cancel(works, at)))
+    fn cancel(
+        &self,
+        works: Vec<WorkId>,
+        why: Cancelled,
+        at: Timestamp,
+    ) -> Pending<'_, Result<usize, QueueError>> {
+        Box::pin(to_the_end(self.shared.clone().cancel(works, why, at)))
     }
 
     fn stats(&self) -> Stats {

@@ -99,8 +99,15 @@ impl Deaths<'_> {
         let came = came(&taker);
         let (mut last, mut moved, mut waited) = (gone.at, 0, 0);
         let open = sent.accepted.iter().filter(|message| message.at < at);
-        for arrivals in open.filter_map(|message| came.get(&message.recipient)) {
-            waited += usize::from(arrivals.iter().any(|arrival| *arrival >= later));
+        let mut unmarked = 0;
+        for (recipient, arrivals) in
+            open.filter_map(|message| Some((&message.recipient, came.get(&message.recipient)?)))
+        {
+            // What waits may have been delivered, and says so.
+            if arrivals.iter().any(|arrival| *arrival >= later) {
+                waited += 1;
+                unmarked += usize::from(!group.has_marked(recipient)?);
+            }
             for arrival in arrivals.iter().filter(|arrival| (gone.at..later).contains(arrival)) {
                 (moved, last) = (moved + 1, last.max(*arrival));
             }
@@ -127,6 +134,7 @@ impl Deaths<'_> {
         let verdicts = vec![
             Verdict::at_least(liveness.name, "works go elsewhere", count(moved), 1.0),
             Verdict::at_most(liveness.name, "s until its work is elsewhere", took, most),
+            Verdict::at_most(liveness.name, "waited that were not committing", count(unmarked), 0.0),
             Verdict::at_most(
                 liveness.name,
                 "come twice that were not committing, or have no mark",
@@ -150,7 +158,7 @@ impl Deaths<'_> {
             kills.push(at);
             self.interrupt.pause(away)?;
             group.manager.restart()?;
-            let ready = group.manager.wait_for_line("the node is running", at, self.interrupt)?.at;
+            let ready = group.manager.wait_for_line("the spool is ready", at, self.interrupt)?.at;
             for worker in &mut group.workers {
                 let linked = worker.wait_for_line("is a worker of its manager now", at, self.interrupt)?;
                 let back = linked.at.saturating_duration_since(ready).as_secs_f64();

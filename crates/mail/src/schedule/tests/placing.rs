@@ -123,6 +123,36 @@ fn a_site_waits_beside_a_burst_if_it_is_another_and_may_go_or_had_no_node() {
 }
 
 #[test]
+fn what_a_node_takes_goes_soon_behind_many_sites_that_no_node_takes_anything_of() {
+    let site = |number| format!("{number}.example");
+    let rule = |number| domain(&site(number), Wishes { connections: Some(number), ..Wishes::default() });
+    let mut world =
+        World::new(Delivery { destinations: (1..=30).map(rule).collect(), ..Delivery::routed_for_tests() });
+    for number in 1..=30 {
+        world.arrive(&site(number), "x", 1);
+    }
+    let look = |_| Some(Looked { size: 1000, origin: None });
+    let (mut rounds, mut asked, mut begun) = (0, 0, Vec::new());
+    while begun.is_empty() {
+        rounds += 1;
+        world.schedule.prepare(NOW);
+        while let Some(Begin { what: What::Deliver(slot), works }) = world.schedule.next(NOW, &look) {
+            asked += 1;
+            if asked == 30 {
+                begun = works;
+            } else {
+                world.schedule.unplaced(&slot, works, Nowhere::NoCredits);
+            }
+        }
+        assert!(world.schedule.has_more_to_ask() || !begun.is_empty());
+        let pause = world.schedule.pause(NOW, Duration::from_secs(1));
+        assert!(pause <= Duration::from_millis(5) || !begun.is_empty(), "{pause:?}");
+    }
+    assert_eq!((rounds, asked), (4, 30), "not all at once, and each once");
+    assert_eq!(world.schedule.pause(NOW, Duration::from_secs(1)), Duration::from_secs(1));
+}
+
+#[test]
 fn what_is_taken_back_from_a_lost_node_goes_before_what_came_later() {
     let mut world = world(Wishes { messages_per_connection: Some(4), ..Wishes::default() });
     let ago = |seconds| NOW - Duration::from_secs(seconds);
