@@ -15,12 +15,11 @@ use smtp::{
         stuff::{END_OF_DATA, Stuffer},
     },
 };
-use tokio::time::Instant;
 
 use crate::{
     Counters, Timeouts,
     burst::{Burst, Item, Tried, TriedRecipient, Trouble},
-    connection::{Age, Cause, Connection, Failure, Kept, Peer},
+    connection::{Age, Cause, Connection, Failure, Kept, Peer, Time},
     envelope::Dots,
     lately::Lately,
     opening,
@@ -52,8 +51,6 @@ pub(crate) struct Tools<'a> {
     /// The certificates of those who are trusted, if they are not those that the machine trusts.
     pub(crate) roots: Option<&'a Path>,
     pub(crate) timeouts: &'a Timeouts,
-    /// When the burst has had its time, however busy its next hop seems.
-    pub(crate) until: Instant,
     pub(crate) counters: &'a Counters,
     pub(crate) clock: &'a Clock,
 }
@@ -135,6 +132,8 @@ struct Attempt<'a> {
     told: Vec<usize>,
     /// Whether the connection has brought something to its end before, in this burst or an earlier one.
     served: Served,
+    /// For all of it.
+    time: Time,
 }
 
 /// Whether a connection has brought something to its end.
@@ -169,7 +168,8 @@ impl From<Failure> for Stop {
 
 impl<'a> Attempt<'a> {
     fn new(burst: &'a Burst, mut connection: Connection, tools: Tools<'a>, told: Vec<usize>) -> Self {
-        connection.until = tools.until;
+        let time = Time::from_now(tools.timeouts.burst);
+        connection.time = Some(time);
         for (token, item) in (0..).zip(&burst.items).filter(|(token, _)| !told.contains(&(*token as usize))) {
             connection.client.start(Transaction {
                 token,
@@ -180,7 +180,7 @@ impl<'a> Attempt<'a> {
             });
         }
         let served = if connection.age == Age::Kept { Served::Yes } else { Served::No };
-        Self { burst, connection, tools, told, served }
+        Self { burst, connection, tools, told, served, time }
     }
 
     async fn run<H: Home>(&mut self, home: &mut H) -> Result<(), Stop> {
@@ -191,6 +191,7 @@ impl<'a> Attempt<'a> {
                 Event::SendBody { token } => self.send_body(token as usize, home).await?,
                 Event::Done { token, results } => {
                     self.connection.carried += 1;
+                    self.connection.time = Some(self.time);
                     self.told.push(token as usize);
                     if self.served == Served::Yes && results.iter().all(never_begun) {
                         // The host has taken as many on this connection as it likes: another will do for this item.
@@ -200,6 +201,14 @@ impl<'a> Attempt<'a> {
                         self.served = Served::Yes;
                     }
                     self.tell(token as usize, &results, home).await;
+                    if self.time.is_over() && self.told.len() < self.burst.items.len() {
+                        let hop = &self.burst.hop.name;
+                        tracing::info!(
+                            hop,
+                            "a next hop takes long for its mail; what is left goes another time"
+                        );
+                        return Ok(());
+                    }
                 }
                 Event::Closed(reply) => {
                     let text =
@@ -216,8 +225,8 @@ impl<'a> Attempt<'a> {
 
     /// A host that offers PIPELINING and is silent when it is used may have lost what came early.
     fn doubt_pipelining(&self, failure: &Failure) {
-        let Connection { client, peer, until, .. } = &self.connection;
-        if failure.is_timeout() && Instant::now() < *until && client.awaits_one_of_many() {
+        let Connection { client, peer, .. } = &self.connection;
+        if failure.is_timeout() && client.awaits_one_of_many() {
             let Peer { host, address: Some(address) } = peer else { return };
             tracing::info!(%host, %address, "silent when commands came together; it gets them one by one for a while");
             self.tools.one_by_one.failed(*address);
@@ -241,6 +250,7 @@ impl<'a> Attempt<'a> {
         let mut stuffer = Stuffer::new();
         loop {
             let chunk = reader.next().await.map_err(|error| self.unreadable(at, &error))?;
+            self.connection.in_time()?;
             match (chunk, item.dots) {
                 (Chunk::More(text), Dots::None) => {
                     self.connection.send(&[&text], patience).await?;
@@ -251,6 +261,9 @@ impl<'a> Attempt<'a> {
                 }
                 (Chunk::Last(text), dots) => {
                     self.commit(at, home).await?;
+                    // From here on only the host can say whether it has the message.
+                    let timeouts = self.tools.timeouts;
+                    self.connection.time = Some(Time::from_now(timeouts.data + timeouts.dot));
                     self.connection.client.body_sent();
                     let pieces = match dots {
                         // Every text was stored with its last line ended.
@@ -303,7 +316,7 @@ impl<'a> Attempt<'a> {
             let begun = match unfinished.stage {
                 Stage::Hello => Begun::No,
                 // Its MAIL went out behind the text before, and the host had closed by then.
-                Stage::Mail if failure.is_loss() => Begun::No,
+                Stage::Mail if failure.is_loss() || self.time.is_over() => Begun::No,
                 _ => Begun::Yes,
             };
             if (begun, self.served) == (Begun::No, Served::Yes) {

@@ -5,7 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use base::Clock;
-use tokio::time::Instant;
 
 use crate::{
     Config, Counters, Live,
@@ -66,7 +65,6 @@ impl Attempts {
             ehlo: config.hostname.as_str(),
             roots: config.delivery.tls.roots.as_deref(),
             timeouts: &config.delivery.timeouts,
-            until: Instant::now() + config.delivery.timeouts.burst,
             counters: &self.counters,
             clock: &self.clock,
         };

@@ -44,8 +44,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     /// How much of TLS was asked for.
     tls: TlsLevel,
-    /// When the burst that it serves has had its time.
-    pub(crate) until: Instant,
+    /// For what is under way, beside that for each step.
+    pub(crate) time: Option<Time>,
     pub(crate) age: Age,
     /// Messages that it has brought to their end.
     pub(crate) carried: u32,
@@ -60,6 +60,27 @@ pub(crate) struct Peer {
     /// The host's name, with the port.
     pub(crate) host: String,
     pub(crate) address: Option<SocketAddr>,
+}
+
+/// Time that something may take in all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    until: Instant,
+    all: Duration,
+}
+
+impl Time {
+    pub(crate) fn from_now(all: Duration) -> Self {
+        Self { until: Instant::now() + all, all }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    fn over(&self) -> String {
+        format!("not through within {} s", self.all.as_secs())
+    }
 }
 
 /// Whether a connection has served before, so that it may have been closed meanwhile.
@@ -107,15 +128,15 @@ pub(crate) enum Cause {
 }
 
 impl Connection {
-    /// A connection for this hop that waits for the greeting; we are called `ehlo`, and have time until then.
-    pub(crate) fn new(stream: TcpStream, peer: Peer, hop: &Hop, ehlo: &str, until: Instant) -> Self {
+    /// A connection for this hop that waits for the greeting; we are called `ehlo`.
+    pub(crate) fn new(stream: TcpStream, peer: Peer, hop: &Hop, ehlo: &str) -> Self {
         let client = Client::new(Config { ehlo_name: ehlo.to_owned() });
         Self {
             stream: Stream::Plain(stream),
             client,
             peer,
             tls: hop.tls,
-            until,
+            time: None,
             age: Age::Fresh,
             carried: 0,
             input: Vec::with_capacity(READ),
@@ -144,7 +165,7 @@ impl Connection {
     /// The next thing that the host says; what is to be sent goes out before.
     pub(crate) async fn next(&mut self, patience: Duration) -> Result<Event, Failure> {
         // For the whole reply: a host that drips it gains no time by that.
-        let until = self.until.min(Instant::now() + patience);
+        let until = self.until(patience);
         loop {
             let mut input = &self.input[self.taken..];
             let event = self.client.advance(&mut input);
@@ -172,16 +193,15 @@ impl Connection {
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            let until = self.until.min(Instant::now() + patience);
-            match timeout_at(until, self.stream.write_vectored(rest)).await {
+            match timeout_at(self.until(patience), self.stream.write_vectored(rest)).await {
                 Ok(Ok(0)) => return Err(self.failure(Trouble::Lost, "the connection was closed".into())),
                 Ok(Ok(written)) => IoSlice::advance_slices(&mut rest, written),
                 Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
                 Err(_) => return Err(self.too_late("nothing was taken", patience)),
             }
         }
+        let until = self.until(patience);
         if let Stream::Tls(stream) = &mut self.stream {
-            let until = self.until.min(Instant::now() + patience);
             match timeout_at(until, stream.flush()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(self.failure(Trouble::Lost, plain(&error))),
@@ -196,20 +216,31 @@ impl Connection {
 
     /// Says goodbye.
     pub(crate) async fn quit(mut self) {
-        self.until = Instant::now() + GOODBYE;
+        self.time = None;
         self.client.quit();
         // Whatever it answers, we are through.
-        let _ = self.next(GOODBYE).await;
+        let _ = timeout(GOODBYE, self.next(GOODBYE)).await;
         let _ = timeout(GOODBYE, self.stream.shutdown()).await;
     }
 
+    /// Fails once there is no time left for what is under way.
+    pub(crate) fn in_time(&self) -> Result<(), Failure> {
+        match self.time {
+            Some(time) if time.is_over() => Err(self.failure(Trouble::Timeout, time.over())),
+            _ => Ok(()),
+        }
+    }
+
+    fn until(&self, patience: Duration) -> Instant {
+        let until = Instant::now() + patience;
+        self.time.map_or(until, |time| time.until.min(until))
+    }
+
     fn too_late(&self, what: &str, patience: Duration) -> Failure {
-        let text = if Instant::now() < self.until {
-            format!("{what} within {} s", patience.as_secs())
-        } else {
-            "it took more time than a connection's mail may".into()
-        };
-        self.failure(Trouble::Timeout, text)
+        match self.in_time() {
+            Err(failure) => failure,
+            Ok(()) => self.failure(Trouble::Timeout, format!("{what} within {} s", patience.as_secs())),
+        }
     }
 
     pub(crate) fn failure(&self, trouble: Trouble, text: String) -> Failure {

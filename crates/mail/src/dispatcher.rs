@@ -188,9 +188,8 @@ pub(crate) async fn run(delivery: Arc<Delivery>, mut orders: Orders, shutdown: S
             Event::Order(order) => handle_order(order, &mut schedule, &clock),
             Event::Configured(config) => schedule.set_config(config),
             Event::Arrived => left = Arrivals::Left,
-            // Those that no node took are asked again after all others.
-            Event::Glance if schedule.has_more_to_ask() => {}
-            Event::Freed | Event::Glance => schedule.freed(delivery.nodes(), now),
+            Event::Freed => schedule.freed(delivery.nodes(), now),
+            Event::Glance => schedule.glanced(delivery.nodes(), now),
         }
         // A node that comes back says what it has before it is given more.
         while let Ok(order) = orders.orders.try_recv() {

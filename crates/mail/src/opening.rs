@@ -136,7 +136,7 @@ impl Target<'_> {
                 tools.counters.connects.add(1);
                 // Without it small writes would wait for company; a socket that refuses is broken anyhow.
                 let _ = stream.set_nodelay(true);
-                Ok(Connection::new(stream, peer, self.hop, tools.ehlo, tools.until))
+                Ok(Connection::new(stream, peer, self.hop, tools.ehlo))
             }
             Ok(Err(error)) if is_exhausted(&error) => {
                 tracing::warn!(%address, %error, "no connection can be opened; raise the limit of open files if this goes on");

@@ -288,7 +288,6 @@ impl Schedule {
             // Meanwhile there may be somewhere to go.
             self.again.extend(self.refused.drain(..).map(|(_, ticket)| ticket));
         }
-        self.unplaced.ask();
         self.keep_up(now);
     }
 
@@ -333,6 +332,7 @@ impl Schedule {
     }
 
     fn keep_up(&mut self, now: Timestamp) {
+        self.unplaced.ask();
         while let Some(due) = self.due.take(now) {
             self.again.extend(due);
         }

@@ -111,10 +111,14 @@ pub(crate) fn tell(sequence: u64, op: &Op, head: &Bytes, into: &mut Vec<Tale>) {
             };
             into.push(Tale { sequence, told: Told::Concluded { work, epoch, at, only, record } });
         }
-        Op::Cancel(cancel) => {
+        Op::Cancel(cancel) | Op::Withdraw(cancel) => {
+            let why = match op {
+                Op::Withdraw(_) => Cancelled::Withdrawn,
+                _ => Cancelled::ByHand,
+            };
             into.extend(cancel.works.iter().map(|(work, remaining)| Tale {
                 sequence,
-                told: Told::Cancelled { work: *work, at: cancel.at, remaining: *remaining, why: cancel.why },
+                told: Told::Cancelled { work: *work, at: cancel.at, remaining: *remaining, why },
             }));
         }
         Op::Untold(untold) => {
@@ -147,8 +151,11 @@ fn told_late(untold: &Untold, head: &mut Bytes) -> Told {
             only: Some(*only),
             record: take(*record_len),
         },
-        Untold::Cancelled { work, at, remaining, why } => {
-            Told::Cancelled { work: *work, at: *at, remaining: *remaining, why: *why }
+        Untold::Cancelled { work, at, remaining } => {
+            Told::Cancelled { work: *work, at: *at, remaining: *remaining, why: Cancelled::ByHand }
+        }
+        Untold::Withdrawn { work, at, remaining } => {
+            Told::Cancelled { work: *work, at: *at, remaining: *remaining, why: Cancelled::Withdrawn }
         }
     }
 }
@@ -182,7 +189,11 @@ impl Told {
                 Untold::Late { work: *work, epoch: *epoch, at: *at, only: *only, record_len: put(record) }
             }
             Self::Cancelled { work, at, remaining, why } => {
-                Untold::Cancelled { work: *work, at: *at, remaining: *remaining, why: *why }
+                let (work, at, remaining) = (*work, *at, *remaining);
+                match why {
+                    Cancelled::ByHand => Untold::Cancelled { work, at, remaining },
+                    Cancelled::Withdrawn => Untold::Withdrawn { work, at, remaining },
+                }
             }
         }
     }
@@ -457,7 +468,7 @@ mod tests {
                 works: vec![UntoldWork { index: 0, recipients: 1, detail_len: 3 }],
             },
             Untold::Concluded { work, epoch: Epoch::default(), at, record_len: 4 },
-            Untold::Cancelled { work, at, remaining: Recipients::first(1), why: Cancelled::Withdrawn },
+            Untold::Withdrawn { work, at, remaining: Recipients::first(1) },
             Untold::Late { work, epoch: Epoch::default(), at, only: Recipients::first(1), record_len: 2 },
         ]);
         assert_eq!(op.words_len(), 11);

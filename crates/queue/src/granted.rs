@@ -45,7 +45,7 @@ impl Granted {
             Op::Conclude(Conclude { after: After::Unchanged, .. }) => {}
             Op::Conclude(Conclude { work, .. }) => drop(self.0.remove(work)),
             Op::State(State { work, .. }) => drop(self.0.remove(work)),
-            Op::Cancel(cancel) => {
+            Op::Cancel(cancel) | Op::Withdraw(cancel) => {
                 for (work, _) in &cancel.works {
                     self.0.remove(work);
                 }

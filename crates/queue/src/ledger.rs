@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 use self::nodes::Lost;
 use crate::{
-    Arrival, Cancelled, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest,
-    Status, WorkInfo,
+    Arrival, Concluded, Conclusion, End, Epoch, Holder, Kind, LeaseOver, Reason, Recipients, Rest, Status,
+    WorkInfo,
     index::{Effects, Index, More, Place},
     intern::IdHasher,
     op::{After, Cancel, Conclude, Op, Standing, State},
@@ -351,7 +351,7 @@ impl Ledger {
     }
 
     /// What must be written to cancel these works, all but those past the point of no return; their leases are over.
-    pub(crate) fn cancel(&self, works: &[WorkId], why: Cancelled, at: Timestamp) -> Option<Cancel> {
+    pub(crate) fn cancel(&self, works: &[WorkId], at: Timestamp) -> Option<Cancel> {
         let mut inner = self.state.lock();
         let mut cancelled = Vec::with_capacity(works.len());
         for work in works {
@@ -369,7 +369,7 @@ impl Ledger {
             inner.leases.insert(*work, Holding { done, ..Holding::kept(epoch, left) });
             cancelled.push((*work, left));
         }
-        (!cancelled.is_empty()).then_some(Cancel { at, why, works: cancelled })
+        (!cancelled.is_empty()).then_some(Cancel { at, works: cancelled })
     }
 
     /// Takes waiting works out of the dispatcher's hands, so that their state can be changed; those that somebody holds are left.
@@ -541,7 +541,7 @@ impl Inner {
             Op::State(state) => {
                 self.leave(state.work);
             }
-            Op::Cancel(cancel) => {
+            Op::Cancel(cancel) | Op::Withdraw(cancel) => {
                 for (work, _) in &cancel.works {
                     self.leases.remove(work);
                     self.lost.remove(work);

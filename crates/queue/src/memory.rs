@@ -240,9 +240,9 @@ impl Provider for Memory {
     ) -> Pending<'_, Result<usize, QueueError>> {
         let mut count = 0;
         let mut result = Ok(());
-        if let Some(cancel) = self.ledger.cancel(&works, why, at) {
+        if let Some(cancel) = self.ledger.cancel(&works, at) {
             count = cancel.works.len();
-            result = self.write(Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() });
+            result = self.write(Transaction { ops: vec![Op::cancel(cancel, why)], ..Transaction::default() });
         }
         Box::pin(async move { result.map(|()| count) })
     }

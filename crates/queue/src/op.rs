@@ -43,6 +43,8 @@ pub(crate) enum Op<S = String> {
     Remember(Vec<(MessageId, Timestamp)>),
     /// Records that the message log has not taken yet, copied forward.
     Untold(Vec<Untold>),
+    /// A range of works is cancelled because their sender was told that they are not taken.
+    Withdraw(Cancel),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,7 +135,6 @@ pub(crate) enum After {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cancel {
     pub(crate) at: Timestamp,
-    pub(crate) why: Cancelled,
     pub(crate) works: Vec<(WorkId, Recipients)>,
 }
 
@@ -170,7 +171,6 @@ pub(crate) enum Untold {
         work: WorkId,
         at: Timestamp,
         remaining: Recipients,
-        why: Cancelled,
     },
     /// A late word, which counts for these alone. Words: the record.
     Late {
@@ -179,6 +179,12 @@ pub(crate) enum Untold {
         at: Timestamp,
         only: Recipients,
         record_len: u32,
+    },
+    /// Its sender was told that it is not taken.
+    Withdrawn {
+        work: WorkId,
+        at: Timestamp,
+        remaining: Recipients,
     },
 }
 
@@ -193,6 +199,14 @@ pub(crate) struct UntoldWork {
 const UNTOLD_TAKES: u64 = 48;
 
 impl<S> Op<S> {
+    /// Works are cancelled.
+    pub(crate) fn cancel(cancel: Cancel, why: Cancelled) -> Self {
+        match why {
+            Cancelled::ByHand => Self::Cancel(cancel),
+            Cancelled::Withdrawn => Self::Withdraw(cancel),
+        }
+    }
+
     /// The length of its words in the head section.
     pub(crate) fn words_len(&self) -> u64 {
         match self {
@@ -204,6 +218,7 @@ impl<S> Op<S> {
             Self::State(state) => u64::from(state.state_len),
             Self::Untold(untold) => untold.iter().map(Untold::words_len).sum(),
             Self::Cancel(_)
+            | Self::Withdraw(_)
             | Self::Grant { .. }
             | Self::Commit { .. }
             | Self::Gone { .. }
@@ -233,7 +248,7 @@ impl Untold {
                 u64::from(*header_len) + works.iter().map(|work| u64::from(work.detail_len)).sum::<u64>()
             }
             Self::Concluded { record_len, .. } | Self::Late { record_len, .. } => u64::from(*record_len),
-            Self::Cancelled { .. } => 0,
+            Self::Cancelled { .. } | Self::Withdrawn { .. } => 0,
         }
     }
 }

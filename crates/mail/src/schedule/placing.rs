@@ -6,7 +6,7 @@ use base::Timestamp;
 use cluster::placement::Nowhere;
 use queue::Ticket;
 
-use super::{Schedule, Slot};
+use super::{LOOK_EVERY, Schedule, Slot};
 use crate::turns::Served;
 
 /// Works that no node can take now.
@@ -16,6 +16,8 @@ pub(super) struct Unplaced {
     sites: BTreeMap<usize, Waiting>,
     /// Bursts that no node took since it was last begun to ask.
     since: usize,
+    /// When those of them that wait were last let in again.
+    freed: Timestamp,
 }
 
 /// After so many bursts that no node takes nothing more is asked for a moment: all that waits would come to be set aside.
@@ -77,14 +79,18 @@ impl Schedule {
         self.unplaced.since += 1;
     }
 
-    /// Whether there may be bursts that were not asked for because no node took those before them.
-    pub(crate) fn has_more_to_ask(&self) -> bool {
-        self.unplaced.is_enough()
+    /// Some time has passed; so many nodes make deliveries. Those that no node took are asked again after all others, or in a second.
+    pub(crate) fn glanced(&mut self, nodes: usize, now: Timestamp) {
+        let lately = self.unplaced.freed <= now && now.since(self.unplaced.freed) < LOOK_EVERY;
+        if !(self.unplaced.is_enough() && lately) {
+            self.freed(nodes, now);
+        }
     }
 
-    /// A node may take more than before, or it is time to look; so many make deliveries.
+    /// A node may take more than before; so many make deliveries.
     pub(crate) fn freed(&mut self, nodes: usize, now: Timestamp) {
         self.turns.set_nodes(nodes);
+        self.unplaced.freed = now;
         for (number, Waiting { works, .. }) in mem::take(&mut self.unplaced.sites) {
             self.again.extend(works);
             self.queue_up(number, now);

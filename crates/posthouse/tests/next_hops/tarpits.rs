@@ -68,3 +68,39 @@ fn a_host_that_does_not_read_the_text_is_given_up_and_gets_it_at_the_next_try() 
     gate.open();
     between.all_delivered_once(1);
 }
+
+#[test]
+fn a_host_that_is_in_time_with_each_reply_and_not_with_all_is_left() {
+    let drip = Manner::Dripping(Duration::from_millis(50));
+    let tarpit = Peer::behaving(drip, &["8BITMIME"], |_| Move::Go);
+    let between = Between::start(
+        tarpit,
+        "delivery.timeout.burst = '1s'\ndelivery.connections = 1\ndelivery.expire = '3s'",
+    );
+    between.send(1);
+    between.others_go_on();
+    let log = between.node.quiet();
+    let tried = log.iter().filter(|record| matches!(word(record, "what"), "deferred" | "expired"));
+    let tried: Vec<_> = tried.map(|record| (word(record, "reason"), word(record, "reply"))).collect();
+    let late = |(reason, reply): &(&str, &str)| {
+        *reason == "timeout" && reply.starts_with("451 4.4.2 not through within 1 s")
+    };
+    assert!(!tried.is_empty() && tried.iter().all(late), "{tried:?}");
+    assert_eq!(between.hostile.count(), 0);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the host takes its time")]
+fn a_message_whose_end_is_sent_has_all_the_time_of_its_reply_whatever_the_burst_has_taken() {
+    let hostile = Peer::start(|moment| {
+        if matches!(moment, Moment::Dot(_)) {
+            // Longer than the burst may take.
+            std::thread::sleep(Duration::from_millis(1200));
+        }
+        Move::Go
+    });
+    let between = Between::start(hostile, "delivery.timeout.burst = '1s'\ndelivery.connections = 1");
+    between.send(3);
+    assert_eq!(deferrals(&between.all_delivered_once(3)), []);
+    assert!(between.hostile.connections() > 1, "what was left went another time");
+}

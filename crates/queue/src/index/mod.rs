@@ -118,7 +118,7 @@ impl Index {
                     self.stands(at, state.standing, place, effects);
                 }
             }
-            Op::Cancel(cancel) => {
+            Op::Cancel(cancel) | Op::Withdraw(cancel) => {
                 for (work, _) in &cancel.works {
                     if let Some(at) = self.works.find(*work) {
                         self.end(at, cancel.at, place.segment, EndedBy::ThisRecord, effects);

@@ -80,9 +80,9 @@ impl Shared {
     ) -> Result<usize, QueueError> {
         let mut cancelled = 0;
         for some in works.chunks(CANCELLED_AT_ONCE) {
-            let Some(cancel) = self.ledger.cancel(some, why, at) else { continue };
+            let Some(cancel) = self.ledger.cancel(some, at) else { continue };
             let works: Vec<WorkId> = cancel.works.iter().map(|(work, _)| *work).collect();
-            let transaction = Transaction { ops: vec![Op::Cancel(cancel)], ..Transaction::default() };
+            let transaction = Transaction { ops: vec![Op::cancel(cancel, why)], ..Transaction::default() };
             self.write_or_leave(transaction, &works).await?;
             cancelled += works.len();
         }

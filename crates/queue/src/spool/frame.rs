@@ -199,11 +199,7 @@ mod tests {
     fn operations_are_the_same_whoever_holds_their_names() {
         let message = MessageId::generate(Timestamp::default());
         let work = WorkId { message, index: 3 };
-        let cancel = Cancel {
-            at: Timestamp::default(),
-            why: crate::Cancelled::ByHand,
-            works: vec![(work, crate::Recipients::only(2))],
-        };
+        let cancel = Cancel { at: Timestamp::default(), works: vec![(work, crate::Recipients::only(2))] };
         let ops = vec![Op::Cancel(cancel), Op::Untold(Vec::<Untold>::new()), Op::Remember(Vec::new())];
         let encoded = encode_ops(&ops);
         let mut borrowed = Vec::new();

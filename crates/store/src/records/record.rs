@@ -121,7 +121,7 @@ pub enum Outcome {
     Failed,
     /// It was too old.
     Expired,
-    /// An operator ended it.
+    /// An operator ended it, or its sender was told that it is not taken.
     Cancelled,
     /// Nobody can say: the lease ran out without word.
     Lost,
@@ -162,7 +162,7 @@ pub enum Happened {
     Failed,
     /// It was too old.
     Expired,
-    /// An operator ended it.
+    /// An operator ended it, or its sender was told that it is not taken.
     Cancelled,
     /// Nobody can say.
     Lost,

@@ -96,6 +96,7 @@ impl Deaths<'_> {
         self.interrupt.pause((later + A_WHILE).saturating_duration_since(Instant::now()))?;
         let sent = senders.stop(self.interrupt)?;
         group.wait_until_empty(self.interrupt)?;
+        self.interrupt.pause(UNTIL_IT_IS_LOGGED)?;
         let came = came(&taker);
         let (mut last, mut moved, mut waited) = (gone.at, 0, 0);
         let open = sent.accepted.iter().filter(|message| message.at < at);
@@ -247,6 +248,9 @@ const ANSWERS_AFTER: Duration = Duration::from_millis(20);
 
 /// Enough of them that a next hop that answers late takes all that is offered, also with one node less.
 const MANY_CONNECTIONS: &str = "delivery.connections = 200";
+
+/// The message log follows the queue by a moment.
+const UNTIL_IT_IS_LOGGED: Duration = Duration::from_secs(1);
 
 /// How long there is load before and after.
 const A_WHILE: Duration = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, side by side in every turn.
+//! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, in turns.
 
 use std::{
     path::Path,
@@ -79,7 +79,6 @@ pub(super) struct Figures {
 }
 
 /// What one contender did in one turn.
-#[derive(Default)]
 struct Sample {
     messages: u64,
     took: Duration,
@@ -90,7 +89,7 @@ struct Sample {
 }
 
 /// What one process had of it.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Share {
     cpu: Duration,
     /// Messages that it delivered, where it says so.
@@ -100,9 +99,6 @@ struct Share {
 impl Sample {
     /// With what it did after that.
     fn and(mut self, next: Self) -> Self {
-        if self.messages == 0 {
-            return next;
-        }
         for (node, more) in self.nodes.iter_mut().zip(next.nodes) {
             node.cpu += more.cpu;
             node.delivered = node.delivered.zip(more.delivered).map(|(count, more)| count + more);
@@ -184,8 +180,9 @@ impl Relay<'_> {
     pub(super) fn measure(&self, taken: &mut Vec<Figures>, interrupt: &Interrupt) -> Result<()> {
         let figures = |contender| Figures { contender, samples: Vec::new() };
         taken.extend(self.contenders().into_iter().map(figures));
+        let mut random = fastrand::Rng::with_seed(1);
         for run in 1..=self.runs {
-            for (figures, sample) in taken.iter_mut().zip(self.one_turn(interrupt)?) {
+            for (figures, sample) in taken.iter_mut().zip(self.one_turn(&mut random, interrupt)?) {
                 eprintln!("xtask {:<20} run {run}: {}", figures.contender.name(), sample.line());
                 figures.samples.push(sample);
             }
@@ -193,27 +190,29 @@ impl Relay<'_> {
         Ok(())
     }
 
-    /// Starts all contenders, and has each relay a part of its messages after the other, again and again: whatever else the machine
-    /// does meanwhile, it does to all of them.
-    fn one_turn(&self, interrupt: &Interrupt) -> Result<Vec<Sample>> {
+    /// Starts all contenders, and has each relay a part of its messages after the other, again and again: what else the machine does for
+    /// minutes, it does to all of them.
+    fn one_turn(&self, random: &mut fastrand::Rng, interrupt: &Interrupt) -> Result<Vec<Sample>> {
         let contenders = self.contenders();
         let settings: Result<Vec<_>> = contenders.iter().map(|each| self.start(*each, interrupt)).collect();
         let settings = settings?;
-        let mut samples: Vec<Sample> = contenders.iter().map(|_| Sample::default()).collect();
+        let mut samples: Vec<Option<Sample>> = contenders.iter().map(|_| None).collect();
         let mut order: Vec<usize> = (0..contenders.len()).collect();
         for part in 0..=PARTS {
+            random.shuffle(&mut order);
             for &place in &order {
                 let messages = self.messages.unwrap_or_else(|| contenders[place].messages()) / PARTS;
                 let sample = send(&settings[place], messages, interrupt)?;
                 // The first is a warm-up.
                 if part > 0 {
-                    samples[place] = std::mem::take(&mut samples[place]).and(sample);
+                    samples[place] = Some(match samples[place].take() {
+                        Some(before) => before.and(sample),
+                        None => sample,
+                    });
                 }
             }
-            // Each as often before the others as after them.
-            order.reverse();
         }
-        Ok(samples)
+        samples.into_iter().collect::<Option<_>>().context("there are parts")
     }
 
     fn start(&self, contender: Contender, interrupt: &Interrupt) -> Result<Setting> {
