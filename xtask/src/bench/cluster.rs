@@ -36,7 +36,7 @@ pub(crate) struct Options {
     /// Turns of a and b; the median of each turn's ratios counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
-    /// Messages of a turn of a and b that count, for all alike; half as many go before. Without it, as many as take each some seconds.
+    /// Messages of a run of a and b, for all alike; half as many go before. Without it, as many as take each some seconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(100..))]
     messages: Option<u64>,
     /// Messages a second that are offered in c, d and f's takeover.
@@ -160,10 +160,9 @@ impl Taken {
     }
 }
 
-const METHOD: &str = "Load tools and all nodes on the same cores, loopback, 10 KiB, 20 kept sessions in all; a manager and two workers. In every \
-turn all contenders are started anew and stay up; one after the other they relay half of what their messages are (Postfix 8,000, others \
-80,000), three times, each time in another order, and the first time does not count; medians of the turns, and of their ratios. Delivered: by \
-the sink's counter, from first connect to last message; of a node by the message log. CPU: each process with what it started, until queue \
-and CPU are quiet for two seconds. On the \
+const METHOD: &str = "Load tools and all nodes on the same cores, loopback, 10 KiB, 20 kept sessions in all; a manager and two workers. Each \
+contender is started anew, relays half as many messages as count, and is measured once in every turn, at 40,000 (Postfix at 8,000); medians of \
+the turns, and of their ratios. Delivered: by the sink's counter, from first connect to last message; of a node by the message log. CPU: each \
+process with what it started, until queue and CPU are quiet for two seconds. On the \
 link: TCP's own count at the manager's port, both ways. Killed: with signal 9, while 20 sessions send to the workers at a steady rate to \
 recipients of their own; lost and twice by the next hop's count.";

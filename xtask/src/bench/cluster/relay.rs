@@ -1,4 +1,4 @@
-//! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, in turns.
+//! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, each once in every turn.
 
 use std::{
     path::Path,
@@ -46,7 +46,7 @@ impl Contender {
 
     /// Messages of a run without the option: such as take each some seconds.
     fn messages(self) -> u64 {
-        if self == Self::Postfix { 8_000 } else { 80_000 }
+        if self == Self::Postfix { 8_000 } else { 40_000 }
     }
 
     fn file(self) -> &'static str {
@@ -80,51 +80,25 @@ pub(super) struct Figures {
 
 /// What one contender did in one turn.
 struct Sample {
-    messages: u64,
-    took: Duration,
+    rate: f64,
     /// Its processes, the manager first.
     nodes: Vec<Share>,
-    /// Bytes over the links, where there are any.
-    link: Option<u64>,
+    /// Bytes over the links for each byte of the messages.
+    link: Option<f64>,
 }
 
 /// What one process had of it.
 #[derive(Clone, Copy)]
 struct Share {
-    cpu: Duration,
-    /// Messages that it delivered, where it says so.
-    delivered: Option<u64>,
+    /// CPU for each message of all, in microseconds.
+    cpu: f64,
+    /// What it delivered each second, where it says so.
+    rate: Option<f64>,
 }
 
 impl Sample {
-    /// With what it did after that.
-    fn and(mut self, next: Self) -> Self {
-        for (node, more) in self.nodes.iter_mut().zip(next.nodes) {
-            node.cpu += more.cpu;
-            node.delivered = node.delivered.zip(more.delivered).map(|(count, more)| count + more);
-        }
-        let link = self.link.zip(next.link).map(|(bytes, more)| bytes + more);
-        Self { messages: self.messages + next.messages, took: self.took + next.took, link, ..self }
-    }
-
-    /// Messages a second.
-    fn rate(&self) -> f64 {
-        each(self.messages, 1) / self.took.as_secs_f64()
-    }
-
-    /// CPU of all processes for each message, in microseconds.
     fn cpu(&self) -> f64 {
-        (0..self.nodes.len()).map(|place| self.cpu_of(place)).sum()
-    }
-
-    /// CPU of one process for each message of all, in microseconds.
-    fn cpu_of(&self, place: usize) -> f64 {
-        self.nodes.get(place).map_or(0.0, |node| node.cpu.as_secs_f64() * 1e6 * each(1, self.messages))
-    }
-
-    /// Bytes over the links for each byte of the messages.
-    fn link(&self) -> Option<f64> {
-        self.link.map(|bytes| each(bytes, self.messages * BYTES))
+        self.nodes.iter().map(|node| node.cpu).sum()
     }
 }
 
@@ -173,46 +147,31 @@ impl Relay<'_> {
         all
     }
 
-    /// Measures all contenders in every turn; what was measured so far stays when a later turn fails.
+    /// Measures each contender once in every turn; what was measured so far stays when a later one fails.
     ///
     /// # Errors
     /// Something did not start, ended, stalled, or was interrupted.
     pub(super) fn measure(&self, taken: &mut Vec<Figures>, interrupt: &Interrupt) -> Result<()> {
-        let figures = |contender| Figures { contender, samples: Vec::new() };
-        taken.extend(self.contenders().into_iter().map(figures));
-        let mut random = fastrand::Rng::with_seed(1);
+        let mut order = self.contenders();
+        taken.extend(order.iter().map(|contender| Figures { contender: *contender, samples: Vec::new() }));
         for run in 1..=self.runs {
-            for (figures, sample) in taken.iter_mut().zip(self.one_turn(&mut random, interrupt)?) {
-                eprintln!("xtask {:<20} run {run}: {}", figures.contender.name(), sample.line());
-                figures.samples.push(sample);
+            for contender in &order {
+                let sample = self.one_run(*contender, interrupt)?;
+                eprintln!("xtask {:<20} run {run}: {}", contender.name(), sample.line());
+                let figures = taken.iter_mut().find(|figures| figures.contender == *contender);
+                figures.context("it has its place")?.samples.push(sample);
             }
+            // Each as often before the others as after them.
+            order.reverse();
         }
         Ok(())
     }
 
-    /// Starts all contenders, and has each relay a part of its messages after the other, again and again: what else the machine does for
-    /// minutes, it does to all of them.
-    fn one_turn(&self, random: &mut fastrand::Rng, interrupt: &Interrupt) -> Result<Vec<Sample>> {
-        let contenders = self.contenders();
-        let settings: Result<Vec<_>> = contenders.iter().map(|each| self.start(*each, interrupt)).collect();
-        let settings = settings?;
-        let mut samples: Vec<Option<Sample>> = contenders.iter().map(|_| None).collect();
-        let mut order: Vec<usize> = (0..contenders.len()).collect();
-        for part in 0..=PARTS {
-            random.shuffle(&mut order);
-            for &place in &order {
-                let messages = self.messages.unwrap_or_else(|| contenders[place].messages()) / PARTS;
-                let sample = send(&settings[place], messages, interrupt)?;
-                // The first is a warm-up.
-                if part > 0 {
-                    samples[place] = Some(match samples[place].take() {
-                        Some(before) => before.and(sample),
-                        None => sample,
-                    });
-                }
-            }
-        }
-        samples.into_iter().collect::<Option<_>>().context("there are parts")
+    fn one_run(&self, contender: Contender, interrupt: &Interrupt) -> Result<Sample> {
+        let setting = self.start(contender, interrupt)?;
+        let messages = self.messages.unwrap_or_else(|| contender.messages());
+        send(&setting, messages / WARM_UP_PART, interrupt)?;
+        send(&setting, messages, interrupt)
     }
 
     fn start(&self, contender: Contender, interrupt: &Interrupt) -> Result<Setting> {
@@ -255,18 +214,18 @@ fn send(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Sampl
     let took = through(setting, messages, interrupt)?;
     server::settle(&setting.servers(), interrupt)?;
     let link = match (setting.links()?, links_before) {
-        (Some(after), Some(before)) => Some(after.since(&before)?),
+        (Some(after), Some(before)) => Some(each(after.since(&before)?, messages * BYTES)),
         _ => None,
     };
     let used = setting.used()?;
     // Last, because it has a cost of its own.
     let delivered = setting.group().map(|group| group.delivered(messages)).transpose()?.unwrap_or_default();
     let share = |(place, (after, before)): (usize, (&Duration, &Duration))| Share {
-        cpu: *after - *before,
-        delivered: delivered.get(place).copied(),
+        cpu: (*after - *before).as_secs_f64() * 1e6 * each(1, messages),
+        rate: delivered.get(place).map(|count| each(*count, 1) / took.as_secs_f64()),
     };
     let nodes = used.iter().zip(&cpu_before).enumerate().map(share).collect();
-    Ok(Sample { messages, took, nodes, link })
+    Ok(Sample { rate: each(messages, 1) / took.as_secs_f64(), nodes, link })
 }
 
 /// How long it takes from the first connect until the sink has the last message.
@@ -306,12 +265,10 @@ fn through(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Du
 
 impl Sample {
     fn line(&self) -> String {
-        let cpu = (0..self.nodes.len()).map(|place| format!("{:.0}", self.cpu_of(place)));
-        let cpu = cpu.collect::<Vec<_>>().join(" + ");
+        let cpu = self.nodes.iter().map(|node| format!("{:.0}", node.cpu)).collect::<Vec<_>>().join(" + ");
         let cpu = if cpu.is_empty() { cpu } else { format!(", {cpu} µs a message") };
-        let link =
-            self.link().map_or_else(String::new, |link| format!(", {link:.2} of the size on the link"));
-        format!("{:>6.0}/s{cpu}{link}", self.rate())
+        let link = self.link.map_or_else(String::new, |link| format!(", {link:.2} of the size on the link"));
+        format!("{:>6.0}/s{cpu}{link}", self.rate)
     }
 }
 
@@ -330,14 +287,12 @@ fn lines(figures: &Figures) -> String {
     let name = figures.contender.name();
     let nodes = samples[0].nodes.len();
     let cpu = if nodes == 0 { "–".into() } else { of(&|sample| Some(sample.cpu())) };
-    let mut lines = format!("\n| {name} | all | {} | {cpu} |", of(&|sample| Some(sample.rate())));
+    let mut lines = format!("\n| {name} | all | {} | {cpu} |", of(&|sample| Some(sample.rate)));
     if nodes > 1 {
         for place in 0..nodes {
             let node = if place == 0 { "manager".into() } else { format!("worker {place}") };
-            let delivered = |sample: &Sample| {
-                sample.nodes[place].delivered.map(|count| each(count, 1) / sample.took.as_secs_f64())
-            };
-            let (rate, cpu) = (of(&delivered), of(&|sample| Some(sample.cpu_of(place))));
+            let rate = of(&|sample| sample.nodes[place].rate);
+            let cpu = of(&|sample| Some(sample.nodes[place].cpu));
             lines += &format!("\n| {name} | {node} | {rate} | {cpu} |");
         }
     }
@@ -352,11 +307,12 @@ pub(super) fn judge(taken: &[Figures]) -> Vec<Verdict> {
         let ratios = ours.samples.iter().zip(&other.samples).map(|(a, b)| pick(a) / its(b));
         Some(ratios.collect::<Vec<f64>>()).filter(|ratios| !ratios.is_empty()).map(Median::of)
     };
-    let manager: fn(&Sample) -> f64 = |sample| sample.cpu_of(0);
+    let manager: fn(&Sample) -> f64 = |sample| sample.nodes.first().map_or(0.0, |node| node.cpu);
     let (a, b) = (Contender::AtManager, Contender::AtWorkers);
     let (alone, postfix) = (Contender::Standalone, Contender::Postfix);
+    let rate: fn(&Sample) -> f64 = |sample| sample.rate;
     let link = || {
-        let runs: Vec<f64> = of(b)?.samples.iter().filter_map(Sample::link).collect();
+        let runs: Vec<f64> = of(b)?.samples.iter().filter_map(|sample| sample.link).collect();
         Some(runs).filter(|runs| !runs.is_empty()).map(Median::of)
     };
     let at_most = |who: Contender, unit: &str, measured: Option<Median>, most: f64| {
@@ -369,8 +325,8 @@ pub(super) fn judge(taken: &[Figures]) -> Vec<Verdict> {
         at_most(a, "x standalone's CPU in all", beside(a, Sample::cpu, alone, Sample::cpu), 1.8),
         at_most(a, "x standalone's CPU at the manager", beside(a, manager, alone, Sample::cpu), 1.1),
         at_most(b, "x standalone's CPU at the manager", beside(b, manager, alone, Sample::cpu), 0.8),
-        at_least(b, "x standalone's rate", beside(b, Sample::rate, alone, Sample::rate), 0.55),
-        at_least(b, "x Postfix's rate", beside(b, Sample::rate, postfix, Sample::rate), 4.0),
+        at_least(b, "x standalone's rate", beside(b, rate, alone, rate), 0.55),
+        at_least(b, "x Postfix's rate", beside(b, rate, postfix, rate), 4.0),
         at_most(b, "x the message's size on the link", link(), 1.2),
     ]
     .into_iter()
@@ -399,7 +355,7 @@ const BYTES: u64 = 10 * 1024;
 const SESSIONS: u32 = 20;
 const SESSIONS_A_WORKER: u32 = 10;
 
-/// A turn has so many parts, in which the contenders take turns; and one before them, uncounted.
-const PARTS: u64 = 2;
+/// The warm-up sends one part in so many of a run, uncounted: the spool makes its first segments, and keeps them.
+const WARM_UP_PART: u64 = 2;
 
 const PATIENCE_WITH_A_STALL: Duration = Duration::from_secs(60);
