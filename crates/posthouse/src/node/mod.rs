@@ -155,7 +155,7 @@ impl Node {
         let console_address = console.local_addr()?;
         let control = ControlSocket::open(&dir)?;
         let clock = Clock::system();
-        let queue = open_queue(&dir, &config, &clock)?;
+        let (queue, took) = open_queue(&dir, &config, &clock)?;
         let upkeep = Shutdown::new();
         let log = dir.join(data::MESSAGE_LOG);
         let settings = settings::mail(&config, descriptors);
@@ -173,6 +173,8 @@ impl Node {
         };
         let gateway =
             Gateway::start(settings, &queue, &log, &wishes, clock.clone(), manager.clone(), &upkeep)?;
+        // Nothing refuses to start any more: what does is to be the only line.
+        tracing::info!(works = queue.stats().works, ?took, "the spool is ready");
         if let (Some(manager), Some(link)) = (&manager, link) {
             manager.listen(link, gateway.trade(), &upkeep);
         }
@@ -262,7 +264,8 @@ fn spawn_face(faces: &Shutdown, serve: impl Future<Output = io::Result<()>> + Se
     });
 }
 
-fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeError> {
+/// The queue as it was left, and how long it took to read it.
+fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<(Queue, Duration), NodeError> {
     let options = Options {
         segment_size: config.spool.segment.bytes(),
         warn_free: config.spool.warn_free.0,
@@ -272,8 +275,7 @@ fn open_queue(dir: &Path, config: &Config, clock: &Clock) -> Result<Queue, NodeE
     };
     let began = Instant::now();
     let queue = Queue::new(Spool::open(Disk::real(), &dir.join(data::SPOOL), clock.clone(), options)?);
-    tracing::info!(works = queue.stats().works, took = ?began.elapsed(), "the spool is ready");
-    Ok(queue)
+    Ok((queue, began.elapsed()))
 }
 
 /// Runs a node until it is told to stop; SIGHUP has it read its configuration again, from `source`.
