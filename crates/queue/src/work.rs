@@ -147,7 +147,7 @@ pub enum Status {
 }
 
 /// Why a work was cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
     /// By an operator's word.
     ByHand,

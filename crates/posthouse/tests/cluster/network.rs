@@ -40,6 +40,30 @@ fn host(node: &Node) -> Option<&Host> {
     host
 }
 
+#[test]
+fn what_was_stored_though_its_client_was_told_to_come_again_ends_withdrawn_and_goes_to_nobody() {
+    let peer = Peer::willing();
+    let cluster = cluster(0, "", &peer);
+    let worker = cluster.worker(NODE).file("cluster.hold = '2s'").start();
+    let Some(host) = host(&worker) else { return };
+    cluster.introduce(&worker, NODE);
+    testkit::cluster::linked(&worker);
+    let pause = ["mail", "pause", "--domain", "example.com", "--why", "a test"];
+    let _ = cluster.manager.command(&pause).done();
+    let mut session = Session::open(worker.smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.say("DATA").code, 354);
+    // The message reaches the manager, and its answer nobody.
+    host.cut(Cut::Deaf);
+    assert_eq!(session.send(b"Subject: x\r\n\r\nx\r\n.\r\n").code, 451);
+    cluster.manager.counts("queued", 1);
+    host.heal();
+    let log = cluster.manager.quiet();
+    let ends: Vec<_> = log.iter().map(|record| (word(record, "what"), record["reason"].as_str())).collect();
+    assert_eq!(ends.last(), Some(&("cancelled", Some("withdrawn"))), "{log:?}");
+    assert_eq!(peer.count(), 0);
+}
+
 /// What a story of a cut was.
 struct Past {
     cut: Instant,

@@ -1,4 +1,5 @@
-//! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, each once in every turn.
+//! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, each once in every turn; and each cluster once more
+//! beside a node alone.
 
 use std::{
     path::Path,
@@ -19,13 +20,14 @@ use super::{
         targets::Verdict,
     },
     Part,
+    beside::{self, Beside},
     group::{Group, Shape},
     link::Links,
 };
 
 /// Who relays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Contender {
+pub(super) enum Contender {
     Null,
     Postfix,
     Standalone,
@@ -34,7 +36,7 @@ enum Contender {
 }
 
 impl Contender {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Postfix => "Postfix",
@@ -47,6 +49,10 @@ impl Contender {
     /// Messages of a run without the option: such as take each some seconds.
     fn messages(self) -> u64 {
         if self == Self::Postfix { 8_000 } else { 40_000 }
+    }
+
+    fn is_cluster(self) -> bool {
+        matches!(self, Self::AtManager | Self::AtWorkers)
     }
 
     fn file(self) -> &'static str {
@@ -76,6 +82,7 @@ pub(super) struct Relay<'r> {
 pub(super) struct Figures {
     contender: Contender,
     samples: Vec<Sample>,
+    beside: Vec<Beside>,
 }
 
 /// What one contender did in one turn.
@@ -103,11 +110,11 @@ impl Sample {
 }
 
 /// A contender that was started.
-struct Setting {
+pub(super) struct Setting {
     server: Running,
     /// Where mail comes in, and over how many sessions.
     doors: Vec<(u16, u32)>,
-    sink: Sink,
+    pub(super) sink: Sink,
 }
 
 enum Running {
@@ -129,13 +136,22 @@ impl Setting {
         if let Running::Group(group) = &self.server { Some(group) } else { None }
     }
 
-    /// The CPU that each of its processes has used.
-    fn used(&self) -> Result<Vec<Duration>> {
+    /// The CPU that each of its processes has used, the manager first.
+    pub(super) fn used(&self) -> Result<Vec<Duration>> {
         self.servers().iter().map(|server| server.meter().used(server.process().pid())).collect()
     }
 
     fn links(&self) -> Result<Option<Links>> {
         self.group().map(|group| Links::at(group.link)?.expect_some()).transpose()
+    }
+
+    /// Starts to send so many messages, the same number to each door; returns who sends.
+    pub(super) fn load(&self, messages: u64) -> Result<Vec<Process>> {
+        let doors = u64::try_from(self.doors.len()).context("too many doors")?;
+        let send = |(port, sessions): &(u16, u32)| {
+            Load { bytes: BYTES, sessions: *sessions, messages: messages / doors }.send(*port)
+        };
+        self.doors.iter().map(send).collect()
     }
 }
 
@@ -153,13 +169,24 @@ impl Relay<'_> {
     /// Something did not start, ended, stalled, or was interrupted.
     pub(super) fn measure(&self, taken: &mut Vec<Figures>, interrupt: &Interrupt) -> Result<()> {
         let mut order = self.contenders();
-        taken.extend(order.iter().map(|contender| Figures { contender: *contender, samples: Vec::new() }));
+        let none = |contender: &Contender| Figures {
+            contender: *contender,
+            samples: Vec::new(),
+            beside: Vec::new(),
+        };
+        taken.extend(order.iter().map(none));
         for run in 1..=self.runs {
             for contender in &order {
+                let figures = taken.iter_mut().find(|figures| figures.contender == *contender);
+                let figures = figures.context("it has its place")?;
                 let sample = self.one_run(*contender, interrupt)?;
                 eprintln!("xtask {:<20} run {run}: {}", contender.name(), sample.line());
-                let figures = taken.iter_mut().find(|figures| figures.contender == *contender);
-                figures.context("it has its place")?.samples.push(sample);
+                figures.samples.push(sample);
+                if contender.is_cluster() {
+                    let beside = self.beside(*contender, interrupt)?;
+                    eprintln!("xtask {:<20} run {run}: {}", contender.name(), beside.line());
+                    figures.beside.push(beside);
+                }
             }
             // Each as often before the others as after them.
             order.reverse();
@@ -172,6 +199,13 @@ impl Relay<'_> {
         let messages = self.messages.unwrap_or_else(|| contender.messages());
         send(&setting, messages / WARM_UP_PART, interrupt)?;
         send(&setting, messages, interrupt)
+    }
+
+    fn beside(&self, contender: Contender, interrupt: &Interrupt) -> Result<Beside> {
+        let alone = self.start(Contender::Standalone, interrupt)?;
+        let cluster = self.start(contender, interrupt)?;
+        let messages = self.messages.unwrap_or_else(|| contender.messages());
+        beside::measure(&alone, &cluster, (messages / WARM_UP_PART, messages), interrupt)
     }
 
     fn start(&self, contender: Contender, interrupt: &Interrupt) -> Result<Setting> {
@@ -232,12 +266,8 @@ fn send(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Sampl
 fn through(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Duration> {
     let sink = &setting.sink;
     let target = sink.count()? + messages;
-    let parts = u64::try_from(setting.doors.len()).context("too many doors")?;
     let start = Instant::now();
-    let send = |(port, sessions): &(u16, u32)| {
-        Load { bytes: BYTES, sessions: *sessions, messages: messages / parts }.send(*port)
-    };
-    let mut sources: Vec<Process> = setting.doors.iter().map(send).collect::<Result<_>>()?;
+    let mut sources = setting.load(messages)?;
     let mut seen = (sink.count()?, start);
     while seen.0 < target {
         interrupt.pause(LOOK_EVERY)?;
@@ -245,11 +275,7 @@ fn through(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Du
         if count > seen.0 {
             seen = (count, Instant::now());
         }
-        for source in &mut sources {
-            if let Some(status) = source.ended()?.filter(|status| !status.success()) {
-                bail!("smtp-source failed ({status}); see what it printed");
-            }
-        }
+        expect_no_failure(&mut sources)?;
         if seen.1.elapsed() > PATIENCE_WITH_A_STALL {
             bail!("the sink got {} of {target} messages and then no more", seen.0);
         }
@@ -263,6 +289,16 @@ fn through(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Du
     Ok(seen.1.duration_since(start))
 }
 
+/// Nobody who sends has failed so far.
+pub(super) fn expect_no_failure(sources: &mut [Process]) -> Result<()> {
+    for source in sources {
+        if let Some(status) = source.ended()?.filter(|status| !status.success()) {
+            bail!("smtp-source failed ({status}); see what it printed");
+        }
+    }
+    Ok(())
+}
+
 impl Sample {
     fn line(&self) -> String {
         let cpu = self.nodes.iter().map(|node| format!("{:.0}", node.cpu)).collect::<Vec<_>>().join(" + ");
@@ -272,10 +308,13 @@ impl Sample {
     }
 }
 
-/// What was measured, as a table.
-pub(super) fn table(taken: &[Figures]) -> String {
-    let head = "| who | node | delivered/s | CPU µs a message |\n|---|---|--:|--:|".to_owned();
-    head + &taken.iter().filter(|figures| !figures.samples.is_empty()).map(lines).collect::<String>()
+/// What was measured, as tables: how each did while it was alone, and what clusters took beside a node alone. None without figures.
+pub(super) fn tables(taken: &[Figures]) -> Vec<String> {
+    let lines: String = taken.iter().filter(|figures| !figures.samples.is_empty()).map(lines).collect();
+    let head = "| who | node | delivered/s | CPU µs a message |\n|---|---|--:|--:|";
+    let apart = (!lines.is_empty()).then(|| head.to_owned() + &lines);
+    let beside = taken.iter().map(|figures| (figures.contender, &*figures.beside));
+    apart.into_iter().chain(beside::table(beside)).collect()
 }
 
 fn lines(figures: &Figures) -> String {
@@ -299,15 +338,19 @@ fn lines(figures: &Figures) -> String {
     lines
 }
 
-/// What was measured against the targets: the median of the ratios of each turn.
+/// What was measured against the targets: the median of the ratios of each turn. What takes CPU is held against a node alone that takes it at
+/// the same time.
 pub(super) fn judge(taken: &[Figures]) -> Vec<Verdict> {
     let of = |contender| taken.iter().find(|figures| figures.contender == contender);
-    let beside = |ours, pick: fn(&Sample) -> f64, other, its: fn(&Sample) -> f64| {
+    let against = |ours, pick: fn(&Sample) -> f64, other, its: fn(&Sample) -> f64| {
         let (ours, other) = (of(ours)?, of(other)?);
         let ratios = ours.samples.iter().zip(&other.samples).map(|(a, b)| pick(a) / its(b));
         Some(ratios.collect::<Vec<f64>>()).filter(|ratios| !ratios.is_empty()).map(Median::of)
     };
-    let manager: fn(&Sample) -> f64 = |sample| sample.nodes.first().map_or(0.0, |node| node.cpu);
+    let at_once = |who, pick: fn(&Beside) -> f64| {
+        let ratios: Vec<f64> = of(who)?.beside.iter().map(pick).collect();
+        Some(ratios).filter(|ratios| !ratios.is_empty()).map(Median::of)
+    };
     let (a, b) = (Contender::AtManager, Contender::AtWorkers);
     let (alone, postfix) = (Contender::Standalone, Contender::Postfix);
     let rate: fn(&Sample) -> f64 = |sample| sample.rate;
@@ -322,11 +365,11 @@ pub(super) fn judge(taken: &[Figures]) -> Vec<Verdict> {
         measured.map(|it| with_spread(Verdict::at_least(who.name(), unit, it.value, least), it))
     };
     [
-        at_most(a, "x standalone's CPU in all", beside(a, Sample::cpu, alone, Sample::cpu), 1.8),
-        at_most(a, "x standalone's CPU at the manager", beside(a, manager, alone, Sample::cpu), 1.1),
-        at_most(b, "x standalone's CPU at the manager", beside(b, manager, alone, Sample::cpu), 0.8),
-        at_least(b, "x standalone's rate", beside(b, rate, alone, rate), 0.55),
-        at_least(b, "x Postfix's rate", beside(b, rate, postfix, rate), 4.0),
+        at_most(a, "x standalone's CPU in all", at_once(a, Beside::all), 1.8),
+        at_most(a, "x standalone's CPU at the manager", at_once(a, Beside::manager), 1.1),
+        at_most(b, "x standalone's CPU at the manager", at_once(b, Beside::manager), 0.8),
+        at_least(b, "x standalone's rate", against(b, rate, alone, rate), 0.55),
+        at_least(b, "x Postfix's rate", against(b, rate, postfix, rate), 4.0),
         at_most(b, "x the message's size on the link", link(), 1.2),
     ]
     .into_iter()
@@ -338,13 +381,13 @@ fn with_spread(verdict: Verdict, median: Median) -> Verdict {
     Verdict { measured: spread(median, 2), ..verdict }
 }
 
-fn spread(Median { value, min, max }: Median, digits: usize) -> String {
+pub(super) fn spread(Median { value, min, max }: Median, digits: usize) -> String {
     format!("{value:.digits$} ({min:.digits$}–{max:.digits$})")
 }
 
 /// One number in so many.
 #[expect(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
-fn each(total: u64, of: u64) -> f64 {
+pub(super) fn each(total: u64, of: u64) -> f64 {
     total as f64 / of as f64
 }
 
@@ -358,4 +401,4 @@ const SESSIONS_A_WORKER: u32 = 10;
 /// The warm-up sends one part in so many of a run, uncounted: the spool makes its first segments, and keeps them.
 const WARM_UP_PART: u64 = 2;
 
-const PATIENCE_WITH_A_STALL: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE_WITH_A_STALL: Duration = Duration::from_secs(60);
