@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -242,12 +243,17 @@ impl Node {
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("it is a number") << 10
     }
 
-    /// Has it stand still, as a machine does whose memory is full.
+    /// Has it stand still, as a machine does whose memory is full; it does when this returns.
     ///
     /// # Panics
     /// If it is not there any more.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
+        let threads = PathBuf::from(format!("/proc/{}/task", self.running.child.id()));
+        until("all its threads stand still", || {
+            let mut threads = fs::read_dir(&threads).ok()?.flatten();
+            threads.all(|thread| is_stopped(&thread.path()).unwrap_or(true)).then_some(())
+        });
     }
 
     /// Lets it go on.
@@ -424,4 +430,10 @@ pub fn word<'r>(record: &'r Value, field: &str) -> &'r str {
 #[must_use]
 pub fn number(record: &Value, field: &str) -> u64 {
     record[field].as_u64().unwrap_or_else(|| panic!("{field} is no number in {record}"))
+}
+
+/// Whether a thread is stopped by a signal: proc_pid_stat(5), the state stands behind the name's bracket. Nothing once it has ended.
+fn is_stopped(thread: &Path) -> Option<bool> {
+    let stat = fs::read_to_string(thread.join("stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.trim_start().starts_with('T'))
 }

@@ -1,5 +1,5 @@
-//! Nodes that are there and hear nothing of each other, under load: their link is cut and mended, while their clients and next hops reach
-//! them all the time.
+//! Nodes that are there and hear nothing of each other: their link is cut and mended, while their clients and next hops reach them all the
+//! time; mostly under load.
 
 use std::time::{Duration, Instant};
 
@@ -38,30 +38,6 @@ fn host(node: &Node) -> Option<&Host> {
         eprintln!("skipped: nodes on loopback cannot be cut off");
     }
     host
-}
-
-#[test]
-fn what_was_stored_though_its_client_was_told_to_come_again_ends_withdrawn_and_goes_to_nobody() {
-    let peer = Peer::willing();
-    let cluster = cluster(0, "", &peer);
-    let worker = cluster.worker(NODE).file("cluster.hold = '2s'").start();
-    let Some(host) = host(&worker) else { return };
-    cluster.introduce(&worker, NODE);
-    testkit::cluster::linked(&worker);
-    let pause = ["mail", "pause", "--domain", "example.com", "--why", "a test"];
-    let _ = cluster.manager.command(&pause).done();
-    let mut session = Session::open(worker.smtp());
-    session.envelope("a@example.org", &["b@example.com"]);
-    assert_eq!(session.say("DATA").code, 354);
-    // The message reaches the manager, and its answer nobody.
-    host.cut(Cut::Deaf);
-    assert_eq!(session.send(b"Subject: x\r\n\r\nx\r\n.\r\n").code, 451);
-    cluster.manager.counts("queued", 1);
-    host.heal();
-    let log = cluster.manager.quiet();
-    let ends: Vec<_> = log.iter().map(|record| (word(record, "what"), record["reason"].as_str())).collect();
-    assert_eq!(ends.last(), Some(&("cancelled", Some("withdrawn"))), "{log:?}");
-    assert_eq!(peer.count(), 0);
 }
 
 /// What a story of a cut was.
@@ -187,4 +163,37 @@ fn a_large_message_comes_through_though_the_connection_for_large_ones_has_broken
     let _ = peer.wait_for(2);
     assert!(host.connections(port).is_superset(&link), "the link went on");
     assert_eq!(cluster.manager.quiet().len(), 4);
+}
+
+#[test]
+fn what_was_stored_though_its_client_was_told_to_come_again_ends_withdrawn_and_goes_to_nobody() {
+    let peer = Peer::willing();
+    let cluster = cluster(0, "", &peer);
+    let worker = cluster.worker(NODE).file("cluster.hold = '2s'").start();
+    let Some(host) = host(&worker) else { return };
+    cluster.introduce(&worker, NODE);
+    testkit::cluster::linked(&worker);
+    let pause = ["mail", "pause", "--domain", "example.com", "--why", "a test"];
+    let _ = cluster.manager.command(&pause).done();
+    let mut session = Session::open(worker.smtp());
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.say("DATA").code, 354);
+    // The message reaches the manager, and its answer nobody.
+    host.cut(Cut::Deaf);
+    let text = b"Subject: x\r\n\r\nx\r\n";
+    session.write(&[text, &b".\r\n"[..]].concat()).expect("it is read");
+    cluster.manager.counts("queued", 1);
+    assert_eq!(session.reply().expect("an answer").code, 451);
+    host.heal();
+    let log = cluster.manager.quiet();
+    let ends = log.iter().map(|record| (word(record, "what"), record["reason"].as_str().unwrap_or_default()));
+    let ends: Vec<_> = ends.collect();
+    assert_eq!(ends, [("accepted", ""), ("cancelled", "withdrawn")]);
+    // Its client comes again.
+    let _ = cluster.manager.command(&["mail", "resume", "1"]).done();
+    until("ready again", || worker.get("/readyz").contains("200 OK").then_some(()));
+    session.envelope("a@example.org", &["b@example.com"]);
+    assert_eq!(session.data(text).code, 250);
+    let _ = cluster.manager.quiet();
+    assert_eq!(peer.count(), 1);
 }

@@ -1,5 +1,5 @@
 //! Relay by a cluster: null, Postfix, standalone, in at the manager and in at the workers, each once in every turn; and each cluster once more
-//! beside a node alone.
+//! while a node alone relays as well.
 
 use std::{
     path::Path,
@@ -20,7 +20,7 @@ use super::{
         targets::Verdict,
     },
     Part,
-    beside::{self, Beside},
+    at_once::{self, AtOnce, First},
     group::{Group, Shape},
     link::Links,
 };
@@ -82,7 +82,13 @@ pub(super) struct Relay<'r> {
 pub(super) struct Figures {
     contender: Contender,
     samples: Vec<Sample>,
-    beside: Vec<Beside>,
+    at_once: Vec<AtOnce>,
+}
+
+impl Figures {
+    fn of(contender: Contender) -> Self {
+        Self { contender, samples: Vec::new(), at_once: Vec::new() }
+    }
 }
 
 /// What one contender did in one turn.
@@ -145,7 +151,10 @@ impl Setting {
         self.group().map(|group| Links::at(group.link)?.expect_some()).transpose()
     }
 
-    /// Starts to send so many messages, the same number to each door; returns who sends.
+    /// Starts to send so many messages, the same number to each door and none of the rest; returns who sends.
+    ///
+    /// # Errors
+    /// smtp-source cannot be run.
     pub(super) fn load(&self, messages: u64) -> Result<Vec<Process>> {
         let doors = u64::try_from(self.doors.len()).context("too many doors")?;
         let send = |(port, sessions): &(u16, u32)| {
@@ -169,12 +178,7 @@ impl Relay<'_> {
     /// Something did not start, ended, stalled, or was interrupted.
     pub(super) fn measure(&self, taken: &mut Vec<Figures>, interrupt: &Interrupt) -> Result<()> {
         let mut order = self.contenders();
-        let none = |contender: &Contender| Figures {
-            contender: *contender,
-            samples: Vec::new(),
-            beside: Vec::new(),
-        };
-        taken.extend(order.iter().map(none));
+        taken.extend(order.iter().copied().map(Figures::of));
         for run in 1..=self.runs {
             for contender in &order {
                 let figures = taken.iter_mut().find(|figures| figures.contender == *contender);
@@ -183,9 +187,9 @@ impl Relay<'_> {
                 eprintln!("xtask {:<20} run {run}: {}", contender.name(), sample.line());
                 figures.samples.push(sample);
                 if contender.is_cluster() {
-                    let beside = self.beside(*contender, interrupt)?;
-                    eprintln!("xtask {:<20} run {run}: {}", contender.name(), beside.line());
-                    figures.beside.push(beside);
+                    let at_once = self.at_once(*contender, First::of(run), interrupt)?;
+                    eprintln!("xtask {:<20} run {run}: {}", contender.name(), at_once.line());
+                    figures.at_once.push(at_once);
                 }
             }
             // Each as often before the others as after them.
@@ -201,11 +205,22 @@ impl Relay<'_> {
         send(&setting, messages, interrupt)
     }
 
-    fn beside(&self, contender: Contender, interrupt: &Interrupt) -> Result<Beside> {
-        let alone = self.start(Contender::Standalone, interrupt)?;
-        let cluster = self.start(contender, interrupt)?;
+    /// A cluster and a node alone, at the same time; each has warmed up for itself.
+    fn at_once(&self, contender: Contender, first: First, interrupt: &Interrupt) -> Result<AtOnce> {
         let messages = self.messages.unwrap_or_else(|| contender.messages());
-        beside::measure(&alone, &cluster, (messages / WARM_UP_PART, messages), interrupt)
+        let warm = |contender| {
+            let setting = self.start(contender, interrupt)?;
+            send(&setting, messages / WARM_UP_PART, interrupt)?;
+            Ok::<_, anyhow::Error>(setting)
+        };
+        let (alone, cluster) = match first {
+            First::Alone => (warm(Contender::Standalone)?, warm(contender)?),
+            First::Cluster => {
+                let cluster = warm(contender)?;
+                (warm(Contender::Standalone)?, cluster)
+            }
+        };
+        at_once::measure(&alone, &cluster, first, messages, interrupt)
     }
 
     fn start(&self, contender: Contender, interrupt: &Interrupt) -> Result<Setting> {
@@ -275,7 +290,7 @@ fn through(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Du
         if count > seen.0 {
             seen = (count, Instant::now());
         }
-        expect_no_failure(&mut sources)?;
+        let _ = has_one_ended(&mut sources)?;
         if seen.1.elapsed() > PATIENCE_WITH_A_STALL {
             bail!("the sink got {} of {target} messages and then no more", seen.0);
         }
@@ -289,14 +304,20 @@ fn through(setting: &Setting, messages: u64, interrupt: &Interrupt) -> Result<Du
     Ok(seen.1.duration_since(start))
 }
 
-/// Nobody who sends has failed so far.
-pub(super) fn expect_no_failure(sources: &mut [Process]) -> Result<()> {
+/// Whether somebody has sent all.
+///
+/// # Errors
+/// One has failed.
+pub(super) fn has_one_ended(sources: &mut [Process]) -> Result<bool> {
+    let mut has_ended = false;
     for source in sources {
-        if let Some(status) = source.ended()?.filter(|status| !status.success()) {
+        let Some(status) = source.ended()? else { continue };
+        if !status.success() {
             bail!("smtp-source failed ({status}); see what it printed");
         }
+        has_ended = true;
     }
-    Ok(())
+    Ok(has_ended)
 }
 
 impl Sample {
@@ -308,13 +329,29 @@ impl Sample {
     }
 }
 
-/// What was measured, as tables: how each did while it was alone, and what clusters took beside a node alone. None without figures.
+/// What was measured, as tables: each while it had the machine, and clusters while a node alone relayed as well. None without figures.
 pub(super) fn tables(taken: &[Figures]) -> Vec<String> {
     let lines: String = taken.iter().filter(|figures| !figures.samples.is_empty()).map(lines).collect();
     let head = "| who | node | delivered/s | CPU µs a message |\n|---|---|--:|--:|";
     let apart = (!lines.is_empty()).then(|| head.to_owned() + &lines);
-    let beside = taken.iter().map(|figures| (figures.contender, &*figures.beside));
-    apart.into_iter().chain(beside::table(beside)).collect()
+    let at_once = taken.iter().map(|figures| {
+        let manager = |sample: &Sample| sample.nodes.first().map_or(f64::NAN, |node| node.cpu);
+        let ratio = ratio(taken, (figures.contender, manager), (Contender::Standalone, Sample::cpu));
+        (figures.contender.name(), &*figures.at_once, ratio)
+    });
+    apart.into_iter().chain(at_once::table(at_once)).collect()
+}
+
+/// What one contender did by what another did, one after the other in each turn.
+fn ratio(
+    taken: &[Figures],
+    (ours, pick): (Contender, fn(&Sample) -> f64),
+    (other, its): (Contender, fn(&Sample) -> f64),
+) -> Option<Median> {
+    let of = |contender| taken.iter().find(|figures| figures.contender == contender);
+    let pairs = of(ours)?.samples.iter().zip(&of(other)?.samples);
+    let ratios: Vec<f64> = pairs.map(|(a, b)| pick(a) / its(b)).collect();
+    Some(ratios).filter(|ratios| !ratios.is_empty()).map(Median::of)
 }
 
 fn lines(figures: &Figures) -> String {
@@ -338,17 +375,12 @@ fn lines(figures: &Figures) -> String {
     lines
 }
 
-/// What was measured against the targets: the median of the ratios of each turn. What takes CPU is held against a node alone that takes it at
-/// the same time.
+/// What was measured against the targets: the median of the ratios of each turn. CPU is held against a node alone that relays at the same
+/// time, rates against contenders that had the machine as well.
 pub(super) fn judge(taken: &[Figures]) -> Vec<Verdict> {
     let of = |contender| taken.iter().find(|figures| figures.contender == contender);
-    let against = |ours, pick: fn(&Sample) -> f64, other, its: fn(&Sample) -> f64| {
-        let (ours, other) = (of(ours)?, of(other)?);
-        let ratios = ours.samples.iter().zip(&other.samples).map(|(a, b)| pick(a) / its(b));
-        Some(ratios.collect::<Vec<f64>>()).filter(|ratios| !ratios.is_empty()).map(Median::of)
-    };
-    let at_once = |who, pick: fn(&Beside) -> f64| {
-        let ratios: Vec<f64> = of(who)?.beside.iter().map(pick).collect();
+    let at_once = |who, pick: fn(&AtOnce) -> f64| {
+        let ratios: Vec<f64> = of(who)?.at_once.iter().map(pick).collect();
         Some(ratios).filter(|ratios| !ratios.is_empty()).map(Median::of)
     };
     let (a, b) = (Contender::AtManager, Contender::AtWorkers);
@@ -365,11 +397,11 @@ pub(super) fn judge(taken: &[Figures]) -> Vec<Verdict> {
         measured.map(|it| with_spread(Verdict::at_least(who.name(), unit, it.value, least), it))
     };
     [
-        at_most(a, "x standalone's CPU in all", at_once(a, Beside::all), 1.8),
-        at_most(a, "x standalone's CPU at the manager", at_once(a, Beside::manager), 1.1),
-        at_most(b, "x standalone's CPU at the manager", at_once(b, Beside::manager), 0.8),
-        at_least(b, "x standalone's rate", against(b, rate, alone, rate), 0.55),
-        at_least(b, "x Postfix's rate", against(b, rate, postfix, rate), 4.0),
+        at_most(a, "x standalone's CPU in all", at_once(a, AtOnce::all), 1.8),
+        at_most(a, "x standalone's CPU at the manager", at_once(a, AtOnce::manager), 1.1),
+        at_most(b, "x standalone's CPU at the manager", at_once(b, AtOnce::manager), 0.8),
+        at_least(b, "x standalone's rate", ratio(taken, (b, rate), (alone, rate)), 0.55),
+        at_least(b, "x Postfix's rate", ratio(taken, (b, rate), (postfix, rate)), 4.0),
         at_most(b, "x the message's size on the link", link(), 1.2),
     ]
     .into_iter()
