@@ -152,7 +152,7 @@ impl Taken {
         verdicts.extend(self.verdicts.iter().cloned());
         let mut tables = relay::tables(&self.relay);
         tables.extend(self.tables.iter().cloned());
-        if verdicts.is_empty() && tables.is_empty() {
+        if tables.is_empty() {
             return Ok(());
         }
         report::print(METHOD, &tables, &verdicts)

@@ -39,7 +39,7 @@ pub(crate) fn markdown(figures: &[Figures], verdicts: &[Verdict], runs: u32) -> 
     Ok(lines.join("\n"))
 }
 
-/// Verdicts alone, under a line that says when, where and how they came about; fails if a target was missed.
+/// Tables, and verdicts if there are any, under a line that says when, where and how they came about; fails if a target was missed.
 ///
 /// # Errors
 /// A target was missed, or the date cannot be told.
@@ -49,7 +49,9 @@ pub(crate) fn print(method: &str, tables: &[String], verdicts: &[Verdict]) -> Re
     for table in tables {
         println!("{table}\n");
     }
-    println!("{}", table_of(verdicts).join("\n"));
+    if !verdicts.is_empty() {
+        println!("{}", table_of(verdicts).join("\n"));
+    }
     expect_all(verdicts)
 }
 

@@ -166,7 +166,7 @@ fn a_large_message_comes_through_though_the_connection_for_large_ones_has_broken
 }
 
 #[test]
-fn what_was_stored_though_its_client_was_told_to_come_again_ends_withdrawn_and_goes_to_nobody() {
+fn what_was_stored_though_its_client_was_told_to_come_again_ends_withdrawn_and_what_comes_again_goes_once() {
     let peer = Peer::willing();
     let cluster = cluster(0, "", &peer);
     let worker = cluster.worker(NODE).file("cluster.hold = '2s'").start();
