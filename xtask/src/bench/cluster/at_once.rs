@@ -1,7 +1,7 @@
 //! A cluster and a node alone that relay at the same time: what disturbs the machine disturbs both, so that what they cost can be held against
 //! each other. One after the other, the same program differs from itself by a fifth.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
@@ -44,6 +44,21 @@ impl AtOnce {
         (self.manager + self.workers.iter().sum::<f64>()) / self.alone
     }
 
+    /// What both took between two looks, in which each was to relay so many messages at least.
+    fn between(before: &Both, after: &Both, least: u64) -> Result<Self> {
+        let took = (after.at - before.at).as_secs_f64() * 1e6;
+        let [of_alone, of_cluster] = [(&before.alone, &after.alone), (&before.cluster, &after.cluster)];
+        let cores = [of_alone, of_cluster]
+            .map(|(before, after)| after.used_since(before).next().unwrap_or_default() / took);
+        let each = [of_alone, of_cluster].map(|(before, after)| after.each_since(before, least));
+        let [of_alone, of_cluster] = each;
+        let (of_alone, of_cluster) = (of_alone?, of_cluster?);
+        let ([alone], [manager, workers @ ..]) = (&of_alone[..], &of_cluster[..]) else {
+            bail!("these are not a node alone and a cluster")
+        };
+        Ok(Self { alone: *alone, manager: *manager, workers: workers.to_vec(), cores })
+    }
+
     /// What it says of a turn while more are measured.
     pub(super) fn line(&self) -> String {
         let workers: String = self.workers.iter().map(|worker| format!(" + {worker:.0}")).collect();
@@ -69,15 +84,33 @@ impl Seen {
         Ok(Self { count: setting.sink.count()?, cpu })
     }
 
+    /// What each process has used since then.
+    fn used_since(&self, before: &Self) -> impl Iterator<Item = f64> {
+        self.cpu.iter().zip(&before.cpu).map(|(after, before)| after - before)
+    }
+
     /// What each process took for a message since then, in which there were to be so many messages at least.
-    fn since(&self, before: &Self, least: u64) -> Result<Vec<f64>> {
+    fn each_since(&self, before: &Self, least: u64) -> Result<Vec<f64>> {
         let messages = self.count - before.count;
         ensure!(
             messages >= least.max(1),
             "one relayed {messages} messages while the other relayed all: too few to compare"
         );
         let each = relay::each(1, messages);
-        Ok(self.cpu.iter().zip(&before.cpu).map(|(after, before)| (after - before) * each).collect())
+        Ok(self.used_since(before).map(|used| used * each).collect())
+    }
+}
+
+/// One look at both.
+struct Both {
+    alone: Seen,
+    cluster: Seen,
+    at: Instant,
+}
+
+impl Both {
+    fn now(alone: &Setting, cluster: &Setting) -> Result<Self> {
+        Ok(Self { alone: Seen::of(alone)?, cluster: Seen::of(cluster)?, at: Instant::now() })
     }
 }
 
@@ -110,31 +143,15 @@ pub(super) fn measure(
         let has_ended = relay::has_one_ended(&mut sources)?;
         match &before {
             None if counts.iter().zip(start).all(|(count, start)| count - start >= messages / RAMP_PART) => {
-                before = Some((Seen::of(alone)?, Seen::of(cluster)?, Instant::now()));
+                before = Some(Both::now(alone, cluster)?);
             }
             None if has_ended => bail!("one was through before the other had begun"),
-            Some((alone_before, cluster_before, since)) if has_ended => {
-                let took = since.elapsed();
-                let least = messages / LEAST_PART;
-                let of_alone = Seen::of(alone)?;
-                let of_cluster = Seen::of(cluster)?;
-                let cores = [cores(&of_alone, alone_before, took), cores(&of_cluster, cluster_before, took)];
-                let of_alone = of_alone.since(alone_before, least)?;
-                let of_cluster = of_cluster.since(cluster_before, least)?;
-                let ([alone], [manager, workers @ ..]) = (&of_alone[..], &of_cluster[..]) else {
-                    bail!("these are not a node alone and a cluster")
-                };
-                return Ok(AtOnce { alone: *alone, manager: *manager, workers: workers.to_vec(), cores });
+            Some(before) if has_ended => {
+                return AtOnce::between(before, &Both::now(alone, cluster)?, messages / LEAST_PART);
             }
             _ => {}
         }
     }
-}
-
-/// Cores that the first process of a contender has had.
-fn cores(after: &Seen, before: &Seen, took: Duration) -> f64 {
-    let used = after.cpu.iter().zip(&before.cpu).map(|(after, before)| after - before).next();
-    used.unwrap_or_default() / (took.as_secs_f64() * 1e6)
 }
 
 /// What was measured, as a table, if anything was: for each cluster its turns, and the manager's ratio to a node alone that was measured
@@ -169,3 +186,27 @@ const RAMP_PART: u64 = 20;
 
 /// In the window each has to relay one part in so many at least.
 const LEAST_PART: u64 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn seen(count: u64, cpu: &[f64]) -> Seen {
+        Seen { count, cpu: cpu.to_vec() }
+    }
+
+    #[test]
+    fn each_process_is_held_against_the_node_alone_by_what_its_own_contender_relayed() {
+        let at = Instant::now();
+        let before = Both { alone: seen(50, &[5e6]), cluster: seen(10, &[1e6, 2e6, 3e6]), at };
+        let after = |count, at| Both { alone: seen(150, &[6e6]), cluster: seen(count, &[3e6, 3e6, 4e6]), at };
+        let until = at + Duration::from_secs(4);
+        let taken = AtOnce::between(&before, &after(110, until), 100).expect("both relayed enough");
+        assert_eq!((taken.alone, taken.manager, &taken.workers[..]), (1e4, 2e4, &[1e4, 1e4][..]));
+        assert_eq!((taken.manager(), taken.all(), taken.cores), (2.0, 4.0, [0.25, 0.5]));
+        let error = AtOnce::between(&before, &after(60, until), 100).map(drop).expect_err("it is half");
+        assert!(error.to_string().starts_with("one relayed 50 messages"), "{error}");
+    }
+}
