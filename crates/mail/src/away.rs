@@ -10,7 +10,7 @@ use crate::{
     burst::{Burst, Tried},
     delivery::{AtHome, Delivery, Job, Said},
     dispatcher,
-    envelope::{decode, encode},
+    envelope::{WordsError, decode, encode},
     refusals::Refusals,
     site::Keeps,
 };
@@ -46,7 +46,8 @@ impl Delivery {
                 Word::Told(item, words) => {
                     // It may have got another name since it was given this.
                     home.node = errand.node();
-                    match decode::<Tried>(&words) {
+                    home.said = Said::All;
+                    match home.read(item, &words) {
                         // Its clock is not ours.
                         Ok(tried) => home.tell(item, Tried { at: self.clock.now(), ..tried }).await,
                         Err(error) => {
@@ -79,6 +80,17 @@ impl Delivery {
         let node = errand.node();
         let mut home = AtHome::new(self, &rule, node, jobs);
         self.serve(&mut errand, &mut home).await;
+    }
+}
+
+impl AtHome<'_> {
+    /// What a node says became of a work, if that can have become of it.
+    fn read(&self, item: usize, words: &[u8]) -> Result<Tried, WordsError> {
+        let tried: Tried = decode(words)?;
+        if self.jobs[item].as_ref().is_some_and(|job| !tried.can_be_of(job.recipients.len())) {
+            return Err(WordsError::of("they are of other recipients, or of no host"));
+        }
+        Ok(tried)
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Delivery {
 pub(crate) struct Job {
     pub(crate) info: WorkInfo,
     header: Header,
-    recipients: Vec<Address>,
+    pub(crate) recipients: Vec<Address>,
     state: State,
     pub(crate) body: BodySource,
     /// What we may do with the work; nothing once the lease was found to be over.

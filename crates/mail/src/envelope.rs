@@ -183,6 +183,13 @@ pub(crate) enum Became {
 #[error("the words of a message cannot be read: {0}")]
 pub struct WordsError(String);
 
+impl WordsError {
+    /// What can be read and makes no sense.
+    pub(crate) fn of(why: &str) -> Self {
+        Self(why.into())
+    }
+}
+
 /// Words as they are stored.
 pub(crate) fn encode<T: Serialize>(words: &T) -> Bytes {
     encode_as(VERSION, words)

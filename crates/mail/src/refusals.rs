@@ -54,10 +54,38 @@ impl Refusals {
         }
     }
 
-    /// One of a worker's. It was before `now`, whatever the worker's clock says.
+    /// One of a worker's. It was before `now`, whatever the worker's clock says, and is kept in part if it is long.
     pub(crate) fn note_of(&self, node: &str, refusal: cluster::wire::Refusal, now: Timestamp) {
         let cluster::wire::Refusal { at_micros, client, helo, sender, recipient, reply } = refusal;
+        let [helo, sender, recipient, reply] = [helo, sender, recipient, reply].map(cut);
         let (at, client) = (Timestamp::from_micros(at_micros).min(now), client.parse().ok());
         self.note(Refusal { at, node: node.to_owned(), client, helo, sender, recipient, reply });
+    }
+}
+
+/// Longest word of a refusal that is kept, in bytes: as long as a command, unless that is set otherwise.
+const MAX_WORD: usize = 2048;
+
+fn cut(mut word: String) -> String {
+    word.truncate(word.floor_char_boundary(MAX_WORD));
+    word.shrink_to_fit();
+    word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_at_length_is_kept_in_part() {
+        let (refusals, noted) = Refusals::to_log();
+        let refusal = cluster::wire::Refusal {
+            helo: "ä".repeat(MAX_WORD),
+            reply: "550 no".into(),
+            ..cluster::wire::Refusal::default()
+        };
+        refusals.note_of("mx2", refusal, Timestamp::default());
+        let kept = noted.try_recv().expect("it is noted");
+        assert_eq!((kept.helo, kept.reply), ("ä".repeat(MAX_WORD / 2), "550 no".into()));
     }
 }

@@ -145,7 +145,8 @@ impl Link for Service {
                 drop(member.adoption.lock().await);
                 loop {
                     member.waiting.may_be_heard().await;
-                    let Some(done) = next(&mut done, &member).await else { return };
+                    let Some(mut done) = next(&mut done, &member).await else { return };
+                    member.waiting.room_for_words(&mut done.told).await;
                     shared.hear(&member, done);
                 }
             };
@@ -206,11 +207,17 @@ impl Link for Service {
 
     async fn bring(&self, request: Request<Streaming<Piece>>) -> Result<Response<Answer>, Status> {
         let member = self.member(&request)?;
+        // What comes over a later link is another try, of which this one must not judge.
+        let end = member.link_end().ok_or_else(|| Status::failed_precondition("say hello first"))?;
         let mut pieces = request.into_inner();
-        let first = tokio::time::timeout(STALLED, pieces.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("nothing came"))??;
-        let first = first.ok_or_else(|| Status::invalid_argument("nothing came"))?;
-        self.0.take_large(&member, first, pieces, STALLED).await.map(Response::new)
+        let taking = async {
+            let first = tokio::time::timeout(STALLED, pieces.message()).await;
+            let first = first.map_err(|_| Status::deadline_exceeded("nothing came"))??;
+            let first = first.ok_or_else(|| Status::invalid_argument("nothing came"))?;
+            self.0.take_large(&member, first, pieces, STALLED).await.map(Response::new)
+        };
+        let taken = end.run_until_cancelled(taking).await;
+        taken.unwrap_or_else(|| Err(Status::cancelled("its link has ended")))
     }
 
     async fn body(&self, request: Request<BodyWanted>) -> Result<Response<Self::BodyStream>, Status> {

@@ -6,15 +6,19 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::bounds::UNSYNCED;
+use crate::wire::Told;
 
 /// What waits of one node.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     /// Room for what it has brought and the queue has not taken yet, in bytes.
     room: Arc<Semaphore>,
+    /// Room for what it has said became of works and nobody has taken yet, in bytes.
+    words: Arc<Semaphore>,
     /// How much of what it has said is to be acknowledged.
     unsynced: AtomicUsize,
     /// Told when that is not too much any more.
@@ -24,10 +28,25 @@ pub(crate) struct Waiting {
 /// Most that a node has brought and that the queue has not taken, in bytes. It is some syncs of a quick disk.
 pub(super) const IN_HAND: usize = 32 << 20;
 
+/// Most that it has said became of works and that nobody has taken, in bytes.
+pub(super) const WORDS: usize = 16 << 20;
+
+/// Words with the room that they take.
+struct Held {
+    words: Bytes,
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.words
+    }
+}
+
 impl Default for Waiting {
     fn default() -> Self {
-        let room = Arc::new(Semaphore::new(IN_HAND));
-        Self { room, unsynced: AtomicUsize::new(0), fewer: Notify::new() }
+        let [room, words] = [IN_HAND, WORDS].map(|bytes| Arc::new(Semaphore::new(bytes)));
+        Self { room, words, unsynced: AtomicUsize::new(0), fewer: Notify::new() }
     }
 }
 
@@ -36,6 +55,21 @@ impl Waiting {
     pub(super) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
         let bytes = u32::try_from(bytes.min(IN_HAND)).expect("the room is not so large");
         self.room.clone().acquire_many_owned(bytes).await.expect("it is never closed")
+    }
+
+    /// Waits until there is room for what it says became of works; each of these has its part until whoever takes it drops it.
+    pub(super) async fn room_for_words(&self, told: &mut [Told]) {
+        let bytes: usize = told.iter().map(|told| told.words.len()).sum();
+        if bytes == 0 {
+            return;
+        }
+        let bytes = u32::try_from(bytes.min(WORDS)).expect("the room is not so large");
+        let room = self.words.clone().acquire_many_owned(bytes).await.expect("it is never closed");
+        let room = Arc::new(room);
+        for told in told {
+            let words = std::mem::take(&mut told.words);
+            told.words = Bytes::from_owner(Held { words, _room: room.clone() });
+        }
     }
 
     /// Something that it has said is to be acknowledged.
@@ -80,6 +114,26 @@ mod tests {
         drop(first);
         drop(next.await);
         drop(waiting.room(10 * IN_HAND).await);
+    }
+
+    #[tokio::test]
+    async fn what_became_of_works_waits_until_what_was_said_before_is_taken() {
+        let waiting = Waiting::default();
+        let of = |len| Told { words: vec![1; len].into(), ..Told::default() };
+        let mut first = [of(WORDS / 2), of(WORDS / 2 - 10)];
+        waiting.room_for_words(&mut first).await;
+        waiting.room_for_words(&mut [of(0)]).await;
+        let mut next = [of(11)];
+        let mut wait = Box::pin(waiting.room_for_words(&mut next));
+        assert!(tokio::time::timeout(SOON, &mut wait).await.is_err(), "there is room for ten");
+        let [half, rest] = first;
+        drop(half);
+        assert!(tokio::time::timeout(SOON, &mut wait).await.is_err(), "they came together");
+        drop(rest);
+        wait.await;
+        assert_eq!(next, [of(11)]);
+        drop(next);
+        waiting.room_for_words(&mut [of(2 * WORDS)]).await;
     }
 
     #[tokio::test]
