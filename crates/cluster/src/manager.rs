@@ -357,6 +357,14 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+impl Manager {
+    /// How many connections a node has.
+    pub(crate) fn connections(&self, key: &PublicKey) -> usize {
+        self.0.registry.connections(key)
+    }
+}
+
 /// The manager cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -247,6 +247,12 @@ impl Registry {
         self.check(key).map(|()| connection)
     }
 
+    /// How many a node has.
+    #[cfg(test)]
+    pub(crate) fn connections(&self, key: &PublicKey) -> usize {
+        self.connections.lock().of.get(key).map_or(0, VecDeque::len)
+    }
+
     pub(crate) fn seen(&self, key: &PublicKey, id: NodeId, boot: Boot, now: Timestamp) -> Result<()> {
         let _turn = self.changing.lock();
         let seen = self.settings.node_seen(&key.to_bytes(), id.to_bytes(), boot.0.to_be_bytes(), now)?;

@@ -139,7 +139,7 @@ fn broken(status: &tonic::Status) -> Option<String> {
 
 /// Keeps a link until the node stops.
 pub(super) async fn keep(shared: &Arc<Shared>, shutdown: &Shutdown) {
-    let mut wait = SHORTEST_WAIT;
+    let mut backoff = Backoff::default();
     let mut said = String::new();
     while !shutdown.is_stopping() {
         let trouble = match streams::run(shared, shutdown).await {
@@ -156,7 +156,7 @@ pub(super) async fn keep(shared: &Arc<Shared>, shutdown: &Shutdown) {
         }
         // One that breaks as soon as it is there is no better than none.
         if lasted.is_some_and(|lasted| lasted >= LASTING) {
-            wait = SHORTEST_WAIT;
+            backoff = Backoff::default();
         }
         let text = trouble.to_string();
         // Each reason is said once, and not with each try.
@@ -164,13 +164,32 @@ pub(super) async fn keep(shared: &Arc<Shared>, shutdown: &Shutdown) {
             tracing::warn!("no link to the manager: {text}; it is tried again");
             said = text;
         }
-        let most = if trouble.is_lasting() { REFUSED_WAIT } else { wait };
-        let jittered = most.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let wait =
+            backoff.next(if trouble.is_lasting() { REFUSED_WAIT } else { Duration::ZERO }, fastrand::f64());
         tokio::select! {
-            () = tokio::time::sleep(jittered) => {}
+            () = tokio::time::sleep(wait) => {}
             () = shutdown.stopping() => return,
         }
-        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// How long to wait before the next try: each time up to twice as long, and up to a half less by chance, so that nodes that have lost
+/// their manager together do not come back together.
+#[derive(Debug)]
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(SHORTEST_WAIT)
+    }
+}
+
+impl Backoff {
+    /// The wait, of which the longest is `least` at least; `random` is in 0..1.
+    fn next(&mut self, least: Duration, random: f64) -> Duration {
+        let longest = self.0.max(least);
+        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+        longest.mul_f64(0.5 + random / 2.0)
     }
 }
 
@@ -331,4 +350,19 @@ impl Shared {
 enum Dial {
     Unreachable(String),
     Tls(ConnectError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wait_is_up_to_twice_as_long_and_up_to_a_half_less_by_chance() {
+        let mut backoff = Backoff::default();
+        let longest: Vec<u128> = (0..7).map(|_| backoff.next(Duration::ZERO, 1.0).as_millis()).collect();
+        assert_eq!(longest, [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(backoff.next(Duration::ZERO, 0.0), LONGEST_WAIT / 2);
+        assert_eq!(backoff.next(REFUSED_WAIT, 0.5), REFUSED_WAIT * 3 / 4);
+        assert_eq!(Backoff::default().next(REFUSED_WAIT, 1.0), REFUSED_WAIT);
+    }
 }

@@ -52,6 +52,20 @@ async fn a_node_has_so_many_streams_of_a_kind_and_one_more_is_refused_with_the_r
 }
 
 #[tokio::test]
+async fn a_link_beats_on_a_connection_of_its_own_and_brings_what_is_large_on_another() {
+    let home = Home::new(Timing::default()).await;
+    let worker = home.worker("mx2");
+    home.run(&worker, &home.shutdown).await;
+    let key = worker.0.identity.public_key();
+    let connections = || home.manager.connections(&key);
+    until("the link has come up", || connections() == 2).await;
+    worker.publisher().publish(vec![message(1, wire::INLINE as u64, &home)]).await.expect("it is taken");
+    assert_eq!(connections(), 2, "it went along");
+    worker.publisher().publish(vec![message(2, LONGEST.0, &home)]).await.expect("it is taken");
+    assert_eq!(connections(), 3);
+}
+
+#[tokio::test]
 async fn more_things_than_any_node_says_at_once_are_refused_with_the_reason() {
     let home = Home::new(Timing::default()).await;
     let worker = home.worker("mx2");

@@ -27,7 +27,7 @@ pub(super) enum First {
 }
 
 impl First {
-    /// Each is as often first as second.
+    /// Each is first in turn.
     pub(super) fn of(run: u32) -> Self {
         if run.is_multiple_of(2) { Self::Cluster } else { Self::Alone }
     }
