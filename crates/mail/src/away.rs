@@ -88,7 +88,7 @@ impl AtHome<'_> {
     fn read(&self, item: usize, words: &[u8]) -> Result<Tried, WordsError> {
         let tried: Tried = decode(words)?;
         if self.jobs[item].as_ref().is_some_and(|job| !tried.can_be_of(job.recipients.len())) {
-            return Err(WordsError::of("they are of other recipients, or of no host"));
+            return Err(WordsError::of("they are of other recipients, or of a host with too long a name"));
         }
         Ok(tried)
     }

@@ -122,7 +122,8 @@ impl Tried {
         Self { at, host: String::new(), address: None, results: Vec::new() }
     }
 
-    /// Whether it can be of a work with so many recipients: it tells of each once, and names a host.
+    /// Whether it can be of a work with so many recipients: it tells of each once at most, and its host's name is no longer than one can
+    /// be.
     pub(crate) fn can_be_of(&self, recipients: usize) -> bool {
         let mut told = Recipients::default();
         let is_new = |number: u8| {

@@ -476,11 +476,25 @@ impl Home for AtHome<'_> {
 /// What an attempt shows of its site: it answers if it got as far as the message, and was not silent there.
 fn contact(tried: &Tried) -> Contact {
     let Some((_, result)) = tried.results.first() else { return Contact::None };
+    let failed = |text: &str| Contact::Failed(outcome::shortened(text).to_owned());
     match result {
         _ if tried.is_exhausted() => Contact::None,
-        TriedRecipient::Reply { stage: Stage::Hello, reply } => Contact::Failed(reply.to_string()),
+        TriedRecipient::Reply { stage: Stage::Hello, reply } => failed(&reply.to_string()),
         TriedRecipient::Broken { stage: Stage::Hello, text, .. }
-        | TriedRecipient::Broken { trouble: Trouble::Timeout, text, .. } => Contact::Failed(text.clone()),
+        | TriedRecipient::Broken { trouble: Trouble::Timeout, text, .. } => failed(text),
         _ => Contact::Answered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_another_node_says_of_a_site_no_more_is_kept_than_of_any_reply() {
+        let text = "ä".repeat(1 << 20);
+        let broken = TriedRecipient::Broken { stage: Stage::Hello, trouble: Trouble::Lost, text };
+        let tried = Tried { results: vec![(0, broken)], ..Tried::unsent(Timestamp::default()) };
+        assert_eq!(contact(&tried), Contact::Failed("ä".repeat(512)));
     }
 }

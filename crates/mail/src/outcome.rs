@@ -270,9 +270,13 @@ const _: () = assert!((REPLY + 256) * (queue::MAX_RECIPIENTS as usize) < queue::
 
 fn cut(reply: &mut Reply) {
     if reply.text.len() > REPLY {
-        let end = (0..=REPLY).rev().find(|end| reply.text.is_char_boundary(*end)).unwrap_or(0);
-        reply.text.to_mut().truncate(end);
+        reply.text = shortened(&reply.text).to_owned().into();
     }
+}
+
+/// As much of a text as is kept.
+pub(crate) fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(REPLY)]
 }
 
 /// What becomes of the recipients that an attempt did not end.
