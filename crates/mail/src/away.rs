@@ -46,6 +46,7 @@ impl Delivery {
                 Word::Told(item, words) => {
                     // It may have got another name since it was given this.
                     home.node = errand.node();
+                    // Of this one: what was not taken of another does not hold it up.
                     home.said = Said::All;
                     match home.read(item, &words) {
                         // Its clock is not ours.

@@ -29,7 +29,7 @@ pub(crate) struct Waiting {
 pub(super) const IN_HAND: usize = 32 << 20;
 
 /// Most that it has said became of works and that nobody has taken, in bytes.
-pub(super) const WORDS: usize = 16 << 20;
+const WORDS: usize = 16 << 20;
 
 /// Words with the room that they take.
 struct Held {

@@ -49,6 +49,8 @@ struct Hostile {
 }
 
 type Stream = (SendStream<Bytes>, ResponseFuture);
+/// A connection, and what was answered on it.
+type Asked = (SendRequest<Bytes>, Vec<http::Response<RecvStream>>);
 
 /// A link over which works are given.
 struct Attempts {
@@ -57,8 +59,6 @@ struct Attempts {
     link: (SendRequest<Bytes>, (SendStream<Bytes>, RecvStream)),
     beats: (JoinHandle<()>, ResponseFuture),
 }
-/// A connection, and what was answered on it.
-type Asked = (SendRequest<Bytes>, Vec<http::Response<RecvStream>>);
 
 impl Hostile {
     fn registered(cluster: &Cluster) -> Self {
@@ -112,9 +112,7 @@ impl Hostile {
         words.data().await.expect("a welcome").expect("it comes");
         (control, words)
     }
-}
 
-impl Hostile {
     /// A link that beats and takes what it is given.
     fn attempts(&self) -> Attempts {
         self.runtime.block_on(async {
@@ -220,6 +218,13 @@ fn is_body(answer: &http::Response<RecvStream>) -> bool {
     !answer.headers().contains_key("grpc-status")
 }
 
+/// A worker, and a manager that attempts nothing itself.
+fn cluster_of_workers(peer: &Peer) -> Cluster {
+    Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 1, "cluster.attempts = 'workers'", |setup| {
+        setup.to(peer).flag("--retry", "100ms,300ms")
+    })
+}
+
 /// Mail goes through the cluster, from a worker to the peer.
 fn works(cluster: &Cluster, recipient: &str) {
     let mut session = Session::open(cluster.workers[0].smtp());
@@ -288,10 +293,7 @@ fn a_node_that_begins_long_messages_and_does_not_end_them_costs_little() {
 #[test]
 fn a_node_that_is_given_bodies_and_does_not_read_them_costs_little() {
     let peer = Peer::willing();
-    let cluster =
-        Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 1, "cluster.attempts = 'workers'", |setup| {
-            setup.to(&peer).flag("--retry", "100ms,300ms")
-        });
+    let cluster = cluster_of_workers(&peer);
     let hostile = Hostile::registered(&cluster);
     let Attempts { given, link: _link, beats, .. } = hostile.attempts();
     cluster.shows("mx9", "alive");
@@ -322,10 +324,7 @@ fn tried() -> Bytes {
 #[test]
 fn what_a_node_says_at_great_length_became_of_a_work_costs_little_and_is_not_believed() {
     let peer = Peer::willing();
-    let cluster =
-        Cluster::with(env!("CARGO_BIN_EXE_posthouse"), 1, "cluster.attempts = 'workers'", |setup| {
-            setup.to(&peer).flag("--retry", "100ms,300ms")
-        });
+    let cluster = cluster_of_workers(&peer);
     let hostile = Hostile::registered(&cluster);
     let mut attempts = hostile.attempts();
     cluster.shows("mx9", "alive");
