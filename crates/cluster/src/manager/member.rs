@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
+    task::Context,
     time::{Duration, Instant},
 };
 
@@ -15,13 +16,14 @@ use super::{
     NodeCounters,
     bounds::MOST_UNSYNCED,
     errands::{Errands, Item, Word},
+    giving::{Outbox, Waits},
     waiting::Waiting,
 };
 use crate::{
     identity::PublicKey,
     load::Load,
     placement::NodeIndex,
-    wire::{self, MOST_HELD, ManagerWord, manager_word},
+    wire::{self, Given, MOST_HELD, ManagerWord, manager_word},
 };
 
 /// One boot of a node.
@@ -97,14 +99,20 @@ pub(crate) enum Stay {
 #[derive(Debug)]
 struct Link {
     number: u64,
-    given: mpsc::Sender<Give>,
-    /// How much was given over it.
-    total: u64,
-    /// Taken by the stream that brings them to the node.
-    to_give: Option<mpsc::Receiver<Give>>,
+    /// What is to be given over it.
+    outbox: Outbox,
+    /// Whether there is the stream that brings it to the node.
+    stream: Stream,
     control: mpsc::Sender<ManagerWord>,
     /// Ends it.
     end: CancellationToken,
+}
+
+/// Whether a link has its stream of what is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    NotYet,
+    Open,
 }
 
 /// What waits to be taken by a node is less than this: of each thing that it has, it is given and answered once for each link. Who asks
@@ -117,22 +125,13 @@ const ALONG: usize = 24 << 20;
 
 impl Link {
     fn give(&mut self, give: Give) -> Linked {
-        match self.given.try_send(give) {
-            Ok(()) => {
-                self.total += 1;
-                Linked::Yes
-            }
-            Err(_) => {
-                self.end.cancel();
-                Linked::No
-            }
+        if self.outbox.len() < MOST_GIVEN {
+            self.outbox.put(give);
+            Linked::Yes
+        } else {
+            self.end.cancel();
+            Linked::No
         }
-    }
-
-    /// How much was taken of what was given, if something waits.
-    fn taken_of_waiting(&self) -> Option<u64> {
-        let waiting = (self.given.max_capacity() - self.given.capacity()) as u64;
-        (waiting > 0).then_some(self.total - waiting)
     }
 }
 
@@ -234,8 +233,8 @@ impl Member {
         let mut state = self.state.lock();
         state.links += 1;
         let (number, end) = (state.links, CancellationToken::new());
-        let (given, to_give) = mpsc::channel(MOST_GIVEN);
-        let link = Link { number, given, total: 0, to_give: Some(to_give), control, end: end.clone() };
+        let (outbox, stream) = (Outbox::default(), Stream::NotYet);
+        let link = Link { number, outbox, stream, control, end: end.clone() };
         if let Some(old) = state.link.replace(link) {
             old.end.cancel();
         }
@@ -319,11 +318,28 @@ impl Member {
         self.state.lock().link.as_ref().map(|link| link.end.clone())
     }
 
-    /// What is to be given over the link that is there now; for the first who asks.
-    pub(crate) fn take_to_give(&self) -> Option<(mpsc::Receiver<Give>, CancellationToken)> {
+    /// Opens the stream of what is given over the link that is there now; for the first who asks. Returns the link, and when it ends.
+    pub(crate) fn open_stream(&self) -> Option<(u64, CancellationToken)> {
         let mut state = self.state.lock();
         let link = state.link.as_mut()?;
-        Some((link.to_give.take()?, link.end.clone()))
+        let is_first = std::mem::replace(&mut link.stream, Stream::Open) == Stream::NotYet;
+        is_first.then(|| (link.number, link.end.clone()))
+    }
+
+    /// Whether something is to be given over a link. Whoever asks is told when that has changed.
+    pub(super) fn look(&self, link: u64, context: &Context<'_>) -> Waits {
+        self.outbox(link, |outbox| outbox.look(context)).unwrap_or(Waits::Nothing)
+    }
+
+    /// What is to be given next over a link.
+    pub(crate) fn take_given(&self, link: u64) -> Given {
+        self.outbox(link, Outbox::take).unwrap_or_default()
+    }
+
+    fn outbox<T>(&self, number: u64, with: impl FnOnce(&mut Outbox) -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        let link = state.link.as_mut().filter(|link| link.number == number)?;
+        Some(with(&mut link.outbox))
     }
 
     /// Says something to the node about its works; lost if there is no link: the node asks again when there is.
@@ -339,7 +355,7 @@ impl Member {
         let mut before = None;
         loop {
             tokio::time::sleep(patience).await;
-            let now = self.state.lock().link.as_ref().and_then(Link::taken_of_waiting);
+            let now = self.state.lock().link.as_ref().and_then(|link| link.outbox.taken_of_waiting());
             if now.is_some() && now == before {
                 return;
             }
@@ -386,21 +402,21 @@ mod tests {
         const SOON: Duration = Duration::from_millis(20);
         let member = member();
         member.link(mpsc::channel(1).0, &[]);
-        let (mut to_give, _end) = member.take_to_give().expect("there is a link");
+        let (link, _end) = member.open_stream().expect("there is a link");
         let idle = tokio::time::timeout(4 * SOON, member.takes_nothing(SOON));
         assert!(idle.await.is_err(), "there is nothing to take");
         let slow = async {
             for _ in 0..20 {
                 member.give(heard());
+                assert_ne!(member.take_given(link), Given::default());
                 member.give(heard());
                 tokio::time::sleep(SOON / 4).await;
-                to_give.recv().await.expect("there is a link");
             }
         };
         tokio::select! {
             biased;
             () = slow => {}
-            () = member.takes_nothing(SOON) => panic!("it takes one after the other"),
+            () = member.takes_nothing(SOON) => panic!("it takes again and again"),
         }
         tokio::time::timeout(100 * SOON, member.takes_nothing(SOON))
             .await
@@ -420,11 +436,10 @@ mod tests {
     fn who_asks_and_does_not_listen_is_cut() {
         let member = member();
         member.link(mpsc::channel(1).0, &[]);
-        let (to_give, end) = member.take_to_give().expect("there is a link");
+        let (_, end) = member.open_stream().expect("there is a link");
         assert!((0..MOST_GIVEN).all(|_| member.give(heard()) == Linked::Yes));
         assert!(!end.is_cancelled());
         assert_eq!(member.give(heard()), Linked::No);
         assert!(end.is_cancelled());
-        drop(to_give);
     }
 }

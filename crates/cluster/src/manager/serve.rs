@@ -135,10 +135,11 @@ impl Link for Service {
 
     async fn work(&self, request: Request<Streaming<Done>>) -> Result<Response<Self::WorkStream>, Status> {
         let member = self.member(&request)?;
-        let taken = member.take_to_give();
-        let (to_give, end) = taken.ok_or_else(|| Status::already_exists("this link has its stream"))?;
+        let stream = member.open_stream();
+        let (link, end) = stream.ok_or_else(|| Status::already_exists("this link has its stream"))?;
         let mut done = request.into_inner();
         let (shared, listening) = (self.0.clone(), end.clone());
+        let to_give = ToGive::new(member.clone(), link);
         tokio::spawn(async move {
             let hear = async {
                 // What it says of what is being taken over is for whoever takes it over.
@@ -161,7 +162,7 @@ impl Link for Service {
             let _ = listening.run_until_cancelled(working).await;
             listening.cancel();
         });
-        Ok(Response::new(Box::pin(until(ToGive::new(to_give), end))))
+        Ok(Response::new(Box::pin(until(to_give, end))))
     }
 
     async fn intake(
@@ -325,23 +326,27 @@ pub(super) enum Goodbye {
 
 impl Shared {
     /// Hears what a node says of its works.
-    fn hear(&self, member: &Arc<Member>, done: Done) {
-        for item in done.commits {
-            match member.errands(|errands| errands.asks(&item)) {
-                Say::Permit(remaining) => {
-                    let remaining = remaining.map(Into::into);
-                    member.give(Give::Permit(wire::Permit { item: Some(item), remaining }));
+    fn hear(&self, member: &Arc<Member>, Done { commits, told }: Done) {
+        let (mut permits, mut heard) = (Vec::new(), Vec::new());
+        member.errands(|errands| {
+            for item in commits {
+                if let Say::Permit(remaining) = errands.asks(&item) {
+                    permits.push(wire::Permit { item: Some(item), remaining: remaining.map(Into::into) });
                 }
-                Say::Heard | Say::Nothing => {}
             }
+            for told in told {
+                let item = told.item;
+                if let (Say::Heard, Some(item)) = (errands.tells(told), item) {
+                    heard.push(item);
+                }
+            }
+        });
+        for permit in permits {
+            member.give(Give::Permit(permit));
         }
-        for told in done.told {
-            let item = told.item;
-            let say = member.errands(|errands| errands.tells(told));
-            if let (Say::Heard, Some(item)) = (say, item) {
-                // What was concluded before may not be synced yet.
-                self.to_acknowledge(member, item);
-            }
+        for item in heard {
+            // What was concluded before may not be synced yet.
+            self.to_acknowledge(member, item);
         }
     }
 

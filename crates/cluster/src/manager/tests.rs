@@ -12,7 +12,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Status, metadata::MetadataValue};
 
 use super::{
-    bounds::UNSYNCED, control::Welcomed, incarnations::OLDER, listen::Caller, member::Give, serve::Service,
+    bounds::UNSYNCED, control::Welcomed, incarnations::OLDER, listen::Caller, serve::Service,
     waiting::IN_HAND, *,
 };
 use crate::{
@@ -372,7 +372,7 @@ async fn an_errand_that_was_cleared_away_does_nothing_to_its_successor() {
     member.gone();
     let mut new = open();
     member.link(mpsc::channel(1).0, &[wire::Held { errand: 7, ..wire::Held::default() }]);
-    let (mut to_give, _end) = member.take_to_give().expect("there is a link");
+    let (link, _end) = member.open_stream().expect("there is a link");
     assert_eq!(asks(), errands::Say::Nothing);
     assert_eq!(new.next().await, Some(Word::Commit(0)));
     old.permit(0, Ok(queue::Recipients::first(1)));
@@ -380,12 +380,12 @@ async fn an_errand_that_was_cleared_away_does_nothing_to_its_successor() {
     old.heard(0);
     drop(old);
     assert_eq!(asks(), errands::Say::Nothing, "it is there still");
-    assert!(to_give.try_recv().is_err(), "the node hears nothing of that");
+    assert_eq!(member.take_given(link), wire::Given::default(), "the node hears nothing of that");
     new.permit(0, Ok(queue::Recipients::first(1)));
     assert_eq!(asks(), errands::Say::Permit(Some(queue::Recipients::first(1))));
     drop(new);
-    let given: Vec<_> = std::iter::from_fn(|| to_give.try_recv().ok()).collect();
-    assert!(matches!(given[..], [Give::Permit(_), Give::Over(_), Give::Heard(_)]), "{given:?}");
+    let wire::Given { grants, permits, heard, over } = member.take_given(link);
+    assert_eq!((grants.len(), permits.len(), &over[..], heard[0].item), (0, 1, &[at][..], wire::WHOLE));
 }
 
 #[tokio::test]

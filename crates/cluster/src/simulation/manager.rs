@@ -8,7 +8,6 @@ use std::{
 
 use base::WorkId;
 use queue::{Arrival, Boot, Holder, Kind, Queue};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -80,7 +79,8 @@ pub(super) struct Linking {
     pub(super) member: Arc<Member>,
     pub(super) number: u64,
     pub(super) end: CancellationToken,
-    pub(super) work: Option<(mpsc::Receiver<Give>, CancellationToken)>,
+    /// The member's number of it, once its stream is open, and when that ends.
+    pub(super) work: Option<(u64, CancellationToken)>,
     /// How many adoptions must be over before its works are heard of.
     pub(super) after: u64,
 }
@@ -341,7 +341,7 @@ impl World {
     fn opens_work(&mut self, link: u64) {
         let reign = self.reign();
         let Some(linking) = reign.links.get_mut(&link) else { return };
-        linking.work = linking.member.take_to_give();
+        linking.work = linking.member.open_stream();
         linking.after = reign.adoptions.get(&linking.member.boot).map_or(0, Turns::taken);
         if linking.work.is_none() {
             self.ends(link);
@@ -396,12 +396,12 @@ impl World {
     pub(super) async fn flush(&mut self) {
         let Some(reign) = &mut self.manager.reign else { return };
         let (mut ended, mut given) = (Vec::new(), Vec::new());
-        for (link, Linking { end, work, .. }) in &mut reign.links {
+        for (link, Linking { member, end, work, .. }) in &mut reign.links {
             if end.is_cancelled() || work.as_ref().is_some_and(|(_, end)| end.is_cancelled()) {
                 ended.push(*link);
-            } else if let Some((to_give, _)) = work {
-                let some: Vec<Give> = std::iter::from_fn(|| to_give.try_recv().ok()).collect();
-                given.extend((!some.is_empty()).then(|| (*link, together(some))));
+            } else if let Some((number, _)) = work {
+                let some = member.take_given(*number);
+                given.extend((some != Given::default()).then_some((*link, some)));
             }
         }
         for (link, some) in given {
@@ -437,17 +437,4 @@ impl World {
         let (works, boots) = (reign.queue.stats().works, reign.queue.boots().len());
         (works + boots > 0).then(|| format!("{works} works are left, {boots} nodes have something"))
     }
-}
-
-fn together(some: Vec<Give>) -> Given {
-    let mut given = Given::default();
-    for give in some {
-        match give {
-            Give::Grant { grant, .. } => given.grants.push(grant),
-            Give::Permit(permit) => given.permits.push(permit),
-            Give::Heard(item) => given.heard.push(item),
-            Give::Over(item) => given.over.push(item),
-        }
-    }
-    given
 }

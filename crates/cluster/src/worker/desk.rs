@@ -26,6 +26,16 @@ pub(crate) enum Say {
     Told(wire::Told),
 }
 
+impl Say {
+    /// Whether somebody waits for the answer, or more may be given once it is heard.
+    pub(super) fn is_urgent(&self) -> bool {
+        match self {
+            Self::Commit(_) => true,
+            Self::Told(told) => told.item.is_some_and(|item| item.item == WHOLE),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     items: Vec<Item>,

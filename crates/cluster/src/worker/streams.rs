@@ -39,6 +39,8 @@ use crate::{
 const ON_THE_WAY: usize = 16;
 /// How many things are said in one go.
 const AT_ONCE: usize = 64;
+/// How long it waits to be said what became of a work.
+const LEISURE: Duration = Duration::from_millis(5);
 /// How long to wait with what has just failed.
 pub(super) const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
 /// So many beats at least are sent in the time for which a reply may be held.
@@ -311,18 +313,6 @@ impl Work {
     }
 }
 
-/// Waits for something and for when it may go, and takes along what has been added by then. Says whether there is anything.
-async fn together<T>(from: &mut mpsc::UnboundedReceiver<T>, into: &mut Vec<T>, pace: &mut Pace) -> bool {
-    let some = from.recv_many(into, AT_ONCE).await > 0;
-    pace.turn().await;
-    while into.len() < AT_ONCE
-        && let Ok(one) = from.try_recv()
-    {
-        into.push(one);
-    }
-    some
-}
-
 /// Tells what is refused at the door.
 async fn tell_refusals(shared: &Arc<Shared>, mut client: Client) -> Result<(), Trouble> {
     let (refusals, to_send) = mpsc::channel(ON_THE_WAY);
@@ -373,6 +363,30 @@ async fn pack<T, M: Default>(
         }
     }
     if bytes > 0 && to.send(all).await.is_err() { Taken::No } else { Taken::Yes }
+}
+
+/// Waits for something to say and for when it may go, and takes along what has been added by then. Says whether there is anything.
+///
+/// What became of a work waits a little for more to go with, unless it was the last of its errand: nobody is held up by it.
+async fn together(said: &mut mpsc::UnboundedReceiver<Say>, some: &mut Vec<Say>, pace: &mut Pace) -> bool {
+    if said.recv_many(some, AT_ONCE).await == 0 {
+        return false;
+    }
+    let leisure = tokio::time::sleep(LEISURE);
+    tokio::pin!(leisure);
+    while some.len() < AT_ONCE && !some.iter().any(Say::is_urgent) {
+        tokio::select! {
+            more = said.recv_many(some, AT_ONCE) => if more == 0 { break },
+            () = &mut leisure => break,
+        }
+    }
+    pace.turn().await;
+    while some.len() < AT_ONCE
+        && let Ok(one) = said.try_recv()
+    {
+        some.push(one);
+    }
+    true
 }
 
 /// Says what there is to say, as much at once as there is.
@@ -517,6 +531,8 @@ fn hand_over(shared: &Shared, assignment: Assignment) {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
 
     #[tokio::test]
@@ -545,5 +561,32 @@ mod tests {
             assert!(commits.into_iter().eq(0..200) && told.into_iter().eq(0..200));
         };
         tokio::join!(saying, hearing);
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_work_goes_with_the_next_question_or_after_a_moment() {
+        let told = |item| {
+            let item = Some(wire::Item { errand: 1, item });
+            Say::Told(wire::Told { item, words: Bytes::from_static(b"well") })
+        };
+        let (say, mut said) = mpsc::unbounded_channel();
+        let (mut some, begun) = (Vec::new(), Instant::now());
+        say.send(told(0)).expect("it is heard");
+        assert!(together(&mut said, &mut some, &mut Pace::default()).await);
+        assert!(begun.elapsed() >= LEISURE && some.len() == 1);
+        for urgent in [Say::Commit(wire::Item { errand: 1, item: 2 }), told(wire::WHOLE)] {
+            some.clear();
+            say.send(told(1)).expect("it is heard");
+            say.send(urgent).expect("it is heard");
+            let mut pace = Pace::default();
+            let mut going = Box::pin(together(&mut said, &mut some, &mut pace));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(going.as_mut().poll(&mut context).is_pending(), "others have their turn");
+            assert_eq!(going.as_mut().poll(&mut context), Poll::Ready(true), "it waits");
+            drop(going);
+            assert_eq!(some.len(), 2);
+        }
+        drop(say);
+        assert!(!together(&mut said, &mut some, &mut Pace::default()).await);
     }
 }
