@@ -113,7 +113,8 @@ pub(crate) fn wait_until_listening(
 /// There is none.
 pub(crate) fn free_port() -> Result<u16> {
     // Below those that Linux gives to whoever asks for any (32768 and up, unless set otherwise): no connection is given it meanwhile.
-    let some = std::iter::repeat_with(|| TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000))));
+    let some =
+        std::iter::repeat_with(|| TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(10_000..32_000))));
     let listener = some.take(1000).find_map(Result::ok).context("no port is free on 127.0.0.1")?;
     Ok(listener.local_addr()?.port())
 }

@@ -9,109 +9,96 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, time::Sleep};
+use tokio::time::Sleep;
 use tokio_stream::Stream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::Status;
 
 use super::member::{Give, Member};
 use crate::{
     pace::Pace,
-    wire::{self, Given},
+    wire::{AT_ONCE_BYTES, Given},
 };
 
-/// What waits for a node to take it: the next messages to it, as they grow.
+/// What waits for a node to take it, in the order in which it was given.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// With the room that their bodies take until they are on their way.
-    grants: VecDeque<(wire::Grant, Vec<OwnedSemaphorePermit>)>,
-    /// What is not a grant.
-    rest: Given,
+    waiting: VecDeque<Give>,
+    waits: Waits,
     /// How much was taken so far.
     taken: u64,
-    /// Told when there is something that a node waits for.
+    /// Told of the first thing, and of the first that a node waits for.
     waker: Option<Waker>,
 }
 
 /// Whether something waits to be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Waits {
+    #[default]
     Nothing,
     /// Nobody is held up by it.
     AtLeisure,
-    /// A node is to go on with it.
+    /// The node is to go on with it, or it is enough for a message.
     Urgently,
 }
 
 impl Outbox {
     pub(super) fn put(&mut self, give: Give) {
-        let before = self.waits();
-        match give {
-            Give::Grant { grant, _room } => self.grants.push_back((grant, _room)),
-            Give::Permit(permit) => self.rest.permits.push(permit),
-            Give::Heard(item) => self.rest.heard.push(item),
-            Give::Over(item) => self.rest.over.push(item),
-        }
-        if self.waits() != before
-            && let Some(waker) = self.waker.take()
-        {
-            waker.wake();
+        let waits = match give {
+            Give::Heard(_) if self.waiting.len() < AT_ONCE => Waits::AtLeisure,
+            Give::Heard(_) | Give::Grant(_) | Give::Permit(_) | Give::Over(_) => Waits::Urgently,
+        };
+        self.waiting.push_back(give);
+        if waits > self.waits {
+            self.waits = waits;
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
         }
     }
 
     /// How much waits.
     pub(super) fn len(&self) -> usize {
-        let Given { grants: _, permits, heard, over } = &self.rest;
-        self.grants.len() + permits.len() + heard.len() + over.len()
+        self.waiting.len()
     }
 
     /// How much was taken, if something waits.
     pub(super) fn taken_of_waiting(&self) -> Option<u64> {
-        (self.len() > 0).then_some(self.taken)
+        (!self.waiting.is_empty()).then_some(self.taken)
     }
 
-    fn waits(&self) -> Waits {
-        let Given { grants: _, permits, heard, over } = &self.rest;
-        if !self.grants.is_empty() || !permits.is_empty() || !over.is_empty() || heard.len() >= AT_ONCE {
-            Waits::Urgently
-        } else if heard.is_empty() {
-            Waits::Nothing
-        } else {
-            Waits::AtLeisure
-        }
-    }
-
-    /// Whether something waits; whoever asks is told when that has changed, if they might wait for it.
+    /// Whether something waits; whoever asks is told when more does, if they might wait for it.
     pub(super) fn look(&mut self, context: &Context<'_>) -> Waits {
-        let waits = self.waits();
-        self.waker = (waits != Waits::Urgently).then(|| context.waker().clone());
-        waits
+        self.waker = (self.waits != Waits::Urgently).then(|| context.waker().clone());
+        self.waits
     }
 
-    /// The next message. What is said of works comes after all that was granted before.
+    /// The next message: no more than fits into one, and the rest waits for the next.
     pub(super) fn take(&mut self) -> Given {
-        let mut given = Given { permits: some_of(&mut self.rest.permits), ..Given::default() };
-        let mut bytes = 0;
-        while bytes <= GIVEN_BYTES
-            && given.grants.len() < AT_ONCE
-            && let Some((grant, _room)) = self.grants.pop_front()
+        let (mut given, mut things, mut bytes) = (Given::default(), 0, 0);
+        while things < AT_ONCE
+            && bytes <= AT_ONCE_BYTES
+            && let Some(give) = self.waiting.pop_front()
         {
-            let bodies = grant.works.iter().filter_map(|work| work.body.as_ref());
-            bytes += grant.burst.len() + bodies.map(Bytes::len).sum::<usize>();
-            given.grants.push(grant);
+            things += 1;
+            match give {
+                Give::Grant(granted) => {
+                    let grant = granted.grant;
+                    let bodies = grant.works.iter().filter_map(|work| work.body.as_ref());
+                    bytes += grant.burst.len() + bodies.map(Bytes::len).sum::<usize>();
+                    things += grant.works.len();
+                    given.grants.push(grant);
+                }
+                Give::Permit(permit) => given.permits.push(permit),
+                Give::Heard(item) => given.heard.push(item),
+                Give::Over(item) => given.over.push(item),
+            }
         }
-        if self.grants.is_empty() {
-            given.heard = some_of(&mut self.rest.heard);
-            given.over = some_of(&mut self.rest.over);
-        }
-        self.taken += (given.grants.len() + given.permits.len() + given.heard.len() + given.over.len()) as u64;
+        let of_grants = given.grants.len() + given.permits.len();
+        self.taken += (of_grants + given.heard.len() + given.over.len()) as u64;
+        self.waits = if self.waiting.is_empty() { Waits::Nothing } else { Waits::Urgently };
         given
     }
-}
-
-/// The first of some things, not too many.
-fn some_of<T>(all: &mut Vec<T>) -> Vec<T> {
-    if all.len() <= AT_ONCE { std::mem::take(all) } else { all.drain(..AT_ONCE).collect() }
 }
 
 /// What is given to a node, as much at once as there is.
@@ -121,11 +108,14 @@ pub(super) struct ToGive {
     pace: Pace,
     /// While all that waits may wait.
     leisure: Option<Pin<Box<Sleep>>>,
+    /// A link does not go on without it.
+    _end: DropGuard,
 }
 
 impl ToGive {
-    pub(super) fn new(member: Arc<Member>, link: u64) -> Self {
-        Self { member, link, pace: Pace::default(), leisure: None }
+    pub(super) fn new(member: Arc<Member>, link: u64, end: &CancellationToken) -> Self {
+        let (pace, leisure) = (Pace::default(), None);
+        Self { member, link, pace, leisure, _end: end.clone().drop_guard() }
     }
 }
 
@@ -133,7 +123,7 @@ impl Stream for ToGive {
     type Item = Result<Given, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { member, link, pace, leisure } = self.get_mut();
+        let Self { member, link, pace, leisure, .. } = self.get_mut();
         match member.look(*link, context) {
             Waits::Nothing => return Poll::Pending,
             Waits::AtLeisure => {
@@ -148,9 +138,8 @@ impl Stream for ToGive {
     }
 }
 
-/// How much is given in one go, in things of a kind and in bytes.
+/// How much is given in one go, in things and works of them.
 const AT_ONCE: usize = 1000;
-const GIVEN_BYTES: usize = 1 << 20;
 /// How long acknowledgements wait for something to go with: nobody is held up by them.
 const LEISURE: Duration = Duration::from_millis(20);
 
@@ -183,15 +172,30 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     use super::*;
-    use crate::{identity::PublicKey, load::Load, manager::member::Facts, placement::NodeIndex};
+    use crate::{
+        identity::PublicKey,
+        load::Load,
+        manager::member::{Facts, Granted},
+        placement::NodeIndex,
+        wire,
+    };
+
+    /// How long something may take that takes no time.
+    const PATIENCE: Duration = Duration::from_secs(25);
 
     /// How often somebody was told to look.
     #[derive(Default)]
-    struct Told(AtomicUsize);
+    struct Calls(AtomicUsize);
 
-    impl Wake for Told {
+    impl Wake for Calls {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    impl Calls {
+        fn count(&self) -> usize {
+            self.0.load(std::sync::atomic::Ordering::Relaxed)
         }
     }
 
@@ -203,49 +207,52 @@ mod tests {
         Give::Permit(wire::Permit { item: Some(item(number)), remaining: None })
     }
 
-    fn grant(errand: u64, body: usize) -> Give {
+    fn grant(body: usize, room: &Arc<Semaphore>) -> Give {
         let work = wire::GrantedWork { body: Some(vec![0; body].into()), ..wire::GrantedWork::default() };
-        let grant = wire::Grant { errand, works: vec![work], ..wire::Grant::default() };
-        Give::Grant { grant, _room: Vec::new() }
+        let grant = wire::Grant { works: vec![work], ..wire::Grant::default() };
+        let room = vec![room.clone().try_acquire_owned().expect("there is room")];
+        Give::Grant(Box::new(Granted { grant, _room: room }))
     }
 
     #[test]
     fn whoever_takes_it_is_told_once_of_the_first_and_once_of_what_is_urgent() {
-        let (mut outbox, told) = (Outbox::default(), Arc::new(Told::default()));
-        let waker = Waker::from(told.clone());
+        let (mut outbox, calls) = (Outbox::default(), Arc::new(Calls::default()));
+        let waker = Waker::from(calls.clone());
         let context = Context::from_waker(&waker);
-        let count = || told.0.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(outbox.look(&context), Waits::Nothing);
         (0..3).for_each(|number| outbox.put(Give::Heard(item(number))));
-        assert_eq!((count(), outbox.look(&context)), (1, Waits::AtLeisure));
+        assert_eq!((calls.count(), outbox.look(&context)), (1, Waits::AtLeisure));
         outbox.put(Give::Heard(item(3)));
-        assert_eq!(count(), 1);
+        assert_eq!(calls.count(), 1);
         (0..3).for_each(|number| outbox.put(permit(number)));
-        assert_eq!((count(), outbox.look(&context)), (2, Waits::Urgently));
-        outbox.put(grant(8, 1));
-        assert_eq!((count(), outbox.len(), outbox.taken_of_waiting()), (2, 8, Some(0)), "it takes all anyway");
+        assert_eq!((calls.count(), outbox.look(&context)), (2, Waits::Urgently));
+        outbox.put(Give::Over(item(4)));
+        assert_eq!((calls.count(), outbox.len(), outbox.taken_of_waiting()), (2, 8, Some(0)), "all is taken");
         let given = outbox.take();
-        assert_eq!((given.grants.len(), given.permits.len(), given.heard.len()), (1, 3, 4));
+        assert_eq!((given.permits.len(), given.heard.len(), given.over.len()), (3, 4, 1));
         assert_eq!((outbox.look(&context), outbox.len(), outbox.taken), (Waits::Nothing, 0, 8));
-        (0..AT_ONCE).for_each(|_| outbox.put(Give::Heard(item(0))));
-        assert_eq!((count(), outbox.look(&context)), (3, Waits::Urgently), "it is a whole message");
+        (0..=AT_ONCE).for_each(|_| outbox.put(Give::Heard(item(0))));
+        assert_eq!((calls.count(), outbox.look(&context)), (3, Waits::Urgently), "it is a whole message");
+        assert_eq!((outbox.take().heard.len(), outbox.look(&context)), (AT_ONCE, Waits::Urgently));
+        assert_eq!((outbox.take().heard.len(), outbox.take()), (1, Given::default()));
     }
 
     #[test]
-    fn a_message_has_so_many_bytes_and_what_is_over_comes_after_what_was_granted() {
-        let (mut outbox, room) = (Outbox::default(), Arc::new(Semaphore::new(3)));
-        for errand in 1..=3 {
-            let Give::Grant { grant, .. } = grant(errand, GIVEN_BYTES - 1) else { unreachable!() };
-            let _room = vec![room.clone().try_acquire_owned().expect("there is room")];
-            outbox.put(Give::Grant { grant, _room });
+    fn however_much_is_granted_what_was_said_before_goes_before() {
+        let (mut outbox, room) = (Outbox::default(), Arc::new(Semaphore::new(5)));
+        let of = |given: &Given| (given.grants.len(), given.heard.len(), given.over.len());
+        for _ in 0..3 {
+            outbox.put(grant(AT_ONCE_BYTES - 1, &room));
         }
-        outbox.put(Give::Over(item(0)));
-        (0..=AT_ONCE).for_each(|_| outbox.put(permit(0)));
-        let of = |given: &Given| (given.grants.len(), given.permits.len(), given.over.len());
-        assert_eq!(of(&outbox.take()), (2, AT_ONCE, 0));
-        assert_eq!((room.available_permits(), outbox.len()), (2, 3), "their bodies are on their way");
-        assert_eq!(of(&outbox.take()), (1, 1, 1));
-        assert_eq!((outbox.len(), outbox.take()), (0, Given::default()));
+        outbox.put(Give::Heard(item(0)));
+        outbox.put(Give::Over(item(1)));
+        assert_eq!(of(&outbox.take()), (2, 0, 0));
+        assert_eq!((room.available_permits(), outbox.len()), (4, 3), "their bodies are on their way");
+        for _ in 0..2 {
+            outbox.put(grant(AT_ONCE_BYTES - 1, &room));
+        }
+        assert_eq!(of(&outbox.take()), (2, 1, 1));
+        assert_eq!(of(&outbox.take()), (1, 0, 0));
     }
 
     #[tokio::test]
@@ -254,20 +261,30 @@ mod tests {
         let (load, boot) = (Load::new(node, 0, 0), queue::Boot(1));
         let member = Member::new(node, key, boot, "mx2", Facts::default(), load, Default::default());
         member.link(mpsc::channel(1).0, &[]);
-        let (link, _end) = member.open_stream().expect("there is a link");
-        let mut given = ToGive::new(member.clone(), link);
-        let begun = tokio::time::Instant::now();
-        member.give(Give::Heard(item(0)));
-        let first = given.next().await.expect("it has not ended").expect("it is a message");
-        assert_eq!((first.heard.len(), first.permits.len()), (1, 0));
-        assert!(begun.elapsed() >= LEISURE);
+        let (link, end) = member.open_stream().expect("there is a link");
+        let mut given = Box::pin(ToGive::new(member.clone(), link, &end));
+        for _ in 0..2 {
+            let begun = tokio::time::Instant::now();
+            member.give(Give::Heard(item(0)));
+            let alone = tokio::time::timeout(PATIENCE, given.next()).await.expect("it comes");
+            let alone = alone.expect("it has not ended").expect("it is a message");
+            assert_eq!((alone.heard.len(), alone.permits.len()), (1, 0));
+            assert!(begun.elapsed() >= LEISURE);
+        }
         tokio::time::sleep(LEISURE / 4).await;
+        let calls = Arc::new(Calls::default());
+        let waker = Waker::from(calls.clone());
+        let mut context = Context::from_waker(&waker);
         member.give(Give::Heard(item(1)));
+        assert!(given.as_mut().poll_next(&mut context).is_pending(), "it may wait");
         member.give(permit(2));
-        let mut context = Context::from_waker(Waker::noop());
-        let mut given = Pin::new(&mut given);
+        assert_eq!(calls.count(), 1);
         assert!(given.as_mut().poll_next(&mut context).is_pending(), "others have their turn");
-        let Poll::Ready(Some(Ok(second))) = given.poll_next(&mut context) else { panic!("it waits") };
-        assert_eq!((second.heard.len(), second.permits.len()), (1, 1));
+        let Poll::Ready(Some(Ok(together))) = given.as_mut().poll_next(&mut context) else {
+            panic!("it waits")
+        };
+        assert_eq!((together.heard.len(), together.permits.len()), (1, 1));
+        drop(given);
+        assert!(end.is_cancelled(), "nobody brings it anything");
     }
 }

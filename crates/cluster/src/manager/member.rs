@@ -102,7 +102,7 @@ struct Link {
     /// What is to be given over it.
     outbox: Outbox,
     /// Whether there is the stream that brings it to the node.
-    stream: Stream,
+    brought: Brought,
     control: mpsc::Sender<ManagerWord>,
     /// Ends it.
     end: CancellationToken,
@@ -110,9 +110,9 @@ struct Link {
 
 /// Whether a link has its stream of what is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
+enum Brought {
     NotYet,
-    Open,
+    ByAStream,
 }
 
 /// What waits to be taken by a node is less than this: of each thing that it has, it is given and answered once for each link. Who asks
@@ -120,6 +120,8 @@ enum Stream {
 const MOST_GIVEN: usize = 3 * MOST_HELD;
 // All that has waited for one sync is acknowledged at once.
 const _: () = assert!(MOST_UNSYNCED < MOST_GIVEN);
+// As docs/CLUSTER.md says, also while its memory grows.
+const _: () = assert!(MOST_GIVEN.next_power_of_two() / 2 * 3 * size_of::<Give>() <= 42 << 20);
 /// Most that waits to be taken by a node of bodies that go along, in bytes; those of further works it asks for.
 const ALONG: usize = 24 << 20;
 
@@ -138,14 +140,17 @@ impl Link {
 /// One thing that is said to a node about its works.
 #[derive(Debug)]
 pub(crate) enum Give {
-    /// With the room that its bodies take until it is on its way.
-    Grant {
-        grant: wire::Grant,
-        _room: Vec<OwnedSemaphorePermit>,
-    },
+    Grant(Box<Granted>),
     Permit(wire::Permit),
     Heard(wire::Item),
     Over(wire::Item),
+}
+
+/// A grant, with the room that its bodies take until it is on its way.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(super) grant: wire::Grant,
+    pub(super) _room: Vec<OwnedSemaphorePermit>,
 }
 
 /// A link that has begun.
@@ -233,8 +238,8 @@ impl Member {
         let mut state = self.state.lock();
         state.links += 1;
         let (number, end) = (state.links, CancellationToken::new());
-        let (outbox, stream) = (Outbox::default(), Stream::NotYet);
-        let link = Link { number, outbox, stream, control, end: end.clone() };
+        let (outbox, brought) = (Outbox::default(), Brought::NotYet);
+        let link = Link { number, outbox, brought, control, end: end.clone() };
         if let Some(old) = state.link.replace(link) {
             old.end.cancel();
         }
@@ -291,7 +296,7 @@ impl Member {
         let link = link.as_mut()?;
         let words = errands.open(grant.errand, items);
         // A stream that is going takes it along; what never came there is told when the node comes again.
-        link.give(Give::Grant { grant, _room: room });
+        link.give(Give::Grant(Box::new(Granted { grant, _room: room })));
         Some(words)
     }
 
@@ -322,11 +327,11 @@ impl Member {
     pub(crate) fn open_stream(&self) -> Option<(u64, CancellationToken)> {
         let mut state = self.state.lock();
         let link = state.link.as_mut()?;
-        let is_first = std::mem::replace(&mut link.stream, Stream::Open) == Stream::NotYet;
+        let is_first = std::mem::replace(&mut link.brought, Brought::ByAStream) == Brought::NotYet;
         is_first.then(|| (link.number, link.end.clone()))
     }
 
-    /// Whether something is to be given over a link. Whoever asks is told when that has changed.
+    /// Whether something is to be given over a link. Whoever asks is told when more is; when the link is over, its end tells.
     pub(super) fn look(&self, link: u64, context: &Context<'_>) -> Waits {
         self.outbox(link, |outbox| outbox.look(context)).unwrap_or(Waits::Nothing)
     }
@@ -344,8 +349,13 @@ impl Member {
 
     /// Says something to the node about its works; lost if there is no link: the node asks again when there is.
     pub(crate) fn give(&self, give: Give) -> Linked {
+        self.give_all([give])
+    }
+
+    /// Says some things.
+    pub(crate) fn give_all(&self, all: impl IntoIterator<Item = Give>) -> Linked {
         match &mut self.state.lock().link {
-            Some(link) => link.give(give),
+            Some(link) => all.into_iter().map(|give| link.give(give)).last().unwrap_or(Linked::Yes),
             None => Linked::No,
         }
     }

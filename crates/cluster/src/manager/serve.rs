@@ -139,7 +139,7 @@ impl Link for Service {
         let (link, end) = stream.ok_or_else(|| Status::already_exists("this link has its stream"))?;
         let mut done = request.into_inner();
         let (shared, listening) = (self.0.clone(), end.clone());
-        let to_give = ToGive::new(member.clone(), link);
+        let to_give = ToGive::new(member.clone(), link, &end);
         tokio::spawn(async move {
             let hear = async {
                 // What it says of what is being taken over is for whoever takes it over.
@@ -331,7 +331,8 @@ impl Shared {
         member.errands(|errands| {
             for item in commits {
                 if let Say::Permit(remaining) = errands.asks(&item) {
-                    permits.push(wire::Permit { item: Some(item), remaining: remaining.map(Into::into) });
+                    let remaining = remaining.map(Into::into);
+                    permits.push(Give::Permit(wire::Permit { item: Some(item), remaining }));
                 }
             }
             for told in told {
@@ -341,9 +342,7 @@ impl Shared {
                 }
             }
         });
-        for permit in permits {
-            member.give(Give::Permit(permit));
-        }
+        member.give_all(permits);
         for item in heard {
             // What was concluded before may not be synced yet.
             self.to_acknowledge(member, item);

@@ -385,7 +385,8 @@ async fn an_errand_that_was_cleared_away_does_nothing_to_its_successor() {
     assert_eq!(asks(), errands::Say::Permit(Some(queue::Recipients::first(1))));
     drop(new);
     let wire::Given { grants, permits, heard, over } = member.take_given(link);
-    assert_eq!((grants.len(), permits.len(), &over[..], heard[0].item), (0, 1, &[at][..], wire::WHOLE));
+    let whole = wire::Item { errand: 7, item: wire::WHOLE };
+    assert_eq!((grants.len(), permits.len(), over, heard), (0, 1, vec![at], vec![whole]));
 }
 
 #[tokio::test]

@@ -268,22 +268,6 @@ impl World {
 
     fn takes_given(&mut self, worker: usize, given: Given) {
         let now = self.moment_at(worker);
-        let process = self.process(worker);
-        given.permits.iter().for_each(|permit| process.desk.permitted(permit));
-        let mut heard = Vec::new();
-        for item in &given.heard {
-            process.desk.heard(item);
-            heard.extend(process.told.remove(&(item.errand, item.item)));
-        }
-        for item in &given.over {
-            process.desk.over(item);
-            if let Some(it) = process.assignments.get_mut(&item.errand) {
-                it.is_over(item.item as usize);
-            }
-        }
-        for (epoch, done) in heard {
-            self.truth.heard(epoch, done);
-        }
         for grant in given.grants {
             let works = grant.works.iter().map(|granted| {
                 let work = granted.work.as_ref().and_then(|work| WorkId::try_from(work).ok());
@@ -299,6 +283,22 @@ impl World {
             };
             process.assignments.insert(grant.errand, Assignment::new(under, works));
             self.works_on(worker, grant.errand);
+        }
+        let process = self.process(worker);
+        given.permits.iter().for_each(|permit| process.desk.permitted(permit));
+        let mut heard = Vec::new();
+        for item in &given.heard {
+            process.desk.heard(item);
+            heard.extend(process.told.remove(&(item.errand, item.item)));
+        }
+        for item in &given.over {
+            process.desk.over(item);
+            if let Some(it) = process.assignments.get_mut(&item.errand) {
+                it.is_over(item.item as usize);
+            }
+        }
+        for (epoch, done) in heard {
+            self.truth.heard(epoch, done);
         }
     }
 

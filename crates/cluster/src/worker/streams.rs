@@ -376,7 +376,7 @@ async fn together(said: &mut mpsc::UnboundedReceiver<Say>, some: &mut Vec<Say>, 
     tokio::pin!(leisure);
     while some.len() < AT_ONCE && !some.iter().any(Say::is_urgent) {
         tokio::select! {
-            more = said.recv_many(some, AT_ONCE) => if more == 0 { break },
+            more = said.recv_many(some, AT_ONCE - some.len()) => if more == 0 { break },
             () = &mut leisure => break,
         }
     }
@@ -576,11 +576,12 @@ mod tests {
         assert!(begun.elapsed() >= LEISURE && some.len() == 1);
         for urgent in [Say::Commit(wire::Item { errand: 1, item: 2 }), told(wire::WHOLE)] {
             some.clear();
-            say.send(told(1)).expect("it is heard");
-            say.send(urgent).expect("it is heard");
             let mut pace = Pace::default();
             let mut going = Box::pin(together(&mut said, &mut some, &mut pace));
             let mut context = Context::from_waker(Waker::noop());
+            say.send(told(1)).expect("it is heard");
+            assert!(going.as_mut().poll(&mut context).is_pending(), "it may wait");
+            say.send(urgent).expect("it is heard");
             assert!(going.as_mut().poll(&mut context).is_pending(), "others have their turn");
             assert_eq!(going.as_mut().poll(&mut context), Poll::Ready(true), "it waits");
             drop(going);
