@@ -80,6 +80,7 @@ impl Outbox {
             && bytes <= AT_ONCE_BYTES
             && let Some(give) = self.waiting.pop_front()
         {
+            self.taken += 1;
             things += 1;
             match give {
                 Give::Grant(granted) => {
@@ -94,8 +95,6 @@ impl Outbox {
                 Give::Over(item) => given.over.push(item),
             }
         }
-        let of_grants = given.grants.len() + given.permits.len();
-        self.taken += (of_grants + given.heard.len() + given.over.len()) as u64;
         self.waits = if self.waiting.is_empty() { Waits::Nothing } else { Waits::Urgently };
         given
     }
@@ -138,7 +137,7 @@ impl Stream for ToGive {
     }
 }
 
-/// How much is given in one go, in things and works of them.
+/// How much is given in one go: things, and works of those that are granted.
 const AT_ONCE: usize = 1000;
 /// How long acknowledgements wait for something to go with: nobody is held up by them.
 const LEISURE: Duration = Duration::from_millis(20);

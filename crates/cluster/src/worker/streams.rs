@@ -39,7 +39,7 @@ use crate::{
 const ON_THE_WAY: usize = 16;
 /// How many things are said in one go.
 const AT_ONCE: usize = 64;
-/// How long it waits to be said what became of a work.
+/// How long what became of a work waits for something to be said along with it.
 const LEISURE: Duration = Duration::from_millis(5);
 /// How long to wait with what has just failed.
 pub(super) const NOT_AGAIN_AT_ONCE: Duration = Duration::from_secs(1);
